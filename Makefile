@@ -1,0 +1,67 @@
+# Every target sets up $(VENV) by itself, with stock venv and pip, and does so again when pyproject.toml changes.
+#   PYTHON=python3.13 VENV=.venv-3.13   another interpreter
+#   PIN="jax==0.9.0 jaxlib==0.9.0"      exact versions
+PYTHON ?= python3
+VENV ?= .venv
+PIN ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+READY := $(VENV)/.ready
+
+unexport PYTHONDONTWRITEBYTECODE
+# Compiled programs are kept between runs and shared by the workers, but for the smallest, which are quicker to compile than to write.
+# `bench` compiles afresh, since it may time that.
+demo test test-fast notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+demo test test-fast notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-fast lint format types bench notebooks docs clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+venv: $(READY) ## set up the virtual environment, which every other target does too
+
+$(READY): pyproject.toml
+	@echo "Setting up $(VENV) (some minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elbojax needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --editable '.[dev]' $(PIN)
+	@touch $@
+
+demo: $(READY) ## a guided tour in the terminal
+	@$(BIN)/python -m elbojax
+
+test: $(READY) ## all tests, doctests and the README's examples
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-fast: $(READY) ## the same without the slow ones
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST_ARGS)
+
+lint: $(READY) ## style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY) ## mend what `make lint` can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(READY) ## static types of the package
+	@$(BIN)/mypy
+
+bench: $(READY) ## time one optimisation step against other libraries
+	@$(BIN)/python benchmarks/step.py
+
+notebooks: $(READY) ## run every notebook in its short form
+	@ELBOJAX_SHORT=1 $(BIN)/python notebooks/run.py
+
+docs: $(READY) ## API pages into build/docs
+	@$(BIN)/pdoc --docformat google --math --output-directory build/docs elbojax
+	@echo "open build/docs/index.html"
+
+clean: ## remove all that make made
+	rm -rf $(VENV) .jax_cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,102 @@
+"""What a fit is known to be worth: one record of scalars, and the sentence that says what to do next."""
+
+import enum
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from elbojax.types import Array, Scalar, Status
+
+
+class Stage(enum.IntEnum):
+    """The stage of the cascade whose answer was kept."""
+
+    FULL_RANK = 1
+    LOW_RANK = 2
+    STUDENT_T = 3
+    TRIANGULAR = 4
+    MIXTURE = 5
+    FLOW = 6
+    NUTS = 7
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Certificate(NamedTuple):
+    """Scalars for one fit; leading axis M for a batch.
+
+    Attributes:
+      certified: whether means and sds can be used. Measured on benchmarks: see docs/certificate.md.
+      status: `Status`; CONVERGED where certified, else what stands in the way.
+      stage: `Stage` whose answer was kept.
+      khat: Pareto shape of the importance ratios; below 0.7 the corrected draws can be trusted.
+      ess: effective number of the importance-corrected draws.
+      elbo: evidence lower bound of `q` on fresh draws, nats.
+      elbo_se: its Monte Carlo standard error.
+      log_evidence: log p(x) by smoothed importance weights, nats.
+      log_evidence_se: its standard error; +inf where k-hat is too large.
+      upper_bound: estimate of the chi-square upper bound of log p(x); +inf where the weights cannot carry it.
+      decrement: nats that the optimiser had left to gain on its draws.
+      mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate.
+      fisher_divergence: mean squared difference of the scores of q and p in whitened coordinates, over D.
+      modes: how many of the scouts' ends are modes apart from each other that carry weight.
+      num_gradients: log-density gradients spent by all stages.
+      num_log_densities: log-density values spent by the checks.
+    """
+
+    certified: Array
+    status: Array
+    stage: Array
+    khat: Scalar
+    ess: Scalar
+    elbo: Scalar
+    elbo_se: Scalar
+    log_evidence: Scalar
+    log_evidence_se: Scalar
+    upper_bound: Scalar
+    decrement: Scalar
+    mean_error: Scalar
+    fisher_divergence: Scalar
+    modes: Array
+    num_gradients: Array
+    num_log_densities: Array
+
+
+NEXT_STEP = {
+    Status.NON_FINITE: "the log-density is NaN or -inf at the start: give an init where it is finite",
+    Status.MAX_STEPS: "the optimiser ran out of steps: rescale the parameters, or start nearer",
+    Status.STALLED: "no step raises the bound: the log-density may be discontinuous, or its gradient wrong",
+    Status.MULTIMODAL: "several modes found: the answer covers one or weighs them roughly; break the symmetry or use MCMC",
+    Status.UNRELIABLE: "q is too far from the posterior: try non-centring scales, a better parameterisation, or MCMC",
+    Status.IMPROPER: "the posterior does not end in some direction: give every parameter a proper prior",
+}
+
+
+def report(certificate: Certificate, title: str) -> str:
+    """The certificate as a person reads it.
+
+    Args:
+      certificate: of one fit.
+      title: the first line.
+
+    Returns:
+      Text of a few lines.
+    """
+    c = certificate
+    status = Status(int(c.status))
+    verdict = "certified" if c.certified else f"NOT certified ({status})"
+    upper = f", at most {float(c.upper_bound):.2f}" if jnp.isfinite(c.upper_bound) else ""
+    lines = [
+        title,
+        f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
+        f"  bound         ELBO {float(c.elbo):.3f} ± {float(c.elbo_se):.3f} nats",
+        f"  evidence      log p(x) {float(c.log_evidence):.3f} ± {float(c.log_evidence_se):.3f}{upper}",
+        f"  correction    k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
+        f" means within {float(c.mean_error):.3f} sd",
+        f"  optimiser     {float(c.decrement):.4f} nats left, Fisher divergence {float(c.fisher_divergence):.3f}",
+        f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
+    ]
+    if not c.certified and status in NEXT_STEP:
+        lines.append(f"  next step     {NEXT_STEP[status]}")
+    return "\n".join(lines)

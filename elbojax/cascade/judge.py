@@ -1,0 +1,147 @@
+"""The check of a stage: fresh draws of an envelope around `q`, their importance weights, and the verdict."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from elbojax import noise as noises
+from elbojax.cascade.certificate import Certificate, Stage
+from elbojax.diagnostics import psis
+from elbojax.families import Family, FullRank, Reparameterised, StudentT
+from elbojax.types import Array, Key, LogDensity, Scalar, Status
+
+NUM_DRAWS = 4096
+"""Of a check; a power of two, for Sobol nets."""
+TAILS = 10
+"""Degrees of freedom of the envelope. Measured: beside the Gaussian itself it lowers k-hat by 0.1 to 1 for a few per
+cent of the effective draws, for what spoils importance sampling is a tail that q lacks."""
+KHAT = 0.7
+ENOUGH = 400
+"""Effective draws below which moments are not to be relied on to a tenth of a standard deviation."""
+
+
+class Outcome(NamedTuple):
+    """What a stage hands over.
+
+    Attributes:
+      q: the `Family` found, on flat vectors.
+      draws: [S, D] of the envelope, or of chains.
+      log_weights: [S] that turn the draws into draws of the posterior; normalised.
+      certificate: the verdict.
+    """
+
+    q: Family
+    draws: Array
+    log_weights: Array
+    certificate: Certificate
+
+
+class Spent(NamedTuple):
+    """What the stages so far have cost and found, as the certificate reports it.
+
+    Attributes:
+      num_gradients: of the log-density.
+      num_log_densities: values of the checks.
+      modes: how many the scouts found.
+      decrement: nats that the optimiser had left.
+      fisher_divergence: of `q`, whitened, over D.
+    """
+
+    num_gradients: Array
+    num_log_densities: Array
+    modes: Array
+    decrement: Scalar
+    fisher_divergence: Scalar
+
+
+def envelope(q: FullRank, tails: int = TAILS) -> StudentT:
+    """A Student t of the location and the scale of `q`: the same body with the tails that importance sampling needs.
+
+    Args:
+      q: a Gaussian.
+      tails: degrees of freedom, static.
+
+    Returns:
+      A `StudentT`.
+    """
+    return StudentT(q.loc, q.log_diagonal, q.lower, tails)
+
+
+def judge(
+    key: Key,
+    q: Family,
+    proposal: Reparameterised,
+    log_density: LogDensity,
+    stage: Stage,
+    optimiser_status: Array,
+    spent: Spent,
+    *,
+    num_draws: int = NUM_DRAWS,
+) -> Outcome:
+    r"""Importance-sample the posterior from the proposal, and say what `q` and the weights are worth.
+
+    The bound of q itself comes from the same draws, :math:`\mathrm{ELBO} = \mathrm E_r[\tfrac qr (\log p - \log q)]`
+    with r the proposal.
+
+    Args:
+      key: consumed.
+      q: what the stage found.
+      proposal: what is drawn from; covers q.
+      log_density: [D] -> scalar.
+      stage: for the certificate.
+      optimiser_status: `Status` of the solver.
+      spent: cost and findings so far.
+      num_draws: S, static, a power of two.
+
+    Returns:
+      An `Outcome`.
+    """
+    noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    draws, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
+    log_p = jax.vmap(log_density)(draws)
+    log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
+    ratios = log_p - log_proposal
+    smoothed = psis(ratios)
+    weights = jnp.exp(smoothed.log_weights)
+
+    # q's own bound, by weights q / r that the envelope keeps bounded. Where p is -inf, so is the bound.
+    log_q = jax.vmap(q.log_prob)(draws)
+    share = jnp.exp(log_q - log_proposal)
+    gap = jnp.where(share > 0, log_p - log_q, 0)
+    elbo = jnp.mean(share * gap) / jnp.mean(share)
+    elbo_se = jnp.std(share * (gap - elbo)) / math.sqrt(num_draws)
+
+    mean = weights @ draws
+    variance = weights @ (draws - mean) ** 2
+    mean_error = jnp.sqrt(jnp.max((weights**2) @ (draws - mean) ** 2 / variance))
+    log_mean_ratio = jax.nn.logsumexp(ratios) - math.log(num_draws)
+    log_evidence_se = jnp.sqrt(jnp.maximum(num_draws / smoothed.ess - 1, 0) / num_draws)
+    upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
+
+    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= ENOUGH) & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    alone = spent.modes <= 1
+    hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
+    certified = trusted & alone & ~hopeless
+    trouble = jnp.where(optimiser_status == Status.CONVERGED, Status.UNRELIABLE, optimiser_status)
+    status = jnp.select([certified, trusted & ~alone & ~hopeless], [Status.CONVERGED, Status.MULTIMODAL], trouble)
+    certificate = Certificate(
+        certified=certified,
+        status=status.astype(jnp.int32),
+        stage=jnp.full((), stage, jnp.int32),
+        khat=smoothed.khat,
+        ess=smoothed.ess,
+        elbo=elbo,
+        elbo_se=elbo_se,
+        log_evidence=log_mean_ratio,
+        log_evidence_se=jnp.where(smoothed.khat < KHAT, log_evidence_se, jnp.inf),
+        upper_bound=jnp.where(smoothed.khat < 0.5, upper_bound, jnp.inf),
+        decrement=spent.decrement,
+        mean_error=jnp.where(jnp.isfinite(mean_error), mean_error, jnp.inf),
+        fisher_divergence=spent.fisher_divergence,
+        modes=spent.modes,
+        num_gradients=spent.num_gradients,
+        num_log_densities=spent.num_log_densities + num_draws,
+    )
+    return Outcome(q, draws, smoothed.log_weights, certificate)

@@ -1,0 +1,50 @@
+"""Several modes: one Gaussian in each, weighed against each other."""
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.gaussian import Scouts, narrowed
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.families import FullRank, Mixture
+from elbojax.solvers import newton
+from elbojax.types import Key, LogDensity, Status
+
+
+def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+    r"""A mixture of Gaussians, one fitted from the end of each scout.
+
+    .. math:: q(z) = \sum_k \pi_k \mathrm N(z \mid m_k, \Sigma_k), \qquad \pi_k \propto e^{\mathrm{ELBO}_k}
+
+    Scouts that end in one mode give it equal components, which do no harm. The importance weights correct what the
+    pi_k get wrong. A mode that no scout has seen stays unseen.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      scouts: their ends.
+      outcome: of the stage before, for its cost.
+
+    Returns:
+      An `Outcome`.
+    """
+    fit_key, check_key = jax.random.split(key)
+    # From where the paths end: the best bound along a path may lie between the modes.
+    ends = FullRank(scouts.modes, scouts.q.log_diagonal, scouts.q.lower)
+    components, info = jax.vmap(lambda start: newton(fit_key, log_density, narrowed(start)))(ends)
+    usable = (info.status != Status.NON_FINITE) & (info.status != Status.STALLED)
+    logits = jax.nn.log_softmax(jnp.where(usable, info.elbo, -jnp.inf))
+    logits = jnp.maximum(logits, -30)  # a component without weight still has a finite gradient
+    q = Mixture(logits, components)
+    proposal = Mixture(jnp.where(logits > -15, 0.0, logits), jax.vmap(envelope)(components))
+    old = outcome.certificate
+    spent = Spent(
+        num_gradients=old.num_gradients + jnp.sum(info.num_gradients),
+        num_log_densities=old.num_log_densities,
+        modes=jnp.ones_like(old.modes),
+        decrement=jnp.max(jnp.where(usable, info.decrement, 0)),
+        fisher_divergence=old.fisher_divergence,
+    )
+    converged = jnp.full((), Status.CONVERGED, jnp.int32)
+    return judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
+

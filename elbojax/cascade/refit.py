@@ -1,0 +1,87 @@
+"""Adaptive importance sampling: the draws of one stage show the next where the mass is."""
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.families import FullRank
+from elbojax.types import Array, Key, LogDensity, Status
+
+ROUNDS = 4
+TAILS = 5
+"""Degrees of freedom of the refitted envelope: where a Gaussian has failed, heavier tails are the safer ones."""
+DRAWS_PER_PARAMETER = 3
+"""Effective draws for each of the D (D + 3) / 2 parameters of a Gaussian that the tempered weights must keep."""
+
+
+def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
+    r"""Match a Student t to the moments of the weighted draws, draw from it, and so on while that helps.
+
+    .. math:: m = \sum_s w_s^{(\tau)} z_s, \qquad
+              \Sigma = \sum_s w_s^{(\tau)} (z_s - m)(z_s - m)^\top, \qquad w_s^{(\tau)} \propto w_s^\tau
+
+    with tau in [0, 1] as large as the effective number of draws allows.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      outcome: of the stage before.
+
+    Returns:
+      The best `Outcome` seen, that of the stage before among them.
+
+    References:
+      Cappe, Douc, Guillin, Marin, Robert 2008, https://arxiv.org/abs/0710.4242
+    """
+
+    def body(carry):
+        i, here, best = carry
+        q = _match(here.draws, here.log_weights)
+        old = here.certificate
+        spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
+        converged = jnp.full((), Status.CONVERGED, jnp.int32)
+        new = judge(
+            jax.random.fold_in(key, i), q, envelope(q, TAILS), log_density, Stage.STUDENT_T, converged, spent
+        )
+        new = new._replace(q=q)
+        cost = dict(num_log_densities=new.certificate.num_log_densities)
+        best = best._replace(certificate=best.certificate._replace(**cost))
+        better = new.certificate.certified & ~best.certificate.certified | (
+            (new.certificate.certified == best.certificate.certified)
+            & (new.certificate.ess > best.certificate.ess)
+        )
+        return i + 1, new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+
+    def unfinished(carry):
+        i, _, best = carry
+        return (i < ROUNDS) & ~best.certificate.certified
+
+    return jax.lax.while_loop(unfinished, body, (0, outcome, outcome))[2]
+
+
+def _match(draws: Array, log_weights: Array) -> FullRank:
+    """The Gaussian of the tempered weighted moments."""
+    size = draws.shape[1]
+    wanted = min(DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * draws.shape[0])
+
+    def ess(power):
+        tempered = power * log_weights - jax.nn.logsumexp(power * log_weights)
+        return jnp.exp(-jax.nn.logsumexp(2 * tempered))
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        enough = ess(middle) >= wanted
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    one = jnp.ones((), draws.dtype)
+    power = jnp.where(ess(one) >= wanted, one, jax.lax.fori_loop(0, 20, halve, (0 * one, one))[0])
+    finite = jnp.where(jnp.isfinite(log_weights), log_weights, -1e30)
+    weights = jax.nn.softmax(power * finite)
+    loc = weights @ draws
+    deviations = (draws - loc) * jnp.sqrt(weights)[:, None]
+    upper = jnp.linalg.qr(deviations, mode="r")
+    diagonal = jnp.diagonal(upper)
+    scale_tril = (upper * jnp.sign(diagonal)[:, None]).T
+    return FullRank(loc, jnp.log(jnp.abs(diagonal)), jnp.tril(scale_tril, -1))

@@ -1,0 +1,309 @@
+"""What a family is: a distribution `q` that is its own parameter pytree.
+
+`grad` with respect to `q` gives a `q` of gradients, `vmap` over a stacked `q` gives a batch of models, an
+optimiser updates `q` as it would any pytree. Methods describe one event; batches come from `vmap`.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax import noise as noises
+from elbojax.types import Array, Event, Key, Scalar
+
+C = TypeVar("C")
+
+
+def static(**kwargs: Any) -> Any:
+    """A dataclass field that is part of the type and not trained: a size, a flag, a name. Hashable, never an array.
+
+    Example:
+      >>> @family
+      ... class Sized:
+      ...     loc: object
+      ...     size: int = static(default=3)
+      >>> import jax
+      >>> jax.tree.leaves(Sized(1.0))
+      [1.0]
+    """
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def family(cls: type[C]) -> type[C]:
+    """Class decorator: a frozen dataclass registered as a pytree, whose array fields are what is trained.
+
+    Checks belong in a constructor function beside the class, for JAX rebuilds the object with
+    placeholders in its fields.
+
+    Example:
+      >>> @family
+      ... class Point:
+      ...     loc: object
+      >>> import jax
+      >>> jax.tree.map(lambda x: 2 * x, Point(1.5)).loc
+      3.0
+    """
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+
+
+class Family(abc.ABC):
+    """A distribution over events that can be sampled and scored."""
+
+    @abc.abstractmethod
+    def sample_and_log_prob(self, key: Key) -> tuple[Event, Scalar]:
+        """One event and its log-probability, which are often cheaper together."""
+
+    @abc.abstractmethod
+    def log_prob(self, event: Event) -> Scalar:
+        """Normalised log-density (or log-mass) of one event."""
+
+    def sample(self, key: Key) -> Event:
+        """One event."""
+        return self.sample_and_log_prob(key)[0]
+
+    def entropy(self) -> Scalar:
+        r"""Closed form of :math:`\mathrm H[q] = -\mathrm E_q[\log q]`, where there is one."""
+        raise TypeError(f"{type(self).__name__} has no closed-form entropy; use the Monte Carlo form, `elbo`")
+
+    def kl(self, other: "Family") -> Scalar:
+        r"""Closed form of :math:`\mathrm{KL}(q \| p) = \mathrm E_q[\log q - \log p]`, where there is one."""
+        raise TypeError(f"no closed-form KL from {type(self).__name__} to {type(other).__name__}")
+
+
+class Enumerable(Family):
+    """A family over so few events that all of them can be listed: expectations under it are sums."""
+
+    @abc.abstractmethod
+    def enumerate(self) -> Event:
+        """Every event, stacked on a leading axis."""
+
+
+class Reparameterised(Family):
+    """A family whose draws are a differentiable map of standard normal numbers."""
+
+    @property
+    @abc.abstractmethod
+    def noise_size(self) -> int:
+        """How many standard normal numbers one draw takes; static."""
+
+    @property
+    def dtype(self) -> Any:
+        """The floating dtype of the parameters, which the noise follows."""
+        return jnp.result_type(*jax.tree.leaves(self))
+
+    @abc.abstractmethod
+    def transport(self, noise: Array) -> Event:
+        """The pathwise map: [noise_size] standard normal numbers to one event."""
+
+    def transport_and_log_prob(self, noise: Array) -> tuple[Event, Scalar]:
+        """The event and its log-probability."""
+        event = self.transport(noise)
+        return event, self.log_prob(event)
+
+    def strata(self, noise: Array) -> tuple[Event, Array]:
+        r"""Weighted events that stand for one draw: :math:`\mathrm E_q[f] = \mathrm E[\sum_k w_k f(z_k)]`.
+
+        One event of weight one, but for families with a discrete part (a mixture gives one event per
+        component), whose weights then get a pathwise gradient too.
+
+        Returns:
+          Events with a leading axis K, and weights [K] that sum to one.
+        """
+        return jax.tree.map(lambda x: x[None], self.transport(noise)), jnp.ones((1,), self.dtype)
+
+    def strata_and_log_prob(self, noise: Array) -> tuple[Event, Array, Array]:
+        """The events of `strata`, their log-probabilities [K], and their weights [K]."""
+        event, log_prob = self.transport_and_log_prob(noise)
+        return jax.tree.map(lambda x: x[None], event), log_prob[None], jnp.ones((1,), self.dtype)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Event, Scalar]:
+        """One event and its log-probability."""
+        return self.transport_and_log_prob(noises.iid(key, 1, self.noise_size, self.dtype)[0])
+
+    def sample(self, key: Key) -> Event:
+        """One event."""
+        return self.transport(noises.iid(key, 1, self.noise_size, self.dtype)[0])
+
+
+class Gaussian(Reparameterised):
+    r"""What all Gaussians over flat vectors share: :math:`z = \mu + A \epsilon`, covariance :math:`A A^\top`."""
+
+    loc: Array
+
+    @abc.abstractmethod
+    def scale_matvec(self, noise: Array) -> Array:
+        r""":math:`A \epsilon`, from [noise_size] to [D]."""
+
+    @abc.abstractmethod
+    def mahalanobis(self, deviation: Array) -> Scalar:
+        r""":math:`d^\top \Sigma^{-1} d` of a deviation [D] from the mean."""
+
+    @abc.abstractmethod
+    def half_log_det(self) -> Scalar:
+        r""":math:`\tfrac12 \log\det\Sigma`."""
+
+    @abc.abstractmethod
+    def variance(self) -> Array:
+        """Marginal variances [D]."""
+
+    def mean(self) -> Array:
+        """[D]."""
+        return self.loc
+
+    def covariance(self) -> Array:
+        r""":math:`A A^\top`, dense [D, D]."""
+        columns = self._scale_columns()
+        return columns.T @ columns
+
+    def _scale_columns(self) -> Array:
+        return jax.vmap(self.scale_matvec)(jnp.eye(self.noise_size, dtype=self.dtype))
+
+    def transport(self, noise: Array) -> Array:
+        r""":math:`\mu + A \epsilon`."""
+        return self.loc + self.scale_matvec(noise)
+
+    def transport_and_log_prob(self, noise: Array) -> tuple[Array, Scalar]:
+        """The event and its log-probability; nothing is solved where the scale is square."""
+        event = self.transport(noise)
+        if self.noise_size != self.loc.shape[-1]:
+            return event, self.log_prob(event)
+        return event, self._log_prob(noise @ noise)
+
+    def log_prob(self, event: Array) -> Scalar:
+        r""":math:`-\tfrac12 d^\top\Sigma^{-1}d - \tfrac12\log\det\Sigma - \tfrac D2 \log 2\pi`."""
+        return self._log_prob(self.mahalanobis(event - self.loc))
+
+    def _log_prob(self, mahalanobis: Scalar) -> Scalar:
+        return -0.5 * (mahalanobis + self.loc.shape[-1] * math.log(2 * math.pi)) - self.half_log_det()
+
+    def entropy(self) -> Scalar:
+        r""":math:`\tfrac12\log\det\Sigma + \tfrac D2 \log 2\pi e`."""
+        return 0.5 * self.loc.shape[-1] * (1 + math.log(2 * math.pi)) + self.half_log_det()
+
+    def kl(self, other: Family) -> Scalar:
+        r""":math:`\tfrac12[\mathrm{tr}(\Sigma_p^{-1}\Sigma_q) + d^\top\Sigma_p^{-1}d - D] + \tfrac12\log\tfrac{\det\Sigma_p}{\det\Sigma_q}`.
+
+        O(D) solves with the other's scale.
+        """
+        if not isinstance(other, Gaussian):
+            return super().kl(other)
+        trace = jnp.sum(jax.vmap(other.mahalanobis)(self._scale_columns()))
+        quadratic = other.mahalanobis(other.loc - self.loc)
+        return 0.5 * (trace + quadratic - self.loc.shape[-1]) + other.half_log_det() - self.half_log_det()
+
+
+def entropy(q: Family) -> Scalar:
+    r"""Entropy of `q` in nats, where it has a closed form.
+
+    .. math:: \mathrm H[q] = -\mathrm E_{q(z)}[\log q(z)]
+
+    Args:
+      q: a `Family`.
+
+    Returns:
+      Scalar.
+
+    Raises:
+      TypeError: `q` has no closed-form entropy.
+
+    Example:
+      >>> import elbojax, jax.numpy as jnp
+      >>> round(float(entropy(elbojax.mean_field(jnp.zeros(1), jnp.ones(1)))), 3)
+      1.419
+    """
+    return q.entropy()
+
+
+def kl_divergence(q: Family, p: Family) -> Scalar:
+    r"""Kullback-Leibler divergence from `q` to `p` in nats, where it has a closed form.
+
+    .. math:: \mathrm{KL}(q \| p) = \mathrm E_{q(z)}[\log q(z) - \log p(z)]
+
+    Args:
+      q: a `Family`.
+      p: a `Family` over the same events; a prior, say.
+
+    Returns:
+      Scalar, zero only at q = p.
+
+    Raises:
+      TypeError: the pair has no closed form.
+
+    Example:
+      >>> import elbojax, jax.numpy as jnp
+      >>> q = elbojax.mean_field(jnp.ones(1), jnp.ones(1))
+      >>> float(kl_divergence(q, elbojax.mean_field(jnp.zeros(1), jnp.ones(1))))
+      0.5
+    """
+    return q.kl(p)
+
+
+def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:
+    """Many events and their log-probabilities; noise is drawn flat where `q` is reparameterised.
+
+    Args:
+      key: consumed.
+      q: any `Family`.
+      num_samples: S, static.
+
+    Returns:
+      Events with a leading axis S, and [S].
+
+    Raises:
+      ValueError: S is below 1.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp
+      >>> events, log_q = sample_many(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), 1.0), 5)
+      >>> events.shape, log_q.shape
+      ((5, 2), (5,))
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if isinstance(q, Reparameterised):
+        return jax.vmap(q.transport_and_log_prob)(noises.iid(key, num_samples, q.noise_size, q.dtype))
+    return jax.vmap(q.sample_and_log_prob)(jax.random.split(key, num_samples))
+
+
+def check_vector(name: str, value: Any, size: int | None = None) -> Array:
+    """The value as a floating-point array [D], or an error that says what was wanted and what was given.
+
+    Args:
+      name: of the argument, for the message.
+      value: array-like.
+      size: D, where it is known already.
+
+    Returns:
+      [D].
+
+    Raises:
+      TypeError: not floating point.
+      ValueError: not a vector, empty, or of another size.
+    """
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {array.dtype}")
+    if array.ndim != 1 or array.size == 0 or (size is not None and array.size != size):
+        wanted = "[D] with D >= 1" if size is None else f"[{size}]"
+        raise ValueError(f"{name} must be a vector {wanted}, got shape {array.shape}")
+    return array
+
+
+def check_positive(name: str, value: Array) -> None:
+    """Raise where a concrete array holds a number that is not positive; a traced one is taken at its word.
+
+    Args:
+      name: of the argument, for the message.
+      value: array.
+
+    Raises:
+      ValueError: some entry is zero, negative or NaN.
+    """
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} must be positive everywhere, got {value}")

@@ -1,0 +1,78 @@
+"""Misuse of a loop, caught before anything is compiled."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.solvers import Solver, StopRule
+from elbojax.types import PyTree
+
+
+def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:
+    """Raise unless solver, stop rule and number of steps are what a loop needs."""
+    if not isinstance(solver, Solver):
+        raise TypeError(f"solver must be a Solver(init, step), got {type(solver).__name__}")
+    if not isinstance(stop, StopRule):
+        raise TypeError(f"stop must be a StopRule(init, update) or None, got {type(stop).__name__}")
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(f"the number of steps must be an int of at least 1, got {num_steps!r}")
+
+
+def trained_leaves(q: PyTree, *, may_be_nan: bool = False) -> PyTree:
+    """`q` with array leaves of a settled dtype, or an error that names the leaf that cannot be trained.
+
+    Args:
+      q: pytree.
+      may_be_nan: whether NaN is left to become a status.
+
+    Returns:
+      The same pytree.
+
+    Raises:
+      TypeError: a leaf is not floating point.
+      ValueError: there is no leaf, or one holds a NaN or an infinity.
+    """
+    if not jax.tree.leaves(q):
+        raise ValueError(f"q has no array leaf to train: {q}")
+
+    def settle(path, leaf):
+        array = jnp.asarray(leaf)
+        name = "q" + jax.tree_util.keystr(path)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"leaf {name} must be floating point to be trained, got {array.dtype}")
+        if not may_be_nan and not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
+            raise ValueError(f"leaf {name} is not finite at the start: {leaf}")
+        return jax.lax.convert_element_type(array, array.dtype)  # no weak type, or the second step would retrace
+
+    return jax.tree_util.tree_map_with_path(settle, q)
+
+
+def batch_size(**trees: PyTree) -> int:
+    """M, the leading axis that all leaves of all trees share.
+
+    Args:
+      **trees: pytrees by their argument names.
+
+    Returns:
+      M.
+
+    Raises:
+      ValueError: a leaf has no leading axis, two leaves disagree, or the batch is empty.
+    """
+    sizes = {}
+    for name, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            shape = jnp.shape(leaf)
+            leaf_name = name + jax.tree_util.keystr(path)
+            if not shape:
+                raise ValueError(f"leaf {leaf_name} must have a leading axis of models, got a scalar")
+            sizes[leaf_name] = shape[0]
+    (first, size), *others = sizes.items()
+    for other, given in others:
+        if given != size:
+            raise ValueError(f"leaves must share their leading axis of models: {first} has {size}, {other} has {given}")
+    if size == 0:
+        raise ValueError(f"the batch is empty: leaf {first} has a leading axis of 0 models")
+    return size

@@ -1,0 +1,59 @@
+"""Averaging of iterates: the noise of the last step is not the answer."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.solvers.base import Solver
+from elbojax.types import Array, Key, PyTree
+
+
+class AveragedState(NamedTuple):
+    """The average, the state of the solver that is averaged, and the steps taken."""
+
+    q: PyTree
+    inner: Any
+    count: Array
+
+
+def averaged(solver: Solver, *, decay: float = 8.0) -> Solver:
+    r"""A solver whose answer is the polynomial-decay average of another's iterates.
+
+    .. math:: \bar\phi_t = (1 - \gamma_t) \bar\phi_{t-1} + \gamma_t \phi_t, \qquad \gamma_t = \frac{\eta + 1}{\eta + t}
+
+    The average forgets the start: about the last 1 / (decay + 1) of the run counts. With constant steps it
+    removes most of the stochastic error of the last iterate.
+
+    Args:
+      solver: what to average.
+      decay: eta >= 0; 0 is the plain average.
+
+    Returns:
+      A `Solver` whose `state.q` and `info.q` are the average.
+
+    Raises:
+      ValueError: `decay` is negative.
+
+    Example:
+      >>> import elbojax, optax
+      >>> loss = elbojax.as_loss(elbojax.elbo, lambda z: -0.5 * z @ z)
+      >>> solver = averaged(elbojax.svi(loss, optax.adam(0.1)))
+
+    References:
+      Shamir, Zhang 2013, https://arxiv.org/abs/1212.1824
+    """
+    if decay < 0:
+        raise ValueError(f"decay must not be negative, got {decay}")
+
+    def init(q: PyTree) -> AveragedState:
+        return AveragedState(q, solver.init(q), jnp.zeros((), int))
+
+    def step(key: Key, state: AveragedState, data: PyTree) -> tuple[AveragedState, Any]:
+        inner, info = solver.step(key, state.inner, data)
+        count = state.count + 1
+        gamma = (decay + 1) / (decay + count)
+        average = jax.tree.map(lambda old, new: old + gamma.astype(new.dtype) * (new - old), state.q, inner.q)
+        return AveragedState(average, inner, count), info._replace(q=average)
+
+    return Solver(init, step)

@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from elbojax import as_loss, averaged, elbo, mean_field, run, svi
+
+
+def _log_density(z, y):
+    return -0.5 * jnp.sum((z - y) ** 2)
+
+
+PLAIN = svi(as_loss(elbo, _log_density), optax.sgd(0.1))
+DECAYS = (0.0, 3.0, 8.0)
+
+
+def _start(dtype=jnp.float64):
+    return mean_field(jnp.zeros(2, dtype), 1.0), jnp.array([1.0, -2.0], dtype)
+
+
+def _path(solver, num_steps=40, dtype=jnp.float64):
+    """`state.q` and `info.q` after each step."""
+    q, data = _start(dtype)
+
+    def body(state, i):
+        state, info = solver.step(jax.random.fold_in(jax.random.key(5), i), state, data)
+        return state, (state.q, info.q, info.loss)
+
+    return jax.jit(lambda q: jax.lax.scan(body, solver.init(q), jnp.arange(num_steps))[1])(q)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_equals_the_formula(decay):
+    iterates, _, losses = _path(PLAIN)
+    average, informed, averaged_losses = _path(averaged(PLAIN, decay=decay))
+    np.testing.assert_array_equal(losses, averaged_losses)  # the averaged solver is not disturbed
+    for name in ("loc", "log_scale"):
+        expected = 0.0
+        for t, iterate in enumerate(np.asarray(getattr(iterates, name)), start=1):
+            gamma = (decay + 1) / (decay + t)
+            expected = (1 - gamma) * expected + gamma * iterate
+            np.testing.assert_allclose(getattr(average, name)[t - 1], expected, rtol=1e-12)
+        np.testing.assert_array_equal(getattr(informed, name), getattr(average, name))
+
+
+def test_decay_zero_is_the_plain_mean():
+    iterates, average = _path(PLAIN)[0].loc, _path(averaged(PLAIN, decay=0.0))[0].loc
+    np.testing.assert_allclose(average[-1], iterates.mean(0), rtol=1e-12)
+
+
+def test_beats_the_last_iterate():
+    q, data = _start()
+    keys = jax.random.split(jax.random.key(0), 64)
+    errors = []
+    for solver in (PLAIN, averaged(PLAIN)):
+        fits = jax.jit(jax.vmap(lambda key, s=solver: run(key, s, q, data, num_steps=1000)))(keys)
+        error = jnp.concatenate([fits.q.loc - data, fits.q.log_scale], axis=1)
+        errors.append(float(jnp.sqrt(jnp.mean(error**2))))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_float32_in_float32_out():
+    average, informed, losses = _path(averaged(PLAIN), dtype=jnp.float32)
+    assert {x.dtype for x in jax.tree.leaves((average, informed, losses))} == {jnp.dtype("float32")}
+    plain = _path(PLAIN, dtype=jnp.float32)[0].loc
+    t = np.arange(1, 41)
+    # The same weights in closed form: gamma_t times what later steps leave of it.
+    gamma = 9 / (8 + t)
+    weights = np.array([gamma[i] * np.prod(1 - gamma[i + 1 :]) for i in range(40)])
+    np.testing.assert_allclose(average.loc[-1], weights @ np.asarray(plain, float), rtol=1e-5)
+
+
+def test_errors_say_what_was_wanted_and_given():
+    with pytest.raises(ValueError, match="decay must not be negative, got -1"):
+        averaged(PLAIN, decay=-1)

@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax import contrib
+
+from elbojax import Status, as_loss, averaged, elbo, elbo_stl, mean_field, run, svi
+
+MEAN, SD = np.array([1.0, -2.0]), np.array([0.5, 2.0])
+
+
+def _log_density(z, data=0.0):
+    return -0.5 * jnp.sum(((z - MEAN) / SD) ** 2).astype(z.dtype) + data
+
+
+LOSS = as_loss(elbo_stl, lambda z: _log_density(z), num_samples=4)
+
+OPTIMIZERS = {  # name: optimiser, steps, tolerance in posterior sds
+    "sgd": (lambda: optax.sgd(0.05), 500, 0.01),
+    "sgd with momentum": (lambda: optax.sgd(0.01, momentum=0.9, nesterov=True), 500, 0.01),
+    "adam": (lambda: optax.adam(0.05), 500, 0.01),
+    "adam with a schedule": (lambda: optax.adam(optax.cosine_decay_schedule(0.1, 500)), 500, 0.01),
+    "adamw": (lambda: optax.adamw(0.05, weight_decay=1e-4), 500, 0.01),
+    "clipped adam": (lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05)), 500, 0.01),
+    "lion": (lambda: optax.lion(optax.linear_schedule(0.05, 0.0, 500)), 500, 0.05),
+    "rmsprop": (lambda: optax.rmsprop(optax.linear_schedule(0.05, 0.0, 500)), 500, 0.01),
+    "dowg": (lambda: contrib.dowg(), 500, 0.05),
+    "prodigy": (lambda: contrib.prodigy(), 500, 0.05),
+    "schedule_free": (lambda: contrib.schedule_free_adamw(0.1), 500, 0.05),
+    "reduce_on_plateau": (
+        lambda: optax.chain(optax.adam(0.05), contrib.reduce_on_plateau(patience=20, accumulation_size=10)),
+        500,
+        0.01,
+    ),
+    "lbfgs": (lambda: optax.lbfgs(), 30, 0.01),
+}
+
+
+def _start(dtype=jnp.float64):
+    return mean_field(jnp.zeros(2, dtype), 1.0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_finds_a_known_gaussian(name):
+    make, num_steps, tolerance = OPTIMIZERS[name]
+    fit = run(jax.random.key(0), svi(LOSS, make()), _start(), num_steps=num_steps)
+    assert fit.status == Status.MAX_STEPS
+    np.testing.assert_array_less(np.abs(fit.q.loc - MEAN) / SD, tolerance)
+    np.testing.assert_array_less(np.abs(fit.q.log_scale - np.log(SD)), tolerance)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_dtype_follows_the_start(name):
+    make, num_steps, _ = OPTIMIZERS[name]
+    shapes = jax.eval_shape(lambda q: run(jax.random.key(0), svi(LOSS, make()), q, num_steps=num_steps), _start("float32"))
+    assert {x.dtype for x in jax.tree.leaves((shapes.q, shapes.loss, shapes.losses))} == {jnp.dtype("float32")}
+
+
+def test_float32_finds_it_too():
+    fit = run(jax.random.key(0), svi(LOSS, optax.adam(0.05)), _start("float32"), num_steps=500)
+    np.testing.assert_array_less(np.abs(fit.q.loc - MEAN) / SD, 0.01)
+    assert fit.q.loc.dtype == fit.loss.dtype == jnp.float32
+
+
+def test_a_step_is_the_optimisers_and_its_loss_is_minus_the_bound():
+    """By hand: q moves along +grad elbo, and info holds the loss and gradient of before the step."""
+    key, q, rate = jax.random.key(4), _start(), 0.01
+    solver = svi(as_loss(elbo, _log_density, num_samples=4), optax.sgd(rate))
+    data = jnp.array(3.0)
+    state, info = solver.step(key, solver.init(q), data)
+
+    bound, gradient = jax.value_and_grad(lambda q: elbo(key, q, lambda z: _log_density(z, 3.0), num_samples=4))(q)
+    np.testing.assert_allclose(info.loss, -bound, rtol=1e-14)
+    for name in ("loc", "log_scale"):
+        np.testing.assert_allclose(getattr(info.gradient, name), -getattr(gradient, name), rtol=1e-12)
+        moved = getattr(q, name) + rate * getattr(gradient, name)
+        np.testing.assert_allclose(getattr(state.q, name), moved, rtol=1e-12)
+        np.testing.assert_array_equal(getattr(info.q, name), getattr(state.q, name))
+
+
+def test_as_loss_gives_the_data_to_the_density_where_there_are_any():
+    key, q = jax.random.key(0), _start()
+    without, given = as_loss(elbo, _log_density)(key, q, None), as_loss(elbo, _log_density)(key, q, jnp.array(5.0))
+    np.testing.assert_allclose(given - without, -5.0, rtol=1e-12)
+
+
+def test_any_pytree_of_floats_can_be_trained():
+    """A q and parameters of the model side by side, with a loss of one's own."""
+
+    def loss(key, params, data):
+        return -elbo(key, params["q"], lambda z: -0.5 * jnp.sum((z - 1) ** 2)) + (params["shift"] - data) ** 2
+
+    solver = averaged(svi(loss, optax.adam(0.05)))
+    fit = run(jax.random.key(0), solver, {"q": _start(), "shift": 0.0}, jnp.array(3.0), num_steps=500)
+    np.testing.assert_allclose(fit.q["shift"], 3.0, atol=0.05)
+    np.testing.assert_allclose(fit.q["q"].loc, 1.0, atol=0.3)
+
+
+@pytest.mark.parametrize("optimizer", (0.1, "adam", optax.adam))
+def test_errors_say_what_was_wanted_and_given(optimizer):
+    with pytest.raises(TypeError, match=f"optax GradientTransformation, got {type(optimizer).__name__}"):
+        svi(LOSS, optimizer)
