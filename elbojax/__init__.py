@@ -1,5 +1,6 @@
 """elbojax: functional variational inference in JAX."""
 
+from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
 from elbojax.loops import *  # noqa: F403

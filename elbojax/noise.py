@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 from elbojax.types import Array, Key
@@ -143,9 +144,10 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
 
     _check(num_samples, size)
     unscrambled = qmc.Sobol(size, scramble=False, bits=32).random(num_samples)
-    points = jnp.asarray((unscrambled * 2.0**32).astype("uint32"))
+    # Reversed on the host: XLA would fold so large a constant slowly.
+    points = jnp.asarray(_reverse_bits((unscrambled * 2.0**32).astype("uint32")))
     seeds = jax.random.bits(key, (size,), "uint32")
-    scrambled = _reverse_bits(_laine_karras(_reverse_bits(points), seeds))
+    scrambled = _reverse_bits(_laine_karras(points, seeds))
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
     digits = min(jnp.finfo(dtype).nmant, 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits
@@ -160,8 +162,9 @@ def _laine_karras(bits: Array, seed: Array) -> Array:
     return bits
 
 
-def _reverse_bits(bits: Array) -> Array:
+def _reverse_bits(bits: Any) -> Any:
+    """Of 32-bit words, NumPy's or JAX's."""
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
-        mask = jnp.uint32(mask)
+        mask = np.uint32(mask)
         bits = ((bits >> shift) & mask) | ((bits & mask) << shift)
     return bits

@@ -142,3 +142,25 @@ def stop_gradient(tree: PyTree) -> PyTree:
       3.0
     """
     return jax.tree.map(jax.lax.stop_gradient, tree)
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The same arrays without weak types, which would make the second call of a loop compile anew.
+
+    Args:
+      tree: pytree of arrays; keys are passed over.
+
+    Returns:
+      The same pytree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> strong(jnp.asarray(1.0)).weak_type
+      False
+    """
+
+    def settle(x):
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(settle, tree)

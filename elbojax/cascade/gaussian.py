@@ -14,6 +14,8 @@ from elbojax.types import Array, Key, LogDensity, Scalar, Status
 NUM_SCOUTS = 4
 AROUND = 1.0
 """Scouts start uniformly within so much of init, in each unconstrained coordinate."""
+NEGLIGIBLE = 10.0
+"""Nats below the density at the mean of `q` at which a scout's end is no mode worth a look."""
 NARROW = 0.3
 """The start of the second-order fit is a scout's Gaussian, narrowed: a narrow one sees the exact local curvature,
 one that is too wide sees mostly the tails."""
@@ -71,11 +73,12 @@ def narrowed(q: FullRank, factor: float = NARROW) -> FullRank:
     return FullRank(q.loc, q.log_diagonal + jnp.log(jnp.asarray(factor, q.loc.dtype)), factor * q.lower)
 
 
-def count_modes(q: FullRank, scouts: Scouts) -> Array:
+def count_modes(q: FullRank, log_density: LogDensity, scouts: Scouts) -> Array:
     """One, plus the scouts that ended where `q` puts nothing and the density is not negligible.
 
     Args:
       q: the fit.
+      log_density: [D] -> scalar.
       scouts: their ends.
 
     Returns:
@@ -83,9 +86,8 @@ def count_modes(q: FullRank, scouts: Scouts) -> Array:
     """
     size = q.loc.size
     distance = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(scouts.modes)
-    best = jnp.max(jnp.where(jnp.isfinite(scouts.values), scouts.values, -jnp.inf))
     far = distance > 25 + 4 * size
-    heavy = (scouts.values > best - 10) & (scouts.status == Status.CONVERGED)
+    heavy = (scouts.values > log_density(q.loc) - NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
     return 1 + jnp.sum(far & heavy)
 
 
@@ -107,7 +109,7 @@ def fit_gaussian(key: Key, log_density: LogDensity, start: Array) -> tuple[Outco
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),
-        modes=count_modes(q, scouts),
+        modes=count_modes(q, log_density, scouts),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )

@@ -5,9 +5,9 @@
 
 import jax.numpy as jnp
 from jax.nn import log_softmax
-from jax.scipy.special import betaln, gammaln
+from jax.scipy.special import gammaln
 
-from elbojax.densities.base import floats, not_a_count, times, vectors, xlogy
+from elbojax.densities.base import floats, log_beta, not_a_count, times, vectors, xlogy
 from elbojax.numerics import softplus
 from elbojax.types import Array
 
@@ -91,7 +91,7 @@ def binomial(x: Array, total: Array | float, logits: Array | float) -> Array:
     # Counting the rarer outcome keeps the sum from cancelling where the logits are large.
     likely = logits > 0
     rare, rarer = jnp.where(likely, -logits, logits), jnp.where(likely, total - x, x)
-    coefficient = -jnp.log1p(total) - betaln(x + 1, total - x + 1)
+    coefficient = -jnp.log1p(total) - log_beta(x + 1, total - x + 1)
     return jnp.where(outside, -jnp.inf, coefficient + times(rarer, rare) - total * softplus(rare))
 
 
@@ -134,7 +134,7 @@ def poisson(x: Array, rate: Array | float) -> Array:
       The broadcast shape.
 
     Example:
-      >>> float(poisson(0, 2.0))
+      >>> round(float(poisson(0, 2.0)), 4)
       -2.0
     """
     x, rate = floats(x, rate)
@@ -156,7 +156,7 @@ def poisson_log(x: Array, log_rate: Array | float) -> Array:
       The broadcast shape.
 
     Example:
-      >>> float(poisson_log(0, 0.0))
+      >>> round(float(poisson_log(0, 0.0)), 4)
       -1.0
     """
     x, log_rate = floats(x, log_rate)
@@ -185,7 +185,7 @@ def negative_binomial(x: Array, mean: Array | float, concentration: Array | floa
     x, mean, concentration = floats(x, mean, concentration)
     outside = not_a_count(x)
     x = jnp.where(outside, 0, x)
-    coefficient = -jnp.log(x + concentration) - betaln(concentration, x + 1)
+    coefficient = -jnp.log(x + concentration) - log_beta(concentration, x + 1)
     powers = xlogy(x, mean) - x * jnp.log(concentration + mean) - concentration * jnp.log1p(mean / concentration)
     return jnp.where(outside, -jnp.inf, coefficient + powers)
 

@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.nn import log_softmax, sigmoid
-from jax.scipy.special import betaln, digamma, gammaln, i0e, i1e
+from jax.scipy.special import digamma, gammaln, i0e, i1e
 
-from elbojax.densities.base import LOG_2PI, floats, log_gamma_half_step, times, vectors
+from elbojax.densities.base import LOG_2PI, floats, log_beta, log_gamma_half_step, times, vectors
 from elbojax.numerics import softplus
 from elbojax.types import Array
 
@@ -266,7 +266,7 @@ def entropy_beta(concentration1: Array | float, concentration0: Array | float) -
     """
     a, b = floats(concentration1, concentration0)
     total = digamma(a + b)
-    return betaln(a, b) - (a - 1) * (digamma(a) - total) - (b - 1) * (digamma(b) - total)
+    return log_beta(a, b) - (a - 1) * (digamma(a) - total) - (b - 1) * (digamma(b) - total)
 
 
 def entropy_uniform(low: Array | float, high: Array | float) -> Array:

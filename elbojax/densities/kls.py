@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax.nn import log_softmax, sigmoid
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import betaln, digamma, gammaln, i0e, i1e
+from jax.scipy.special import digamma, gammaln, i0e, i1e
 
-from elbojax.densities.base import check_matrix, floats, log1p_square, vectors, xlogy
+from elbojax.densities.base import check_matrix, floats, log1p_square, log_beta, vectors, xlogy
 from elbojax.numerics import softplus
 from elbojax.types import Array
 
@@ -215,7 +215,7 @@ def kl_beta(
     a_q, b_q, a_p, b_p = floats(concentration1_q, concentration0_q, concentration1_p, concentration0_p)
     total = digamma(a_q + b_q)
     slopes = (a_q - a_p) * (digamma(a_q) - total) + (b_q - b_p) * (digamma(b_q) - total)
-    return betaln(a_p, b_p) - betaln(a_q, b_q) + slopes
+    return log_beta(a_p, b_p) - log_beta(a_q, b_q) + slopes
 
 
 def kl_uniform(low_q: Array | float, high_q: Array | float, low_p: Array | float, high_p: Array | float) -> Array:

@@ -20,9 +20,9 @@ def _log_diagonal(matrix: Array) -> Array:
     return jnp.sum(jnp.log(jnp.diagonal(matrix)))
 
 
-def _solve(matrix: Array, x: Array, **options) -> Array:
+def _solve(matrix: Array, x: Array, trans: int = 0) -> Array:
     """Triangular solve along the last axis of `x`, which may have leading axes."""
-    flat = solve_triangular(matrix, x.reshape(-1, x.shape[-1]).T, lower=True, **options)
+    flat = solve_triangular(matrix, x.reshape(-1, x.shape[-1]).T, lower=True, trans=trans)
     return flat.T.reshape(x.shape)
 
 
@@ -115,11 +115,12 @@ def multivariate_normal_low_rank(x: Array, loc: Array, factor: Array, scale: Arr
       Matrix determinant lemma, https://en.wikipedia.org/wiki/Matrix_determinant_lemma
     """
     x, loc, factor, scale = vectors(x, loc, factor, scale)
-    y = (x - loc) / scale
-    size = y.shape[-1]
+    centred = x - loc
+    size = centred.shape[-1]
     check_matrix("factor", factor, size, None)
     if scale.shape != (size,):
         raise ValueError(f"scale must have shape [{size}], got {list(scale.shape)}; batch with jax.vmap")
+    y = centred / scale
     scaled = factor / scale[:, None]
     tril = cholesky(jnp.eye(factor.shape[1], dtype=x.dtype) + scaled.T @ scaled, lower=True)
     w = _solve(tril, _solve(tril, y @ scaled), trans=1)

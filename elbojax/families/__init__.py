@@ -1,5 +1,6 @@
 """Families: distributions `q` that are their own parameter pytrees."""
 
+from elbojax.families.banded import BandedPrecision, banded_precision
 from elbojax.families.base import (
     Enumerable,
     Family,
@@ -11,21 +12,48 @@ from elbojax.families.base import (
     sample_many,
     static,
 )
+from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
+from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
 from elbojax.families.full_rank import FullRank, full_rank
+from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.mean_field import MeanField, mean_field
+from elbojax.families.mixture import Mixture, mixture
+from elbojax.families.particles import Particles, particles
+from elbojax.families.product import Product, ReparameterisedProduct, product
+from elbojax.families.student_t import StudentT, student_t
 
 __all__ = [
+    "BandedPrecision",
+    "Bernoulli",
+    "Blocks",
+    "Categorical",
     "Enumerable",
     "Family",
     "FullRank",
     "Gaussian",
+    "GaussianBlocks",
+    "LowRank",
     "MeanField",
+    "Mixture",
+    "Particles",
+    "Product",
     "Reparameterised",
+    "ReparameterisedProduct",
+    "StudentT",
+    "banded_precision",
+    "bernoulli",
+    "blocks",
+    "categorical",
     "entropy",
     "family",
     "full_rank",
     "kl_divergence",
+    "low_rank",
     "mean_field",
+    "mixture",
+    "particles",
+    "product",
     "sample_many",
     "static",
+    "student_t",
 ]

@@ -16,7 +16,7 @@ from elbojax.loops.checks import batch_size, check_settings, trained_leaves
 from elbojax.loops.lane import Lane, advance
 from elbojax.loops.progress import Progress
 from elbojax.loops.run import Run, empty_losses, first_lane, never, record_loss, result
-from elbojax.numerics import tree_where
+from elbojax.numerics import strong, tree_where
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Status
 
@@ -136,14 +136,15 @@ def default_lanes(num_models: int) -> int:
 @functools.partial(jax.jit, static_argnames=("solver", "max_steps", "stop", "num_lanes"))
 def _start(keys, solver, qs, data, max_steps, stop, num_lanes):
     num_models = keys.shape[0]
-    models = jnp.arange(num_lanes)
+    models = jnp.arange(num_lanes, dtype=jnp.int32)
     lanes = _fresh(keys, solver, qs, data, stop, models)
 
     def unfitted(key, q, datum):
         lane = first_lane(key, solver, stop, q, datum)
         return result(lane, empty_losses(max_steps, lane.loss.dtype))
 
-    return Queue(models, lanes, jnp.asarray(num_lanes), jax.vmap(unfitted)(keys, qs, data))
+    waiting = jnp.array(num_lanes, jnp.int32)
+    return strong(Queue(models, lanes, waiting, jax.vmap(unfitted)(keys, qs, data)))
 
 
 @functools.partial(jax.jit, static_argnames=("solver", "max_steps", "stop"), donate_argnames=("queue",))
@@ -178,11 +179,11 @@ def _refill(keys, solver, qs, data, stop, queue):
     """Lanes whose model has ended take the next models of the queue, in order."""
     num_models = keys.shape[0]
     free = (queue.lanes.status != Status.RUNNING) & (queue.models < num_models)
-    candidates = queue.waiting + jnp.cumsum(free) - 1
+    candidates = queue.waiting + jnp.cumsum(free, dtype=jnp.int32) - 1
     models = jnp.where(free, jnp.minimum(candidates, num_models), queue.models)
     fresh = _fresh(keys, solver, qs, data, stop, models)
     lanes = tree_where(free & (models < num_models), fresh, queue.lanes)
-    waiting = jnp.minimum(queue.waiting + jnp.sum(free), num_models)
+    waiting = jnp.minimum(queue.waiting + jnp.sum(free, dtype=jnp.int32), num_models)
     return queue._replace(models=models, lanes=lanes, waiting=waiting)
 
 

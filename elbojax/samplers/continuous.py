@@ -172,7 +172,7 @@ def half_t(key: Key, df: Array | float, scale: Array | float, shape: Shape = ())
 
     Example:
       >>> import jax
-      >>> half_t(jax.random.key(0), 3.0, 1.0, shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: half_t(key, 3.0, 1.0, shape=(3,)), jax.random.key(0)).shape
       (3,)
     """
     return jnp.abs(student_t(key, df, 0, scale, shape))
@@ -274,7 +274,7 @@ def beta(key: Key, concentration1: Array | float, concentration0: Array | float,
 
     Example:
       >>> import jax
-      >>> beta(jax.random.key(0), 2.0, 2.0, shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: beta(key, 2.0, 2.0, shape=(3,)), jax.random.key(0)).shape
       (3,)
     """
     (a, b), full = prepare(shape, concentration1, concentration0)
@@ -374,7 +374,8 @@ def _log_cdf_inverse(log_p: Array) -> Array:
     for _ in range(5):
         value = log_ndtr(z)
         z = z + (target - value) * jnp.exp(value + 0.5 * z * z + 0.5 * math.log(2 * math.pi))
-    return jnp.where(deep, z, ndtri(jnp.exp(jnp.where(deep, -5, log_p))))
+    p = jnp.minimum(jnp.exp(jnp.where(deep, -5, log_p)), 1 - jnp.finfo(log_p.dtype).epsneg)
+    return jnp.where(deep, z, ndtri(p))
 
 
 @jax.custom_jvp

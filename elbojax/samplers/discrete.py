@@ -84,7 +84,7 @@ def multinomial(key: Key, total: Array | float, logits: Array, shape: Shape = ()
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> multinomial(jax.random.key(0), 4, jnp.zeros(2), shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: multinomial(key, 4, jnp.zeros(2), shape=(3,)), jax.random.key(0)).shape
       (3, 2)
     """
     total, logits = floats(total, logits)
@@ -147,7 +147,7 @@ def negative_binomial(key: Key, mean: Array | float, concentration: Array | floa
 
     Example:
       >>> import jax
-      >>> negative_binomial(jax.random.key(0), 2.0, 1.0, shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: negative_binomial(key, 2.0, 1.0, shape=(3,)), jax.random.key(0)).shape
       (3,)
     """
     (mean, concentration), full = prepare(shape, mean, concentration)

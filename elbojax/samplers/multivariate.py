@@ -116,7 +116,7 @@ def dirichlet(key: Key, concentration: Array, shape: Shape = ()) -> Array:
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> dirichlet(jax.random.key(0), jnp.ones(2), shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: dirichlet(key, jnp.ones(2), shape=(3,)), jax.random.key(0)).shape
       (3, 2)
     """
     (concentration,) = floats(concentration)
@@ -142,7 +142,7 @@ def lkj_cholesky(key: Key, size: int, concentration: Array | float, shape: Shape
 
     Example:
       >>> import jax
-      >>> lkj_cholesky(jax.random.key(0), 2, 1.0, shape=(3,)).shape
+      >>> jax.eval_shape(lambda key: lkj_cholesky(key, 2, 1.0, shape=(3,)), jax.random.key(0)).shape
       (3, 2, 2)
 
     References:

@@ -2,18 +2,49 @@
 
 from elbojax.solvers.averaging import AveragedState, averaged
 from elbojax.solvers.base import Solver, StopRule
+from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
+from elbojax.solvers.dadvi import DadviInfo, dadvi
+from elbojax.solvers.gsm import gsm
+from elbojax.solvers.laplace import LaplaceInfo, laplace
+from elbojax.solvers.lbfgs import LbfgsPath, lbfgs
+from elbojax.solvers.linear_response import LinearResponseInfo, linear_response, linear_response_of
+from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
+from elbojax.solvers.newton import NewtonInfo, newton
+from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
 from elbojax.solvers.stopping import loss_settles, moments_settle
+from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
 from elbojax.solvers.svi import SviInfo, SviState, as_loss, svi
 
 __all__ = [
     "AveragedState",
+    "DadviInfo",
+    "LaplaceInfo",
+    "LbfgsPath",
+    "LinearResponseInfo",
+    "MultiPathfinderInfo",
+    "NewtonInfo",
+    "PathfinderInfo",
+    "ScoreInfo",
     "Solver",
     "StopRule",
+    "SvgdInfo",
+    "SvgdState",
     "SviInfo",
     "SviState",
     "as_loss",
     "averaged",
+    "batch_and_match",
+    "dadvi",
+    "gsm",
+    "laplace",
+    "lbfgs",
+    "linear_response",
+    "linear_response_of",
     "loss_settles",
     "moments_settle",
+    "multipathfinder",
+    "newton",
+    "pathfinder",
+    "svgd",
     "svi",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import FullRank, Gaussian
-from elbojax.families.base import check_vector
+from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 
@@ -66,7 +66,7 @@ def batch_and_match(
     Args:
       key: consumed.
       log_density: [D] -> scalar.
-      start: a Gaussian; or the mean [D] of one with unit covariance.
+      start: a Gaussian, or a point [D] with a finite log-density from which `pathfinder` finds one.
       batch_size: B, static, even; the larger of 32 and 2 D + 4 by default.
       max_steps: static.
       tolerance: nats; done after two steps in a row that change q by less.
@@ -124,12 +124,12 @@ def match_scores(
     `update(noise [B, D], scores [B, D], weights [B], count) -> (shift [D], factor [D, D])` works in the coordinates
     that whiten q; draws without a finite score come with weight zero.
     """
-    if isinstance(start, Gaussian):
-        loc = start.loc
-        scale_tril = start.scale_tril if isinstance(start, FullRank) else jnp.linalg.cholesky(start.covariance())
-    else:
-        loc = check_vector("start", start)
-        scale_tril = jnp.eye(loc.size, dtype=loc.dtype)
+    cost = 0.0
+    if not isinstance(start, Gaussian):
+        start, found = pathfinder(jax.random.fold_in(key, 0), log_density, start)
+        cost = found.num_gradients
+    loc = start.loc
+    scale_tril = start.scale_tril if isinstance(start, FullRank) else jnp.linalg.cholesky(start.covariance())
     size, dtype = loc.size, loc.dtype
     batch_size = max(32, 2 * size + 4) if batch_size is None else batch_size
     gradient = jax.grad(log_density)
@@ -158,12 +158,8 @@ def match_scores(
 
     zero = jnp.zeros((), jnp.int32)
     unknown = jnp.full((), jnp.nan, dtype)
-    end = jax.lax.while_loop(
-        unfinished, body, _State(loc, scale_tril, unknown, unknown, zero, zero, jnp.array(False))
-    )
+    end = jax.lax.while_loop(unfinished, body, _State(loc, scale_tril, unknown, unknown, zero, zero, jnp.array(False)))
     status = jnp.where(end.settled >= 2, Status.CONVERGED, Status.MAX_STEPS)
     status = jnp.where(end.usable, status, Status.NON_FINITE).astype(jnp.int32)
     q = FullRank(end.loc, jnp.log(jnp.diagonal(end.scale_tril)), jnp.tril(end.scale_tril, -1))
-    return q, ScoreInfo(
-        status, end.count * batch_size, end.count, end.change, end.fisher
-    )
+    return q, ScoreInfo(status, end.count * batch_size + cost, end.count, end.change, end.fisher)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import MeanField
+from elbojax.families.base import check_vector
 from elbojax.numerics import tree_where
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
 from elbojax.solvers.pathfinder import pathfinder
@@ -109,17 +110,21 @@ def dadvi(
     """
     if num_replicates == 1 or (max_doublings and not num_replicates):
         raise ValueError(f"num_replicates must be 0, or at least 2 and so for doubling, got {num_replicates}")
+    loc = start.loc if isinstance(start, MeanField) else check_vector("start", start)
+    draws = _draw(key, num_draws, num_replicates, loc)
     cost = 0.0
     if not isinstance(start, MeanField):
-        found, scouted = pathfinder(jax.random.fold_in(key, 1), log_density, start)
+        # After the draws, and not beside them: batched LAPACK calls side by side can deadlock XLA on two cores.
+        loc = loc + 0 * draws[0, 0]
+        found, scouted = pathfinder(jax.random.fold_in(key, 1), log_density, loc)
         start = MeanField(found.loc, jnp.log(scouted.conditional_scale))
         cost = scouted.num_gradients
 
-    def stage(draws, q):
+    def stage(sets, q):
+        draws, fresh = sets[0], sets[1:]
         q, info = _minimise(log_density, draws, q, max_steps, max_products, tolerance)
         if not num_replicates:
             return q, info
-        fresh = _replicates(jax.random.fold_in(key, 2), num_replicates, draws)
         errors, products = _sandwich(log_density, draws, fresh, q, max_products)
         spent = draws.shape[0] * (1 + num_replicates + 2 * products)
         return q, info._replace(
@@ -128,11 +133,9 @@ def dadvi(
             num_gradients=info.num_gradients + spent,
         )
 
-    q, info = stage(noises.whitened(key, num_draws, start.noise_size, start.dtype), start)
+    q, info = stage(draws, start)
     for doubling in range(1, max_doublings + 1):
-        draws = noises.whitened(
-            jax.random.fold_in(key, 2 + doubling), num_draws * 2**doubling, q.noise_size, q.dtype
-        )
+        draws = _draw(jax.random.fold_in(key, 1 + doubling), num_draws * 2**doubling, num_replicates, q.loc)
 
         def double(q, info, draws=draws):
             new, more = stage(draws, q)
@@ -227,10 +230,10 @@ def _minimise(log_density, draws, q, max_steps, max_products, tolerance):
     return end.q, info
 
 
-def _replicates(key, num_replicates, like):
-    num_draws, size = like.shape
-    keys = jax.random.split(key, num_replicates)
-    return jax.vmap(lambda key: noises.whitened(key, num_draws, size, like.dtype))(keys)
+def _draw(key, num_draws, num_replicates, like):
+    """[1 + num_replicates, S, D]: the draws of the fit, which are those of `key` itself, and its replicates."""
+    keys = [key, *(jax.random.fold_in(key, 100 + replicate) for replicate in range(num_replicates))]
+    return jax.vmap(lambda key: noises.whitened(key, num_draws, like.shape[-1], like.dtype))(jnp.stack(keys))
 
 
 def _sandwich(log_density, draws, fresh, q, max_products):

@@ -27,7 +27,7 @@ def gsm(
     Args:
       key: consumed.
       log_density: [D] -> scalar.
-      start: a Gaussian; or the mean [D] of one with unit covariance.
+      start: a Gaussian, or a point [D] with a finite log-density from which `pathfinder` finds one.
       batch_size: B, static, even; the larger of 32 and 2 D + 4 by default.
       max_steps: static.
       tolerance: nats; done after two steps in a row that change q by less.

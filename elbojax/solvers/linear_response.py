@@ -153,9 +153,9 @@ def linear_response_of(
         raise ValueError(f"functions must give a scalar or a vector [K], got shape {mean.shape}")
     count = max(mean.size, 1)
     jacobian = jax.vmap(lambda row: backwards(row.reshape(mean.shape))[0])(jnp.eye(count, dtype=mean.dtype))
-    solved, cg = jax.vmap(
-        lambda row: conjugate_gradient(product, row, tolerance=tolerance, max_products=max_products)
-    )(jacobian)
+    solved, cg = jax.vmap(lambda row: conjugate_gradient(product, row, tolerance=tolerance, max_products=max_products))(
+        jacobian
+    )
     covariance = jacobian @ solved.T
     covariance = 0.5 * (covariance + covariance.T)
     residual = jnp.max(cg.residual)

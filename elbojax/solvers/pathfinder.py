@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
-from elbojax.families import FullRank, Gaussian
+from elbojax.families import FullRank, Gaussian, LowRank
 from elbojax.families.base import check_vector
 from elbojax.solvers.lbfgs import Memory, lbfgs, remember
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -89,7 +89,7 @@ def pathfinder(
       history: J, static.
       tolerance: nats, where the path ends.
       num_candidates: points of the path that are judged, evenly spread, the last among them; static.
-      num_draws: whitened draws, common to all points, that judge them; static, even.
+      num_draws: antithetic draws, common to all points, that judge them; static, even.
 
     Returns:
       A `FullRank` up to D = 100, above it a `LowRank`, and a `PathfinderInfo`.
@@ -129,7 +129,7 @@ def pathfinder(
     memories = Memory(pick(steps), pick(falls), diagonals[chosen - 1])
     implied = jax.vmap(_imply)(path.positions[chosen], path.gradients[chosen], memories)
 
-    draws = noises.whitened(key, num_draws, size, start.dtype)
+    draws = noises.antithetic(key, num_draws, size, start.dtype)
     values = jax.vmap(jax.vmap(log_density))(jax.vmap(lambda one: one.draw(draws))(implied))
     elbos = jnp.mean(values, axis=1) + jax.vmap(_Implied.half_log_det)(implied)
     elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
@@ -151,21 +151,22 @@ def pathfinder(
 def _imply(position: Array, gradient: Array, memory: Memory) -> _Implied:
     """The compact form of the L-BFGS inverse Hessian, factored."""
     steps, falls, diagonal = memory
-    inner = steps @ falls.T
-    curvature = jnp.diagonal(inner)
+    curvature = jnp.sum(steps * falls, axis=1)
     usable = (curvature > 0) & jnp.any(steps != 0, axis=1)
     # Pairs of length one by curvature: otherwise their products span the square of the range of the scales.
     norm = jnp.where(usable, jax.lax.rsqrt(jnp.where(usable, curvature, 1)), 0)
     steps, falls = steps * norm[:, None], falls * norm[:, None]
     unused = jnp.diag(jnp.where(usable, 0, 1).astype(norm.dtype))
     triangle = jnp.triu(steps @ falls.T) + unused
-    inverse = jax.scipy.linalg.solve_triangular(triangle, jnp.eye(norm.size, dtype=norm.dtype))
     root = jnp.sqrt(diagonal)
     scaled = root * falls
-    corner = inverse.T @ (jnp.diag(jnp.diagonal(triangle)) + scaled @ scaled.T) @ inverse
-    middle = jnp.block([[jnp.zeros_like(inverse), -inverse], [-inverse.T, corner]])
-    axes, upper = jnp.linalg.qr(jnp.concatenate([scaled, steps / root]).T)
-    low = upper @ middle @ upper.T
+    # Each factorisation takes the result of the one before: two batched LAPACK calls that run side by side can
+    # deadlock XLA's thread pool on a machine with two cores (seen in jaxlib 0.10.2).
+    axes, _ = jnp.linalg.qr(jnp.concatenate([scaled, steps / root]).T)
+    inner = jax.scipy.linalg.solve_triangular(triangle, (steps / root) @ axes)
+    cross = (scaled @ axes).T @ inner
+    middle = jnp.diag(jnp.diagonal(triangle)) + scaled @ scaled.T
+    low = inner.T @ middle @ inner - cross - cross.T
     eigenvalues, rotation = jnp.linalg.eigh(jnp.eye(low.shape[0], dtype=low.dtype) + 0.5 * (low + low.T))
     # Positive by construction; rounding may say otherwise.
     eigenvalues = jnp.maximum(eigenvalues, jnp.finfo(low.dtype).eps * jnp.max(jnp.abs(eigenvalues)))
@@ -178,16 +179,13 @@ def _imply(position: Array, gradient: Array, memory: Memory) -> _Implied:
 def _gaussian(implied: _Implied) -> Gaussian:
     loc, root, axes, eigenvalues = implied
     if loc.size <= DENSE:
-        factor = root[:, None] * (
-            jnp.eye(loc.size, dtype=loc.dtype) + (axes * (jnp.sqrt(eigenvalues) - 1)) @ axes.T
-        )
+        factor = root[:, None] * (jnp.eye(loc.size, dtype=loc.dtype) + (axes * (jnp.sqrt(eigenvalues) - 1)) @ axes.T)
         upper = jnp.linalg.qr(factor.T, mode="r")  # no square of the condition number
         diagonal = jnp.diagonal(upper)
         return FullRank(loc, jnp.log(jnp.abs(diagonal)), jnp.tril((upper * jnp.sign(diagonal)[:, None]).T, -1))
-    from elbojax.families import low_rank  # placeholder
-
     # A diagonal plus a factor cannot be narrower than the diagonal: directions of eigenvalue below one
     # narrow the diagonal instead, which keeps every marginal variance.
     wide = jnp.maximum(eigenvalues - 1, 0)
     narrow = jnp.maximum(1 - eigenvalues, 0)
-    return low_rank(loc, root[:, None] * axes * jnp.sqrt(wide), root * jnp.sqrt(1 - axes**2 @ narrow))
+    scale = root * jnp.sqrt(1 - axes**2 @ narrow)
+    return LowRank(loc, root[:, None] * axes * jnp.sqrt(wide), jnp.log(scale))

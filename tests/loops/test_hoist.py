@@ -46,8 +46,10 @@ WHOLE = {  # name: a step of a key and of x [7], all of whose draws depend on th
     "split keys": lambda key, x: [x + jax.random.normal(k, x.shape, x.dtype) for k in jax.random.split(key, 2)],
     "minibatch with replacement": lambda key, x: x[jax.random.randint(key, (3,), 0, 7)],
     "random block": lambda key, x: jax.lax.dynamic_slice(x, (jax.random.randint(key, (), 0, 5),), (3,)),
-    "split keys in scan": lambda key, x: x
-    + jax.lax.scan(lambda c, k: (c + jax.random.normal(k), None), 0.0, jax.random.split(key, 5))[0].astype(x.dtype),
+    "split keys in scan": lambda key, x: (
+        x
+        + jax.lax.scan(lambda c, k: (c + jax.random.normal(k), None), 0.0, jax.random.split(key, 5))[0].astype(x.dtype)
+    ),
     "gamma of a fixed shape": lambda key, x: x * jax.random.gamma(key, 2.0, (7,), x.dtype),
     "bernoulli": lambda key, x: jnp.where(jax.random.bernoulli(key, 0.5, (7,)), x, 0),
     "under a checkpoint": lambda key, x: jax.checkpoint(jnp.sin)(x) * jax.random.normal(key, (), x.dtype),

@@ -63,6 +63,10 @@ def _assert_equal(first, second, atol=1e-14):
         np.testing.assert_allclose(x, y, rtol=0, atol=atol)
 
 
+def _one(tree, i):
+    return jax.tree.map(lambda x: x[i], tree)
+
+
 @jax.jit
 def _by_hand(key, data):
     """600 steps as anyone would write them: the path of q, and the losses."""
@@ -102,8 +106,7 @@ def test_vmap_equals_the_loop(stop):
     data = jax.vmap(lambda scale: _data(jax.tree.map(lambda x: scale * x, TARGET)))(scales)
     batch = jax.jit(jax.vmap(lambda key, data: run(key, WALK, START, data, num_steps=130, stop=stop)))(keys, data)
     for i in range(3):
-        alone = run(keys[i], WALK, START, jax.tree.map(lambda x: x[i], data), num_steps=130, stop=stop)
-        _assert_equal(jax.tree.map(lambda x: x[i], batch), alone)
+        _assert_equal(_one(batch, i), run(keys[i], WALK, START, _one(data, i), num_steps=130, stop=stop))
     if stop is not None:
         assert len(set(batch.num_steps.tolist())) > 1
 

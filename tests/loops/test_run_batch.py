@@ -23,7 +23,9 @@ class State(NamedTuple):
 
 
 def _step(key, state, target):
-    q = jax.tree.map(lambda x, y: x - 0.05 * (x - y) + 0.001 * jax.random.normal(key, x.shape, x.dtype), state.q, target)
+    q = jax.tree.map(
+        lambda x, y: x - 0.05 * (x - y) + 0.001 * jax.random.normal(key, x.shape, x.dtype), state.q, target
+    )
     loss = sum(jnp.sum((x - y) ** 2) for x, y in zip(jax.tree.leaves(q), jax.tree.leaves(target), strict=True))
     return State(q), Info(q, loss)
 
@@ -88,7 +90,10 @@ def test_a_bad_model_harms_no_other(where):
     size, bad = 1000, 500
     keys, qs, data = _batch(size)
     clean = run_batch(keys, WALK, qs, data, max_steps=100, stop=CLOSE)
-    spoil = {"data": (qs, data | {"a": data["a"].at[bad, 0].set(jnp.nan)}), "q": (qs | {"b": qs["b"].at[bad].set(jnp.nan)}, data)}
+    spoil = {
+        "data": (qs, data | {"a": data["a"].at[bad, 0].set(jnp.nan)}),
+        "q": (qs | {"b": qs["b"].at[bad].set(jnp.nan)}, data),
+    }
     spoilt_qs, spoilt_data = spoil[where]
     fits = run_batch(keys, WALK, spoilt_qs, spoilt_data, max_steps=100, stop=CLOSE)
 
@@ -197,7 +202,11 @@ _KEYS, _QS, _DATA = _batch()
             ValueError,
             r"the batch is empty: leaf qs\['a'\]",
         ),
-        (dict(qs=_QS | {"b": jnp.ones(M, int)}), TypeError, r"q\['b'\] must be floating point to be trained, got int64"),
+        (
+            dict(qs=_QS | {"b": jnp.ones(M, int)}),
+            TypeError,
+            r"q\['b'\] must be floating point to be trained, got int64",
+        ),
         (dict(qs={}), ValueError, "no array leaf to train"),
         (dict(keys=_KEYS[:4]), ValueError, r"one per model \[13\], got shape \(4,\)"),
         (dict(keys=_KEYS[:, None]), ValueError, r"one per model \[13\], got shape \(13, 1\)"),

@@ -142,7 +142,11 @@ def test_a_fit_stops_and_a_constant_does_not_move_the_stop(make):
         (lambda: moments_settle(tolerance=0.0), ValueError, "tolerance must be positive, got 0.0"),
         (lambda: loss_settles(tolerance=float("nan")), ValueError, "tolerance must be positive, got nan"),
         (lambda: loss_settles(num_errors=-1.0), ValueError, "num_errors must not be negative, got -1.0"),
-        (lambda: moments_settle().init({"a": 1.0}), TypeError, r"mean\(\) and variance\(\), got dict; use loss_settles"),
+        (
+            lambda: moments_settle().init({"a": 1.0}),
+            TypeError,
+            r"mean\(\) and variance\(\), got dict; use loss_settles",
+        ),
     ],
 )
 def test_errors_say_what_was_wanted_and_given(call, error, message):

@@ -1,0 +1,150 @@
+"""What `fit` and `fit_batch` give back: a posterior in the user's own space, with its certificate."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.cascade.certificate import Certificate, Stage, report
+from elbojax.families import Family, family, static
+from elbojax.targets import Target
+from elbojax.types import Array, Key, PyTree, Status
+
+
+@family
+class Fit:
+    """A fitted posterior; after `fit_batch` every array has a leading axis M, and `fits[i]` is one of them.
+
+    Attributes:
+      q: the `Family` found, on flat unconstrained vectors.
+      certificate: what it is worth; `certificate.certified` says whether means and sds can be used.
+      draws: [S, D] flat draws that the check took.
+      log_weights: [S] that turn them into draws of the posterior.
+      target: from flat vectors to the user's space.
+    """
+
+    q: Family
+    certificate: Certificate
+    draws: Array
+    log_weights: Array
+    target: Target = static()
+
+    @property
+    def batched(self) -> bool:
+        """Whether this holds many models."""
+        return jnp.ndim(self.log_weights) == 2
+
+    def sample(self, key: Key, num_samples: int) -> PyTree:
+        """Draws of the posterior in the user's space.
+
+        Importance-corrected: picked by weight from the draws of the check, without repeats as far as the weights
+        allow. Where k-hat says that the weights cannot be trusted they are still the best there is; the
+        certificate says so.
+
+        Args:
+          key: consumed.
+          num_samples: static.
+
+        Returns:
+          Pytree like `init`, leading axis num_samples; for a batch [M, num_samples, ...].
+
+        Raises:
+          ValueError: `num_samples` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        keys = jax.random.split(key, self.log_weights.shape[0]) if self.batched else key
+        return _sample(keys, self.draws, self.log_weights, self.target, num_samples)
+
+    def mean(self) -> PyTree:
+        """Posterior means, a pytree like `init`."""
+        return _moments(self.draws, self.log_weights, self.target)[0]
+
+    def sd(self) -> PyTree:
+        """Posterior standard deviations, a pytree like `init`."""
+        return _moments(self.draws, self.log_weights, self.target)[1]
+
+    def __len__(self) -> int:
+        """M, of a batch."""
+        if not self.batched:
+            raise TypeError("one fit has no length; fits of fit_batch have")
+        return self.log_weights.shape[0]
+
+    def __getitem__(self, index: int) -> "Fit":
+        """One model of a batch."""
+        if not self.batched:
+            raise TypeError("one fit cannot be indexed; fits of fit_batch can")
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"model {index} of {len(self)}")
+        one = jax.tree.map(lambda x: x[index], self)
+        return one.settled()
+
+    def settled(self) -> "Fit":
+        """The same fit, with the certificate's codes as enums that print their names."""
+        c = self.certificate
+        named = c._replace(
+            certified=bool(c.certified), status=Status(int(c.status)), stage=Stage(int(c.stage)), modes=int(c.modes)
+        )
+        return Fit(self.q, named, self.draws, self.log_weights, self.target)
+
+    def __str__(self) -> str:
+        """The report of one fit; of a batch, how many are certified."""
+        if not self.batched:
+            return report(self.certificate, self._title())
+        certified = np.asarray(self.certificate.certified)
+        return f"{certified.size:,} fits, {certified.sum():,} certified"
+
+    def _title(self) -> str:
+        lines = [f"posterior of {self.target.size} parameters"]
+        mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in (self.mean(), self.sd()))
+        names = _names(self.target)
+        shown = min(len(mean), 12)
+        lines += [f"  {name:<13} {m:12.4g} ± {s:.3g}" for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]]
+        if len(mean) > shown:
+            lines.append(f"  ... and {len(mean) - shown} more")
+        return "\n".join(lines)
+
+
+def _names(target: Target) -> list[str]:
+    """One name per number of the user's pytree."""
+    like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
+    names = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "z"
+        index = [f"[{','.join(map(str, i))}]" for i in np.ndindex(leaf.shape)] if leaf.shape else [""]
+        names += [name + i for i in index]
+    return names
+
+
+@functools.partial(jax.jit, static_argnames=("target", "num_samples"))
+def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_samples: int) -> PyTree:
+    def one(key, draws, log_weights):
+        # Systematic resampling: a draw of weight w comes num_samples * w times, rounded up or down.
+        offset_key, order_key = jax.random.split(key)
+        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights)))
+        offset = jax.random.uniform(offset_key, dtype=edges.dtype)
+        places = (jnp.arange(num_samples, dtype=edges.dtype) + offset) / num_samples
+        picked = jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), draws.shape[0] - 1)
+        return jax.vmap(target.constrain)(draws[jax.random.permutation(order_key, picked)])
+
+    return jax.vmap(one)(keys, draws, log_weights) if log_weights.ndim == 2 else one(keys, draws, log_weights)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTree]:
+    def one(draws, log_weights):
+        weights = jnp.exp(log_weights)
+        values = jax.vmap(target.constrain)(draws)
+        # A draw without weight may lie where the map overflows.
+        average = lambda x: jnp.tensordot(weights, jnp.where(_column(weights, x) > 0, x, 0), axes=1)  # noqa: E731
+        mean = jax.tree.map(average, values)
+        variance = jax.tree.map(lambda x, m: average((x - m) ** 2), values, mean)
+        return mean, jax.tree.map(jnp.sqrt, variance)
+
+    return jax.vmap(one)(draws, log_weights) if log_weights.ndim == 2 else one(draws, log_weights)
+
+
+def _column(weights: Array, like: Array) -> Array:
+    return jnp.reshape(weights, (-1,) + (1,) * (like.ndim - 1))

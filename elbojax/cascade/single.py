@@ -1,0 +1,137 @@
+"""`fit`: one posterior without tuning."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from elbojax import targets
+from elbojax.cascade.gaussian import Scouts, fit_gaussian
+from elbojax.cascade.judge import Outcome
+from elbojax.cascade.modes import fit_modes
+from elbojax.cascade.posterior import Fit
+from elbojax.cascade.refit import refit
+from elbojax.types import Array, Key, PyTree, Scalar, Status
+
+
+def fit(
+    key: Key,
+    log_density: Callable[..., Scalar],
+    init: PyTree,
+    *,
+    data: PyTree = None,
+    support: PyTree = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit a posterior: no learning rate, no number of steps, no family to choose.
+
+    A cascade. Scouts look for where the mass is; a full-rank Gaussian is put there by second-order steps on fixed
+    draws; fresh draws of an envelope around it are weighed against the posterior. Where that fails, richer stages
+    follow, each judged by the same check, and the best is kept. Runs in float64 whatever the global setting, where
+    the log-density allows it. A second call with the same function and data of the same shapes compiles nothing.
+
+    Args:
+      key: consumed.
+      log_density: `(position) -> scalar`, or `(position, data) -> scalar` where data is given: the logarithm of an
+        unnormalised density over pytrees like `init`.
+      init: pytree of floats; a start, in the space that `support` says.
+      data: pytree of arrays passed to the log-density.
+      support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names, such as
+        {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
+      progress: True to print each stage as it ends.
+
+    Returns:
+      A `Fit`: `fit.sample`, `fit.mean`, `fit.sd`, `fit.certificate`; `print(fit)` is a report.
+
+    Raises:
+      TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
+      ValueError: `support` does not fit, or `init` lies outside it or is not finite.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp
+      >>> log_density = lambda z: -0.5 * (z["a"] - 3.0) ** 2 - z["tau"]
+      >>> fit = elbojax.fit(jax.random.key(0), log_density, {"a": 0.0, "tau": 1.0}, support={"tau": "positive"})
+      >>> bool(fit.certificate.certified), round(float(fit.mean()["a"]), 1), round(float(fit.mean()["tau"]), 1)
+      (True, 3.0, 1.0)
+    """
+    with jax.enable_x64(True):
+        target, start = prepare(log_density, init, support, data)
+        say = _speaker(progress)
+        outcome, scouts = _gaussian(key, target, start, data)
+        say(outcome)
+        for stage in (_modes, _refit):
+            if bool(outcome.certificate.certified) or int(outcome.certificate.status) == Status.NON_FINITE:
+                break
+            candidate = stage(key, target, scouts, outcome, data)
+            if candidate is not None:
+                say(candidate)
+                outcome = better(outcome, candidate)
+        return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target).settled()
+
+
+def prepare(
+    log_density: Callable[..., Scalar], init: PyTree, support: PyTree, data: PyTree
+) -> tuple[targets.Target, Array]:
+    """The target on flat vectors, and the start there."""
+    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, init)
+    target = targets.unconstrain(log_density, wide, support, data=data)
+    return target, target.unconstrain(wide)
+
+
+def better(a: Outcome, b: Outcome) -> Outcome:
+    """The certified one, or else the one whose weights are worth more draws; costs are those of the later."""
+    ca, cb = a.certificate, b.certificate
+    keep_b = (bool(cb.certified), float(cb.ess)) > (bool(ca.certified), float(ca.ess))
+    kept = b if keep_b else a
+    spent = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
+    return kept._replace(certificate=kept.certificate._replace(**spent))
+
+
+def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar]:
+    """The target's log-density with its data bound."""
+    if data is None:
+        return target.log_density
+    return lambda z: target.log_density(z, data)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcome, Scouts]:
+    return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start)
+
+
+def _modes(key, target, scouts, outcome, data):
+    return _modes_program(key, target, scouts, outcome, data) if int(outcome.certificate.modes) > 1 else None
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _modes_program(key, target, scouts, outcome, data):
+    return fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
+
+
+def _refit(key, target, scouts, outcome, data):
+    del scouts
+    from elbojax.families import FullRank
+
+    return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _refit_program(key, target, outcome, data):
+    return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
+
+
+def _speaker(progress: bool) -> Callable[[Outcome], None]:
+    def say(outcome: Outcome) -> None:
+        from elbojax.cascade.certificate import Stage
+
+        c = outcome.certificate
+        verdict = "certified" if c.certified else str(Status(int(c.status)))
+        print(
+            f"{Stage(int(c.stage))!s:>12}: {verdict}, k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
+            f" {int(c.num_gradients):,} gradients",
+            flush=True,
+        )
+
+    return say if progress else lambda outcome: None

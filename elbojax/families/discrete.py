@@ -1,0 +1,181 @@
+"""Discrete families: independent coins and independent dice."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.families.base import Enumerable, Family, check_vector, family
+from elbojax.numerics import softplus
+from elbojax.types import Array, Key, Scalar
+
+LARGEST_ENUMERATION = 2**20
+
+
+def _expected_ratio(probability: Array, log_ratio: Array) -> Scalar:
+    """The sum of p times a log-ratio, which does not count where p is zero."""
+    occurs = probability > 0
+    return jnp.sum(jnp.where(occurs, probability * jnp.where(occurs, log_ratio, 0), 0))
+
+
+def _check_countable(num_events: int) -> None:
+    if num_events > LARGEST_ENUMERATION:
+        raise ValueError(f"enumerate lists at most 2^20 events, but there are about 2^{math.log2(num_events):.0f}")
+
+
+@family
+class Bernoulli(Enumerable):
+    r"""Independent coins, :math:`q(z) = \prod_i \sigma(l_i)^{z_i} \sigma(-l_i)^{1 - z_i}`; int32 [D] of 0 and 1.
+
+    Attributes:
+      logits: [D] log-odds of a one.
+    """
+
+    logits: Array
+
+    def sample(self, key: Key) -> Array:
+        """Int32 [D]."""
+        uniform = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
+        return (uniform < self.mean()).astype("int32")
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Scalar]:
+        """One event and its log-probability."""
+        event = self.sample(key)
+        return event, self.log_prob(event)
+
+    def log_prob(self, event: Array) -> Scalar:
+        r""":math:`-\sum_i \mathrm{softplus}(\mp l_i)`, the upper sign for a one."""
+        return -jnp.sum(softplus(jnp.where(event == 1, -self.logits, self.logits)))
+
+    def enumerate(self) -> Array:
+        """Int32 [2^D, D], in the order of binary numbers."""
+        size = self.logits.shape[-1]
+        _check_countable(2**size)
+        return jnp.asarray((np.arange(2**size)[:, None] >> np.arange(size)[::-1]) & 1, "int32")
+
+    def mean(self) -> Array:
+        """[D] probabilities of a one."""
+        return jax.nn.sigmoid(self.logits)
+
+    def variance(self) -> Array:
+        """[D]."""
+        return jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits)
+
+    def entropy(self) -> Scalar:
+        """The sum over coins."""
+        probability, log_probability = self._both()
+        return _expected_ratio(probability, -log_probability)
+
+    def kl(self, other: Family) -> Scalar:
+        """The sum over coins."""
+        if not isinstance(other, Bernoulli):
+            return super().kl(other)
+        probability, log_probability = self._both()
+        return _expected_ratio(probability, log_probability - other._both()[1])
+
+    def _both(self) -> tuple[Array, Array]:
+        """Probabilities [2, D] of zeros and ones, and their logarithms."""
+        logits = jnp.stack([-self.logits, self.logits])
+        return jax.nn.sigmoid(logits), -softplus(-logits)
+
+
+def bernoulli(logits: Any) -> Bernoulli:
+    r"""Independent coins.
+
+    .. math:: q(z) = \prod_i \sigma(l_i)^{z_i} \sigma(-l_i)^{1 - z_i}, \qquad z_i \in \{0, 1\}
+
+    Args:
+      logits: [D] l, log-odds of a one.
+
+    Returns:
+      A `Bernoulli`; events are int32 [D].
+
+    Raises:
+      TypeError: not floating point.
+      ValueError: not a vector.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> bernoulli(jnp.zeros(2)).enumerate().tolist()
+      [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    return Bernoulli(check_vector("logits", logits))
+
+
+@family
+class Categorical(Enumerable):
+    r"""Independent dice, :math:`q(z) = \prod_i \mathrm{softmax}(l_i)_{z_i}`; events are int32 [...], from 0 to K - 1.
+
+    Attributes:
+      logits: [..., K] unnormalised log-probabilities.
+    """
+
+    logits: Array
+
+    def sample(self, key: Key) -> Array:
+        """Int32 [...]."""
+        return jax.random.categorical(key, self.logits).astype("int32")
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Scalar]:
+        """One event and its log-probability."""
+        event = self.sample(key)
+        return event, self.log_prob(event)
+
+    def log_prob(self, event: Array) -> Scalar:
+        """The sum over dice."""
+        chosen = jnp.take_along_axis(self._log_probability(), jnp.asarray(event)[..., None], axis=-1)
+        return jnp.sum(chosen)
+
+    def enumerate(self) -> Array:
+        """Int32 [K^n, ...] for n dice, in the order of the numbers that they spell."""
+        *shape, sides = self.logits.shape
+        count = math.prod(shape)
+        _check_countable(sides**count)
+        places = sides ** np.arange(count)[::-1]
+        return jnp.asarray(np.arange(sides**count)[:, None] // places % sides, "int32").reshape(-1, *shape)
+
+    def entropy(self) -> Scalar:
+        """The sum over dice."""
+        log_probability = self._log_probability()
+        return _expected_ratio(jnp.exp(log_probability), -log_probability)
+
+    def kl(self, other: Family) -> Scalar:
+        """The sum over dice."""
+        if not isinstance(other, Categorical):
+            return super().kl(other)
+        log_probability = self._log_probability()
+        return _expected_ratio(jnp.exp(log_probability), log_probability - other._log_probability())
+
+    def _log_probability(self) -> Array:
+        return jax.nn.log_softmax(self.logits)
+
+
+def categorical(logits: Any) -> Categorical:
+    r"""Independent dice.
+
+    .. math:: q(z) = \prod_i \mathrm{softmax}(l_i)_{z_i}, \qquad z_i \in \{0, \dots, K - 1\}
+
+    Args:
+      logits: [..., K] l, log-probabilities up to a constant for each die.
+
+    Returns:
+      A `Categorical`; events are int32 [...], a scalar for one die.
+
+    Raises:
+      TypeError: not floating point.
+      ValueError: no last axis, or an empty one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> q = categorical(jnp.log(jnp.array([0.5, 0.25, 0.25])))
+      >>> q.enumerate().tolist(), round(float(jnp.exp(q.log_prob(0))), 6)
+      ([0, 1, 2], 0.5)
+    """
+    logits = jnp.asarray(logits)
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise TypeError(f"logits must be floating point, got {logits.dtype}")
+    if logits.ndim == 0 or logits.size == 0:
+        raise ValueError(f"logits must have shape [..., K] with K >= 1, got {logits.shape}")
+    return Categorical(logits)

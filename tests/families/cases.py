@@ -1,0 +1,164 @@
+"""The table of families. A new family adds one row, and `test_laws.py` holds it to every law."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+import scipy.stats
+
+import elbojax
+
+LOC = np.array([0.3, -1.2, 0.7])
+SCALE = np.array([0.5, 1.5, 0.8])
+TRIL = np.array([[0.9, 0.0, 0.0], [0.4, 0.6, 0.0], [-0.7, 0.3, 1.2]])
+FACTOR = np.array([[0.5, -0.3], [1.1, 0.4], [-0.6, 0.9]])
+BAND = np.array([[-0.6, 0.4, 9.0, 9.0], [0.3, -0.5, 9.0, 9.0]])  # the nines lie outside the matrix
+LOCATIONS = np.array([[0.0, 1.0], [2.0, -1.0], [-0.5, 0.3], [0.4, 0.4]])
+LOGITS = np.array([0.3, -0.8])
+COINS = np.array([0.5, -1.5, 0.0])
+DICE = np.array([[0.1, 0.9, -0.4], [2.0, 0.0, 0.3]])
+
+
+class Case(NamedTuple):
+    """One row.
+
+    Attributes:
+      name: of the test.
+      make: dtype -> q, small (D about 3).
+      log_density: events with a leading axis S, as NumPy arrays -> [S], by SciPy or dense linear algebra.
+      entropy, kl: whether there is a closed form; where there is none, asking for it must raise a TypeError.
+      moments: whether there are `mean()` and `variance()`.
+    """
+
+    name: str
+    make: Callable[[Any], elbojax.Family]
+    log_density: Callable[[Any], np.ndarray]
+    entropy: bool = True
+    kl: bool = True
+    moments: bool = True
+
+
+def normal(loc, covariance):
+    return scipy.stats.multivariate_normal(loc, covariance).logpdf
+
+
+def mixed(log_weights, *log_densities):
+    log_weights = scipy.special.log_softmax(log_weights)
+    return lambda z: scipy.special.logsumexp(
+        [w + f(z) for w, f in zip(log_weights, log_densities, strict=True)], axis=0
+    )
+
+
+def student_t(z):
+    return scipy.stats.multivariate_t(LOC, TRIL @ TRIL.T, df=9).logpdf(z)
+
+
+def coins(z):
+    return scipy.stats.bernoulli.logpmf(z, scipy.special.expit(COINS)).sum(-1)
+
+
+def dice(z):
+    table = scipy.special.log_softmax(DICE, axis=-1)
+    return table[0, z[:, 0]] + table[1, z[:, 1]]
+
+
+def band_covariance():
+    tril = np.diag(np.array([1.0, 0.7, 1.3, 0.9]))
+    for k in (1, 2):
+        for i in range(4 - k):
+            tril[i + k, i] = BAND[k - 1, i]
+    return np.linalg.inv(tril @ tril.T)
+
+
+def f(dtype, *arrays):
+    return [jnp.asarray(x, dtype) for x in arrays]
+
+
+def mean_field(dtype):
+    return elbojax.mean_field(*f(dtype, LOC, SCALE))
+
+
+def full_rank(dtype):
+    return elbojax.full_rank(*f(dtype, LOC, TRIL))
+
+
+def pair(dtype):
+    """A mixture of two independent Gaussians."""
+    return elbojax.mixture(*f(dtype, LOGITS), [elbojax.mean_field(*f(dtype, x, SCALE)) for x in (LOC, -LOC)])
+
+
+def stacked(dtype):
+    """Two full-rank Gaussians, stacked by hand."""
+    return jax.vmap(elbojax.full_rank)(*f(dtype, np.stack([LOC, -LOC]), np.stack([TRIL, 0.5 * TRIL])))
+
+
+INDEPENDENT, DENSE = np.diag(SCALE**2), TRIL @ TRIL.T
+LOW_RANK = FACTOR @ FACTOR.T + INDEPENDENT
+PAIR = mixed(LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))
+
+CASES = [
+    Case("mean_field", mean_field, normal(LOC, INDEPENDENT)),
+    Case("full_rank", full_rank, normal(LOC, DENSE)),
+    Case("low_rank", lambda t: elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), normal(LOC, LOW_RANK)),
+    Case(
+        "banded_precision",
+        lambda t: elbojax.banded_precision(*f(t, np.arange(4.0), [1.0, 0.7, 1.3, 0.9], BAND)),
+        normal(np.arange(4.0), band_covariance()),
+    ),
+    Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
+    Case(
+        "gaussian_blocks",
+        lambda t: elbojax.blocks(full_rank(t), elbojax.low_rank(*f(t, LOC, FACTOR, SCALE))),
+        normal(np.concatenate([LOC, LOC]), scipy.linalg.block_diag(DENSE, LOW_RANK)),
+    ),
+    Case(
+        "blocks",
+        lambda t: elbojax.blocks(mean_field(t), pair(t)),
+        lambda z: normal(LOC, INDEPENDENT)(z[:, :3]) + PAIR(z[:, 3:]),
+        entropy=False,
+        kl=False,
+    ),
+    Case(
+        "product",
+        lambda t: elbojax.product({"a": mean_field(t), "b": (full_rank(t),)}),
+        lambda z: normal(LOC, INDEPENDENT)(z["a"]) + normal(LOC, DENSE)(z["b"][0]),
+    ),
+    Case(
+        "product_of_mixtures",
+        lambda t: elbojax.product([pair(t), pair(t)]),
+        lambda z: PAIR(z[0]) + PAIR(z[1]),
+        entropy=False,
+        kl=False,
+    ),
+    Case(
+        "product_with_discrete",
+        lambda t: elbojax.product((mean_field(t), elbojax.bernoulli(*f(t, COINS)))),
+        lambda z: normal(LOC, INDEPENDENT)(z[0]) + coins(z[1]),
+    ),
+    Case(
+        "mixture",
+        lambda t: elbojax.mixture(*f(t, LOGITS), stacked(t)),
+        mixed(LOGITS, normal(LOC, DENSE), normal(-LOC, 0.25 * DENSE)),
+        entropy=False,
+        kl=False,
+    ),
+    Case(
+        "mixture_of_mixtures",
+        lambda t: elbojax.mixture(*f(t, LOGITS), [pair(t), elbojax.mixture(*f(t, -LOGITS), pair(t).components)]),
+        mixed(LOGITS, PAIR, mixed(-LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))),
+        entropy=False,
+        kl=False,
+    ),
+    Case("bernoulli", lambda t: elbojax.bernoulli(*f(t, COINS)), coins),
+    Case("categorical", lambda t: elbojax.categorical(*f(t, DICE)), dice, moments=False),
+    Case(
+        "particles",
+        lambda t: elbojax.particles(*f(t, LOCATIONS, 0.6)),
+        mixed(np.zeros(4), *[normal(x, 0.36 * np.eye(2)) for x in LOCATIONS]),
+        entropy=False,
+        kl=False,
+    ),
+]
