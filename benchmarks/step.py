@@ -36,7 +36,7 @@ except ImportError:
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import timing  # noqa: E402
 
-LEARNING_RATE = 0.05
+LEARNING_RATE = 0.01
 RELATIVE_TOLERANCE, TOLERANCE = 0.02, 1.0
 """Of the rise of the bound, and in nats: how far apart the final bounds of two contenders may be."""
 

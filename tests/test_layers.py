@@ -22,7 +22,7 @@ LAYERS = (
     ("__main__",),
 )
 LAYER = {place: layer for layer, places in enumerate(LAYERS) for place in places}
-MACHINES = {"diagnostics", "solvers", "loops", "cascade"}  # made of parts that use one another, where other folders are collections of equals
+MACHINES = {"diagnostics", "solvers", "loops", "cascade", "bijectors", "demo"}  # made of parts that use one another, where other folders are collections of equals
 DRIVERS = {"loops", "cascade", "interop", "plots", "demo", "__main__"}
 LIGHT = {"elbojax", "jax", "numpy", "optax"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

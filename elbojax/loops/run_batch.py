@@ -135,7 +135,6 @@ def default_lanes(num_models: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("solver", "max_steps", "stop", "num_lanes"))
 def _start(keys, solver, qs, data, max_steps, stop, num_lanes):
-    num_models = keys.shape[0]
     models = jnp.arange(num_lanes, dtype=jnp.int32)
     lanes = _fresh(keys, solver, qs, data, stop, models)
 

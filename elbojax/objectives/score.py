@@ -25,7 +25,8 @@ def elbo_score(key: Key, q: Family, log_density: LogDensity, *, num_samples: int
 
     .. math:: \nabla = \frac1S \sum_s r_s \nabla_\phi \log q_\phi(z_s), \qquad r_s = \log p(x, z_s) - \log q(z_s)
 
-    Works for any family and any log-density; very noisy. `elbo_rloo` has the same mean and far less noise.
+    Works for any family and any log-density; very noisy. `elbo_rloo` has the same mean, and far less noise unless the
+    rewards are already centred about zero.
 
     Args:
       key: consumed.

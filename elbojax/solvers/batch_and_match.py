@@ -35,7 +35,7 @@ class _State(NamedTuple):
     scale_tril: Array
     change: Scalar
     fisher: Scalar
-    count: Array
+    batches: Array
     settled: Array
     usable: Array
 
@@ -51,17 +51,18 @@ def batch_and_match(
 ) -> tuple[FullRank, ScoreInfo]:
     r"""Fit a full-rank Gaussian by proximal steps on the score-based divergence, without a learning rate.
 
-    .. math:: \min_q \mathrm E_{q_t}\|\nabla \log q - \nabla \log p\|^2_{\Sigma} + \tfrac2{\lambda_t} \mathrm{KL}(q_t \| q),
-              \qquad \lambda_t = D B / t
+    .. math:: \min_q \mathrm E_{q_t}\|\nabla \log q - \nabla \log p\|^2_{\Sigma}
+              + \tfrac2{\lambda_t} \mathrm{KL}(q_t \| q), \qquad \lambda_t = D B / t
 
-    has the closed form, with mean and covariance of the batch :math:`\bar z, C` and of its scores :math:`\bar g, \Gamma`,
+    has a closed form in mean and covariance of the batch, :math:`\bar z, C`, and of its scores, :math:`\bar g, \Gamma`:
 
     .. math:: \Sigma' U \Sigma' + \Sigma' = V, \quad U = \lambda \Gamma + \tfrac\lambda{1+\lambda} \bar g \bar g^\top,
               \quad V = \Sigma + \lambda C + \tfrac\lambda{1+\lambda} (\mu - \bar z)(\mu - \bar z)^\top,
               \quad \mu' = \tfrac1{1+\lambda} \mu + \tfrac\lambda{1+\lambda} (\Sigma' \bar g + \bar z) .
 
     Few steps on a Gaussian target. It does not minimise a KL divergence: on skewed or heavy-tailed targets its
-    fixed point differs from that of the ELBO. Draws without a finite score are left out; where none has one, q is halved.
+    fixed point differs from that of the ELBO. Draws without a finite score are left out; where none has one, q is
+    halved.
 
     Args:
       key: consumed.
@@ -81,8 +82,9 @@ def batch_and_match(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> log_density = lambda z: -0.5 * (z[0] - 3) ** 2 - 2 * (z[1] + z[0]) ** 2
-      >>> q, info = batch_and_match(jax.random.key(0), log_density, jnp.zeros(2))
-      >>> jnp.round(q.loc, 2).tolist()
+      >>> fit = jax.jit(lambda key, start: batch_and_match(key, log_density, start))
+      >>> q, info = fit(jax.random.key(0), jnp.zeros(2))
+      >>> [round(x, 2) for x in q.loc.tolist()]
       [3.0, -3.0]
 
     References:
@@ -100,7 +102,7 @@ def batch_and_match(
         score_covariance = (weights * score_deviation.T) @ score_deviation
         u = rate * score_covariance + share * jnp.outer(mean_score, mean_score)
         v = jnp.eye(size, dtype=noise.dtype) + rate * covariance + share * jnp.outer(mean, mean)
-        # X U X + X = V by symmetric factors: with V = R R^T, R^T U R = W k W^T, X = R W 2 / (1 + sqrt(1 + 4 k)) W^T R^T.
+        # X U X + X = V by symmetric factors: V = R R^T, R^T U R = W k W^T, X = R W 2 / (1 + sqrt(1 + 4 k)) W^T R^T.
         root = jnp.linalg.cholesky(v)
         eigenvalues, axes = jnp.linalg.eigh(root.T @ u @ root)
         shrink = 2 / (1 + jnp.sqrt(1 + 4 * jnp.maximum(eigenvalues, 0)))
@@ -124,7 +126,7 @@ def match_scores(
     `update(noise [B, D], scores [B, D], weights [B], count) -> (shift [D], factor [D, D])` works in the coordinates
     that whiten q; draws without a finite score come with weight zero.
     """
-    cost = 0.0
+    cost: Array | float = 0.0
     if not isinstance(start, Gaussian):
         start, found = pathfinder(jax.random.fold_in(key, 0), log_density, start)
         cost = found.num_gradients
@@ -132,13 +134,15 @@ def match_scores(
     scale_tril = start.scale_tril if isinstance(start, FullRank) else jnp.linalg.cholesky(start.covariance())
     size, dtype = loc.size, loc.dtype
     batch_size = max(32, 2 * size + 4) if batch_size is None else batch_size
-    gradient = jax.grad(log_density)
+    value_and_grad = jax.value_and_grad(log_density)
 
     def body(state):
-        loc, scale_tril, count = state.loc, state.scale_tril, state.count + 1
+        loc, scale_tril, count = state.loc, state.scale_tril, state.batches + 1
         noise = noises.whitened(jax.random.fold_in(key, count), batch_size, size, dtype)
-        scores = jax.vmap(gradient)(loc + noise @ scale_tril.T) @ scale_tril
-        usable = jnp.all(jnp.isfinite(scores), axis=1)
+        values, gradients = jax.vmap(value_and_grad)(loc + noise @ scale_tril.T)
+        scores = gradients @ scale_tril
+        # Where the density is zero the gradient may well be zero too.
+        usable = jnp.isfinite(values) & jnp.all(jnp.isfinite(scores), axis=1)
         weights = usable / jnp.maximum(jnp.sum(usable), 1).astype(dtype)
         scores = jnp.where(usable[:, None], scores, 0)
         shift, factor = update(noise, scores, weights, count)
@@ -154,7 +158,7 @@ def match_scores(
         return _State(loc + scale_tril @ shift, scale_tril @ lower, change, fisher, count, settled, sound)
 
     def unfinished(state):
-        return (state.settled < 2) & (state.count < max_steps)
+        return (state.settled < 2) & (state.batches < max_steps)
 
     zero = jnp.zeros((), jnp.int32)
     unknown = jnp.full((), jnp.nan, dtype)
@@ -162,4 +166,4 @@ def match_scores(
     status = jnp.where(end.settled >= 2, Status.CONVERGED, Status.MAX_STEPS)
     status = jnp.where(end.usable, status, Status.NON_FINITE).astype(jnp.int32)
     q = FullRank(end.loc, jnp.log(jnp.diagonal(end.scale_tril)), jnp.tril(end.scale_tril, -1))
-    return q, ScoreInfo(status, end.count * batch_size + cost, end.count, end.change, end.fisher)
+    return q, ScoreInfo(status, end.batches * batch_size + cost, end.batches, end.change, end.fisher)

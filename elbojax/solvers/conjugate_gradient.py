@@ -34,7 +34,7 @@ class _State(NamedTuple):
     gain: Scalar
     inside: Array
     done: Array
-    count: Array
+    products: Array
 
 
 def conjugate_gradient(
@@ -95,22 +95,22 @@ def conjugate_gradient(
             state.gain + step * (state.residual @ state.direction) - 0.5 * step**2 * curvature,
             state.inside & ~leaves,
             leaves | (square <= target),
-            state.count + 1,
+            state.products + 1,
         )
 
     def guarded(state):
         new = body(state)
         # A product that is not finite ends the loop with what there was before it.
         finite = jnp.all(jnp.isfinite(new.x)) & jnp.isfinite(new.square)
-        broken = state._replace(inside=jnp.array(False), done=jnp.array(True), count=new.count)
+        broken = state._replace(inside=jnp.array(False), done=jnp.array(True), products=new.products)
         return tree_where(finite, new, broken)
 
     square = rhs @ rhs
     none = square == 0
     first = _State(jnp.zeros_like(rhs), rhs, rhs, square, zero, jnp.array(True), none, jnp.zeros((), jnp.int32))
-    end = jax.lax.while_loop(lambda state: ~state.done & (state.count < max_products), guarded, first)
+    end = jax.lax.while_loop(lambda state: ~state.done & (state.products < max_products), guarded, first)
     residual = jnp.sqrt(end.square / jnp.where(none, 1, square))
-    return end.x, CgInfo(end.gain, residual, end.inside, end.count)
+    return end.x, CgInfo(end.gain, residual, end.inside, end.products)
 
 
 def _to_boundary(x: Array, direction: Array, radius: Scalar) -> Scalar:

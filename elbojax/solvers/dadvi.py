@@ -21,7 +21,6 @@ from elbojax.solvers.conjugate_gradient import conjugate_gradient
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
-
 DENSE = 64
 """Up to this many means and log-scales together, the Monte Carlo error comes from the whole Hessian."""
 
@@ -101,8 +100,9 @@ def dadvi(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> log_density = lambda z: -0.5 * (z[0] - 3) ** 2 - 2 * (z[1] + z[0]) ** 2
-      >>> q, info = dadvi(jax.random.key(0), log_density, jnp.zeros(2))
-      >>> jnp.round(q.loc, 3).tolist()
+      >>> fit = jax.jit(lambda key, start: dadvi(key, log_density, start, num_draws=8))
+      >>> q, info = fit(jax.random.key(0), jnp.zeros(2))
+      >>> [round(x, 3) for x in q.loc.tolist()]
       [3.0, -3.0]
 
     References:
@@ -112,7 +112,7 @@ def dadvi(
         raise ValueError(f"num_replicates must be 0, or at least 2 and so for doubling, got {num_replicates}")
     loc = start.loc if isinstance(start, MeanField) else check_vector("start", start)
     draws = _draw(key, num_draws, num_replicates, loc)
-    cost = 0.0
+    cost: Array | float = 0.0
     if not isinstance(start, MeanField):
         # After the draws, and not beside them: batched LAPACK calls side by side can deadlock XLA on two cores.
         loc = loc + 0 * draws[0, 0]
@@ -248,7 +248,7 @@ def _sandwich(log_density, draws, fresh, q, max_products):
     if still.size <= DENSE:
         # Cheaper than a solve for each replicate, and no loop.
         hessian = jax.vmap(product)(jnp.eye(still.size, dtype=q.dtype))
-        shifts, products = jnp.linalg.solve(0.5 * (hessian + hessian.T), slopes.T).T, still.size
+        shifts, products = jnp.linalg.solve(0.5 * (hessian + hessian.T), slopes.T).T, jnp.asarray(still.size)
     else:
         shifts, cg = jax.vmap(
             lambda slope: conjugate_gradient(product, slope, tolerance=0.05, max_products=max_products)

@@ -41,9 +41,10 @@ def gsm(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> q, info = gsm(jax.random.key(0), lambda z: -2 * jnp.sum((z - 3.0) ** 2), jnp.zeros(1))
-      >>> jnp.round(q.loc, 1).tolist(), jnp.round(q.variance(), 1).tolist()
-      ([3.0], [0.2])
+      >>> fit = jax.jit(lambda key, start: gsm(key, lambda z: -2 * jnp.sum((z - 3) ** 2), start))
+      >>> q, info = fit(jax.random.key(0), jnp.zeros(1))
+      >>> round(q.loc.item(), 2), round(q.variance().item(), 2)
+      (3.0, 0.25)
 
     References:
       Modi, Gower, Margossian, Yao, Blei, Saul 2023, https://arxiv.org/abs/2307.07849

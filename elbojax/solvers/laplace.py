@@ -33,13 +33,17 @@ class LaplaceInfo(NamedTuple):
     log_evidence: Scalar
 
 
-class _State(NamedTuple):
-    mode: Array
-    value: Scalar
+class _Curvature(NamedTuple):
     step: Array
     factor: Array  # covariance = factor factor^T
     decrement: Scalar
     num_modified: Array
+
+
+class _State(NamedTuple):
+    mode: Array
+    value: Scalar
+    local: _Curvature
     damping: Scalar
     tried: Array
     hessians: Array
@@ -80,8 +84,8 @@ def laplace(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> log_density = lambda z: -jnp.cosh(z[0] - 1) - 2 * z[1] ** 2
-      >>> q, info = laplace(jax.random.key(0), log_density, jnp.zeros(2))
-      >>> jnp.round(q.loc, 3).tolist(), jnp.round(q.variance(), 3).tolist()
+      >>> q, info = jax.jit(lambda key, start: laplace(key, log_density, start))(jax.random.key(0), jnp.ones(2))
+      >>> [round(abs(x), 3) for x in q.loc.tolist()], [round(x, 3) for x in q.variance().tolist()]
       ([1.0, 0.0], [1.0, 0.25])
 
     References:
@@ -92,9 +96,9 @@ def laplace(
     size, dtype = start.size, start.dtype
     path = lbfgs(log_density, start, max_steps=max_steps)
     gradient = jax.grad(log_density)
-    tolerance = jnp.maximum(tolerance, 10 * jnp.finfo(dtype).eps * jnp.abs(path.values[-1]))
+    enough = jnp.maximum(tolerance, 10 * jnp.finfo(dtype).eps * jnp.abs(path.values[-1]))
 
-    def derivatives(mode):
+    def curvature_at(mode):
         """The Newton step and a factor of the covariance, by eigenvalues of the curvature scaled to unit diagonal."""
         slope, products = jax.linearize(gradient, mode)
         curvature = -jax.vmap(products)(jnp.eye(size, dtype=dtype))
@@ -109,33 +113,36 @@ def laplace(
         factor = scale[:, None] * axes * jax.lax.rsqrt(jnp.maximum(jnp.abs(eigenvalues), floor))
         whitened = factor.T @ slope
         decrement = jnp.where(finite, 0.5 * whitened @ whitened, jnp.nan)
-        return factor @ whitened, factor, decrement, jnp.sum(eigenvalues <= floor)
+        return _Curvature(factor @ whitened, factor, decrement, jnp.sum(eigenvalues <= floor))
 
     def body(state):
-        mode = state.mode + state.damping * state.step
+        mode = state.mode + state.damping * state.local.step
         value = log_density(mode)
         rises = value >= state.value - 4 * jnp.finfo(dtype).eps * jnp.abs(state.value)
         refused = state._replace(damping=0.25 * state.damping, tried=state.tried + 1)
         # The Hessian where the step is refused is that of the point before: no branch, so that batches cost the same.
-        moved = _State(
-            mode, value, *derivatives(jnp.where(rises, mode, state.mode)), jnp.ones((), dtype), state.tried + 1,
-            state.hessians + 1,
-        )  # fmt: skip
+        local = curvature_at(jnp.where(rises, mode, state.mode))
+        moved = _State(mode, value, local, jnp.ones((), dtype), state.tried + 1, state.hessians + 1)
         return tree_where(rises, moved, refused)
 
     def unfinished(state):
-        return (state.decrement > tolerance) & (state.tried < max_newton)
+        return (state.local.decrement > enough) & (state.tried < max_newton)
 
     mode = path.positions[-1]
     zero = jnp.zeros((), jnp.int32)
-    first = _State(mode, path.values[-1], *derivatives(mode), jnp.ones((), dtype), zero, zero + 1)
+    first = _State(mode, path.values[-1], curvature_at(mode), jnp.ones((), dtype), zero, zero + 1)
     end = jax.lax.while_loop(unfinished, body, first)
     status = jnp.select(
-        [path.status == Status.NON_FINITE, jnp.isnan(end.decrement), end.num_modified > 0, end.decrement <= tolerance],
+        [
+            path.status == Status.NON_FINITE,
+            jnp.isnan(end.local.decrement),
+            end.local.num_modified > 0,
+            end.local.decrement <= enough,
+        ],
         [Status.NON_FINITE, Status.NON_FINITE, Status.STALLED, Status.CONVERGED],
         Status.MAX_STEPS,
     )
-    upper = jnp.linalg.qr(end.factor.T, mode="r")
+    upper = jnp.linalg.qr(end.local.factor.T, mode="r")
     diagonal = jnp.diagonal(upper)
     log_diagonal = jnp.log(jnp.abs(diagonal))
     q = FullRank(end.mode, log_diagonal, jnp.tril((upper * jnp.sign(diagonal)[:, None]).T, -1))
@@ -143,8 +150,8 @@ def laplace(
         status=status.astype(jnp.int32),
         num_gradients=path.num_gradients + 0.5 * end.tried + end.hessians * (1.0 + 2.0 * size),
         num_steps=end.hessians - 1,
-        decrement=end.decrement,
-        num_modified=end.num_modified,
+        decrement=end.local.decrement,
+        num_modified=end.local.num_modified,
         log_evidence=end.value + 0.5 * size * jnp.log(jnp.asarray(2 * jnp.pi, dtype)) + jnp.sum(log_diagonal),
     )
     return q, info

@@ -105,8 +105,8 @@ def lbfgs(
       ValueError: `start` is not a vector, or a size is below 1.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> path = lbfgs(lambda z: jnp.log(z[0]) - z[0] * 1e-3, jnp.array([1e-2]))
+      >>> import jax, jax.numpy as jnp
+      >>> path = jax.jit(lambda start: lbfgs(lambda z: jnp.log(z[0]) - z[0] * 1e-3, start))(jnp.array([1e-2]))
       >>> round(float(path.positions[-1, 0]), -1)
       1000.0
 
@@ -191,10 +191,9 @@ def lbfgs(
     path = jax.tree.map(lambda x: jnp.zeros((max_steps + 1, *x.shape), x.dtype).at[0].set(x), here)
     status = jnp.where(here.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
     blank = jnp.zeros((), dtype)
-    state = _State(here, start, blank, blank, blank, blank, here, None, zero, zero, zero, zero + 1, status, path)
-    end = jax.lax.while_loop(
-        lambda state: state.status == Status.RUNNING, body, head(state, here, _empty(history, start))
-    )
+    memory = _empty(history, start)
+    state = _State(here, start, blank, blank, blank, blank, here, memory, zero, zero, zero, zero + 1, status, path)
+    end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, body, head(state, here, memory))
     visited = jnp.minimum(jnp.arange(max_steps + 1), end.num_steps)
     positions, values, gradients = jax.tree.map(lambda x: x[visited], end.path)
     return LbfgsPath(end.status, end.num_steps, end.num_gradients, 0.5 * end.slope, positions, values, gradients)

@@ -78,7 +78,8 @@ def multipathfinder(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> log_density = lambda z: -0.5 * jnp.sum((z - 3.0) ** 2)
-      >>> q, info = multipathfinder(jax.random.key(0), log_density, jnp.zeros(2), num_samples=40)
+      >>> fit = jax.jit(lambda key, start: multipathfinder(key, log_density, start, num_samples=40))
+      >>> q, info = fit(jax.random.key(0), jnp.zeros(2))
       >>> info.draws.shape, bool(jnp.allclose(q.loc, 3.0, atol=1e-3))
       ((40, 2), True)
 

@@ -6,8 +6,8 @@ mean one Newton step ahead,
 .. math:: \Sigma = \sqrt\alpha\,\big(I + U (\Lambda - I) U^\top\big) \sqrt\alpha, \qquad
           \mu = x + \Sigma \nabla \log p(x),
 
-with U orthonormal [D, 2 J]: no D x D matrix is needed. The ELBO decides, so a mode in a funnel's neck, where the density
-is large and the mass small, is passed over.
+with U orthonormal [D, 2 J]: no D x D matrix is needed. The ELBO decides, so a mode in a funnel's neck, where the
+density is large and the mass small, is passed over.
 """
 
 import math
@@ -101,8 +101,9 @@ def pathfinder(
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_density = lambda z: -0.5 * (z[0] - 3) ** 2 - 2 * (z[1] + z[0]) ** 2
-      >>> q, info = pathfinder(jax.random.key(0), log_density, jnp.zeros(2))
-      >>> jnp.round(q.loc, 1).tolist()
+      >>> fit = jax.jit(lambda key, start: pathfinder(key, log_density, start))
+      >>> q, info = fit(jax.random.key(0), jnp.zeros(2))
+      >>> [round(x, 1) for x in q.loc.tolist()]
       [3.0, -3.0]
 
     References:

@@ -69,7 +69,8 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
 
     Args:
       loss: `loss(key, q, data) -> scalar`, to be lowered; see `as_loss`.
-      optimizer: any optax optimiser, those that want the loss value or a line search included.
+      optimizer: any optax optimiser, those that want the loss value included. One with a line search (L-BFGS) needs a
+        loss on fixed draws: with fresh noise in each step it does not converge.
 
     Returns:
       A `Solver` for `run` and `run_batch`.

@@ -1,0 +1,105 @@
+"""Misuse raises at once, and says which argument, what was wanted and what was given."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from elbojax import (
+    banded_precision,
+    bernoulli,
+    blocks,
+    categorical,
+    full_rank,
+    low_rank,
+    mean_field,
+    mixture,
+    particles,
+    product,
+    sample_many,
+    student_t,
+)
+
+ZEROS = jnp.zeros(3)
+EYE = jnp.eye(3)
+UNIT = mean_field(ZEROS, 1.0)
+SINGLE = mean_field(jnp.zeros(3, "float32"), 1.0)
+COINS = bernoulli(ZEROS)
+STACKED = jax.vmap(mean_field)(jnp.zeros((2, 3)), jnp.ones((2, 3)))
+
+MISUSES = {
+    "mean_field: integers": (
+        lambda: mean_field(jnp.arange(3), 1.0),
+        TypeError,
+        "loc must be floating point, got int64",
+    ),
+    "mean_field: matrix": (lambda: mean_field(EYE, 1.0), ValueError, r"loc must be a vector .* got shape \(3, 3\)"),
+    "mean_field: empty": (lambda: mean_field(jnp.zeros(0), 1.0), ValueError, r"D >= 1, got shape \(0,\)"),
+    "mean_field: scale": (lambda: mean_field(ZEROS, [1.0, 0.0, 1.0]), ValueError, "scale must be positive"),
+    "mean_field: NaN scale": (lambda: mean_field(ZEROS, jnp.nan), ValueError, "scale must be positive .*nan"),
+    "full_rank: shape": (lambda: full_rank(ZEROS, jnp.eye(2)), ValueError, r"scale_tril .*\(3, 3\), got \(2, 2\)"),
+    "full_rank: diagonal": (lambda: full_rank(ZEROS, -EYE), ValueError, "diagonal of scale_tril must be positive"),
+    "low_rank: factor": (lambda: low_rank(ZEROS, EYE[:2], 1.0), ValueError, r"factor .*\[3, R\].* got \(2, 3\)"),
+    "low_rank: rank 0": (lambda: low_rank(ZEROS, EYE[:, :0], 1.0), ValueError, r"R >= 1, got \(3, 0\)"),
+    "low_rank: scale": (lambda: low_rank(ZEROS, EYE, [1.0, 2.0]), ValueError, r"scale .*\(3,\), got \(2,\)"),
+    "low_rank: negative": (lambda: low_rank(ZEROS, EYE, -1.0), ValueError, "scale must be positive"),
+    "banded: shape": (lambda: banded_precision(ZEROS, 1.0, EYE[:, :2]), ValueError, r"\[b, 3\].* got \(3, 2\)"),
+    "banded: too wide": (lambda: banded_precision(ZEROS, 1.0, EYE), ValueError, r"1 <= b < 3, got \(3, 3\)"),
+    "banded: diagonal": (lambda: banded_precision(ZEROS, [1.0], EYE[:1]), ValueError, r"diagonal .*\(3,\), got \(1,\)"),
+    "banded: negative": (lambda: banded_precision(ZEROS, -1.0, EYE[:1]), ValueError, "diagonal must be positive"),
+    "student_t: df": (lambda: student_t(ZEROS, EYE, df=2.5), TypeError, "df must be an int, got float"),
+    "blocks: none": (lambda: blocks(), ValueError, "at least one part"),
+    "blocks: discrete": (lambda: blocks(UNIT, COINS), TypeError, "part 1 must be a Reparameterised .* got Bernoulli"),
+    "blocks: dtypes": (lambda: blocks(UNIT, SINGLE), TypeError, "part 0 has float64, part 1 float32"),
+    "blocks: pytree": (lambda: blocks(UNIT, product([UNIT])), ValueError, "part 1 must be flat vectors"),
+    "product: none": (lambda: product({}), ValueError, "at least one part, got {}"),
+    "product: array": (lambda: product({"a": [UNIT, ZEROS]}), TypeError, r"parts\['a'\]\[1\] must be a Family, got "),
+    "product: dtypes": (lambda: product([UNIT, SINGLE]), TypeError, r"parts\[0\]: float64, parts\[1\]: float32"),
+    "mixture: none": (lambda: mixture(ZEROS, []), ValueError, "at least one"),
+    "mixture: array": (lambda: mixture(ZEROS, ZEROS), TypeError, "components must be a Reparameterised .* got "),
+    "mixture: discrete": (lambda: mixture(ZEROS, [COINS] * 3), TypeError, r"components\[0\] .* got Bernoulli"),
+    "mixture: types": (lambda: mixture(ZEROS, [UNIT, full_rank(ZEROS, EYE)]), TypeError, r"components\[1\] a FullRank"),
+    "mixture: settings": (
+        lambda: mixture(ZEROS, [student_t(ZEROS, EYE, df=3), student_t(ZEROS, EYE, df=4)]),
+        TypeError,
+        "same settings",
+    ),
+    "mixture: shapes": (
+        lambda: mixture(ZEROS, [UNIT, mean_field(jnp.zeros(2), 1.0)]),
+        ValueError,
+        r"leaves of \[0\]: \[\(3,\), \(3,\)\], of \[1\]: \[\(2,\), \(2,\)\]",
+    ),
+    "mixture: count": (lambda: mixture(ZEROS, STACKED), ValueError, r"leading axis 3 like logits, got .*\(2, 3\)"),
+    "mixture: not stacked": (lambda: mixture(ZEROS, UNIT), ValueError, r"stacked on a leading axis, got .*\(3,\)"),
+    "mixture: logits": (lambda: mixture(EYE, [UNIT] * 3), ValueError, "logits must be a vector"),
+    "bernoulli: matrix": (lambda: bernoulli(EYE), ValueError, "logits must be a vector"),
+    "bernoulli: integers": (lambda: bernoulli(jnp.arange(3)), TypeError, "logits must be floating point"),
+    "bernoulli: too many": (lambda: bernoulli(jnp.zeros(21)).enumerate(), ValueError, r"at most 2\^20 .* 2\^21"),
+    "categorical: scalar": (lambda: categorical(1.0), ValueError, r"\[\.\.\., K\] with K >= 1, got \(\)"),
+    "categorical: integers": (lambda: categorical(jnp.arange(3)), TypeError, "logits must be floating point"),
+    "categorical: too many": (lambda: categorical(jnp.zeros((7, 8))).enumerate(), ValueError, r"2\^20 .* 2\^21"),
+    "particles: vector": (lambda: particles(ZEROS, 1.0), ValueError, r"locations .*\[K, D\].* got \(3,\)"),
+    "particles: integers": (lambda: particles(jnp.eye(3, dtype=int), 1.0), TypeError, "locations must be floating"),
+    "particles: bandwidths": (
+        lambda: particles(EYE, ZEROS),
+        ValueError,
+        r"bandwidth must be a scalar, got shape \(3,\)",
+    ),
+    "particles: zero": (lambda: particles(EYE, 0.0), ValueError, "bandwidth must be positive"),
+    "sample_many: none": (lambda: sample_many(jax.random.key(0), UNIT, 0), ValueError, "num_samples .* got 0"),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_says_what_is_wrong(misuse):
+    call, error, message = MISUSES[misuse]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_the_largest_enumeration_still_works():
+    assert jax.eval_shape(lambda q: q.enumerate(), bernoulli(jnp.zeros(20))).shape == (2**20, 20)
+
+
+def test_constructors_take_tracers():
+    stacked = jax.jit(jax.vmap(mean_field))(jnp.zeros((2, 3)), -jnp.ones((2, 3)))
+    assert jnp.all(jnp.isnan(stacked.log_scale))  # a traced scale is taken at its word
