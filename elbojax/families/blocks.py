@@ -159,8 +159,8 @@ def blocks(*parts: Reparameterised) -> GaussianBlocks | Blocks:
     Example:
       >>> import elbojax, jax.numpy as jnp
       >>> group = elbojax.full_rank(jnp.zeros(2), jnp.eye(2))
-      >>> blocks(group, elbojax.mean_field(jnp.ones(1), 3.0)).variance().tolist()
-      [1.0, 1.0, 9.0]
+      >>> blocks(group, elbojax.mean_field(jnp.ones(1), 3.0)).mean().tolist()
+      [0.0, 0.0, 1.0]
     """
     if not parts:
         raise ValueError("blocks needs at least one part, got none")

@@ -1,6 +1,7 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
 from elbojax.solvers.averaging import AveragedState, averaged
+from elbojax.solvers.bfgs import BfgsPath, bfgs
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.dadvi import DadviInfo, dadvi
@@ -16,6 +17,8 @@ from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
 from elbojax.solvers.svi import SviInfo, SviState, as_loss, svi
 
 __all__ = [
+    "BfgsPath",
+    "bfgs",
     "AveragedState",
     "DadviInfo",
     "LaplaceInfo",
