@@ -108,7 +108,13 @@ def problems() -> list[Problem]:
             lambda draws, full: 1.05,
         ),
         Problem(
-            "1,000 x logistic n=200 d=10", logistic, 10, batch, 1000, {1: 200, 10: 100, 100: 20}, lambda draws, full: 1.05
+            "1,000 x logistic n=200 d=10",
+            logistic,
+            10,
+            batch,
+            1000,
+            {1: 200, 10: 100, 100: 20},
+            lambda draws, full: 1.05,
         ),
     ]
 
@@ -287,7 +293,11 @@ def markdown(record: dict[str, Any]) -> str:
             ]
         )
         compile_rows.append([*label, *(f"{c[name]['first_call_seconds']:.2f}" for name in names)])
-        wrong += [f"{name} on {row['problem']}, {row['family']}, {row['draws']} draws" for name in names if not c[name]["same_elbo"]]
+        wrong += [
+            f"{name} on {row['problem']}, {row['family']}, {row['draws']} draws"
+            for name in names
+            if not c[name]["same_elbo"]
+        ]
     loads = [x for row in record["rows"] for x in row["load"] if x is not None]
     text = [
         "# Time of one step",
@@ -301,10 +311,10 @@ def markdown(record: dict[str, Any]) -> str:
         " to it, round by round, the median over rounds, in brackets the same of processor time. Below 1 is faster;"
         " within 0.85 to 1.2 is a tie on a busy machine. Last, the bound that each reached, in the order of the columns.",
         "",
-        timing.table(
-            ["problem", "family", "draws", "hand, µs", *names[1:], "wanted of elbojax", "ELBO reached"], rows
-        ),
-        "All reached the same bound." if not wrong else "Another bound than the hand-written loop: " + "; ".join(wrong) + ".",
+        timing.table(["problem", "family", "draws", "hand, µs", *names[1:], "wanted of elbojax", "ELBO reached"], rows),
+        "All reached the same bound."
+        if not wrong
+        else "Another bound than the hand-written loop: " + "; ".join(wrong) + ".",
         "",
         "## First call, compilation included, seconds",
         "",
@@ -316,7 +326,9 @@ def markdown(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps and rounds, about a minute")
-    parser.add_argument("--output", default=pathlib.Path(__file__).parent / "results", help="folder of step.json and step.md")
+    parser.add_argument(
+        "--output", default=pathlib.Path(__file__).parent / "results", help="folder of step.json and step.md"
+    )
     parser.add_argument("--only", default="", help="problems whose name holds this")
     parser.add_argument("--name", default="step", help="of the two files")
     args = parser.parse_args()

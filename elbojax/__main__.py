@@ -8,7 +8,9 @@ def main() -> None:
     """Read the command line and run the demo."""
     parser = argparse.ArgumentParser(prog="python -m elbojax", description=__doc__)
     parser.add_argument("--models", type=int, default=None, help="at most so many windows (all by default)")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/demo"), help="folder for the picture")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("build/demo"), help="folder for the picture"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-nuts", action="store_true", help="leave out the comparison with NUTS")
     arguments = parser.parse_args()

@@ -4,6 +4,7 @@ Every sampler has the shape `draw(key, num_samples, size, dtype) -> [S, size]`, 
 the place of another wherever an objective takes `draws=`.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -143,13 +144,16 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     from scipy.stats import qmc  # the direction numbers; on use, for scipy.stats is slow to import
 
     _check(num_samples, size)
-    unscrambled = qmc.Sobol(size, scramble=False, bits=32).random(num_samples)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that S is no power of two, which is the caller's choice
+        unscrambled = qmc.Sobol(size, scramble=False, bits=32).random(num_samples)
     # Reversed on the host: XLA would fold so large a constant slowly.
     points = jnp.asarray(_reverse_bits((unscrambled * 2.0**32).astype("uint32")))
     seeds = jax.random.bits(key, (size,), "uint32")
     scrambled = _reverse_bits(_laine_karras(points, seeds))
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
-    digits = min(jnp.finfo(dtype).nmant, 32)
+    digits = min(int(jnp.finfo(dtype).nmant), 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits
     return jax.scipy.special.ndtri(uniform)
 
@@ -165,6 +169,6 @@ def _laine_karras(bits: Array, seed: Array) -> Array:
 def _reverse_bits(bits: Any) -> Any:
     """Of 32-bit words, NumPy's or JAX's."""
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
-        mask = np.uint32(mask)
-        bits = ((bits >> shift) & mask) | ((bits & mask) << shift)
+        odd = np.uint32(mask)
+        bits = ((bits >> shift) & odd) | ((bits & odd) << shift)
     return bits

@@ -99,7 +99,7 @@ def tree_where(condition: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     """
 
     def pick(a, b):
-        if jnp.issubdtype(getattr(a, "dtype", None), jax.dtypes.prng_key):
+        if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(
                 pick(jax.random.key_data(a), jax.random.key_data(b)), impl=jax.random.key_impl(a)
             )

@@ -45,9 +45,9 @@ class Certificate(NamedTuple):
       num_log_densities: log-density values spent by the checks.
     """
 
-    certified: Array
-    status: Array
-    stage: Array
+    certified: Array | bool
+    status: Array | Status
+    stage: Array | Stage
     khat: Scalar
     ess: Scalar
     elbo: Scalar
@@ -58,7 +58,7 @@ class Certificate(NamedTuple):
     decrement: Scalar
     mean_error: Scalar
     fisher_divergence: Scalar
-    modes: Array
+    modes: Array | int
     num_gradients: Array
     num_log_densities: Array
 

@@ -74,9 +74,7 @@ def scout(key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = 
         path = bfgs(log_density, start)
         share = jnp.arange(1, NUM_CANDIDATES + 1) / NUM_CANDIDATES
         chosen = jnp.ceil(share * path.num_steps).astype(jnp.int32)
-        candidates = jax.vmap(_implied)(
-            path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen]
-        )
+        candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen])
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)

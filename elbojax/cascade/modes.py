@@ -47,4 +47,3 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     )
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
     return judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
-

@@ -101,7 +101,9 @@ class Fit:
         mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in (self.mean(), self.sd()))
         names = _names(self.target)
         shown = min(len(mean), 12)
-        lines += [f"  {name:<13} {m:12.4g} ± {s:.3g}" for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]]
+        lines += [
+            f"  {name:<13} {m:12.4g} ± {s:.3g}" for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]
+        ]
         if len(mean) > shown:
             lines.append(f"  ... and {len(mean) - shown} more")
         return "\n".join(lines)

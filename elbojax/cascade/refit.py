@@ -41,15 +41,12 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
         old = here.certificate
         spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
         converged = jnp.full((), Status.CONVERGED, jnp.int32)
-        new = judge(
-            jax.random.fold_in(key, i), q, envelope(q, TAILS), log_density, Stage.STUDENT_T, converged, spent
-        )
+        new = judge(jax.random.fold_in(key, i), q, envelope(q, TAILS), log_density, Stage.STUDENT_T, converged, spent)
         new = new._replace(q=q)
         cost = dict(num_log_densities=new.certificate.num_log_densities)
         best = best._replace(certificate=best.certificate._replace(**cost))
         better = new.certificate.certified & ~best.certificate.certified | (
-            (new.certificate.certified == best.certificate.certified)
-            & (new.certificate.ess > best.certificate.ess)
+            (new.certificate.certified == best.certificate.certified) & (new.certificate.ess > best.certificate.ess)
         )
         return i + 1, new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
 

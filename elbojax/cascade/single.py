@@ -75,7 +75,9 @@ def prepare(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree, data: PyTree
 ) -> tuple[targets.Target, Array]:
     """The target on flat vectors, and the start there."""
-    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, init)
+    wide = jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, init
+    )
     target = targets.unconstrain(log_density, wide, support, data=data)
     return target, target.unconstrain(wide)
 

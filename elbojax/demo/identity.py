@@ -13,7 +13,7 @@ WHISKERS = {"cat": 0.8, "no cat": 0.05}
 
 
 def log_joint(z: Array) -> Scalar:
-    """log p(x, z): pointed ears and whiskers were seen, z [1] says whether it is a cat.
+    """Log p(x, z): pointed ears and whiskers were seen, z [1] says whether it is a cat.
 
     Args:
       z: [1] 0 or 1.
@@ -50,7 +50,7 @@ def terms(probability: float) -> Decomposition:
 
 
 def log_evidence() -> Scalar:
-    """log p(x), by adding up both values of the latent."""
+    """Log p(x), by adding up both values of the latent."""
     return jax.nn.logsumexp(jnp.stack([log_joint(jnp.array([z])) for z in (0, 1)]))
 
 
@@ -78,7 +78,10 @@ def report() -> str:
     ]
     for name, probability in rows:
         t = terms(probability)
-        total = t.elbo + t.kl_to_posterior
-        lines.append(f"{name:24}{probability:9.4f}{t.elbo:12.6f}{t.kl_to_posterior:18.6f}{total:17.6f}")
-    lines += ["", f"log p(x) by adding up both latents: {float(log_evidence()):.6f}. The bound touches it at the posterior."]
+        bound, gap = float(t.elbo), float(jnp.asarray(t.kl_to_posterior))
+        lines.append(f"{name:24}{probability:9.4f}{bound:12.6f}{gap:18.6f}{bound + gap:17.6f}")
+    lines += [
+        "",
+        f"log p(x) by adding up both latents: {float(log_evidence()):.6f}. The bound touches it at the posterior.",
+    ]
     return "\n".join(lines)

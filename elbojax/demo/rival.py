@@ -32,9 +32,9 @@ def report(key: Key, model: Target, windows: Windows, fits: Run, assessment: Ass
       Text; a sentence that says what to install where BlackJAX is missing.
     """
     try:
-        from elbojax.interop.blackjax_nuts import nuts
-
         import blackjax  # noqa: F401
+
+        from elbojax.interop.blackjax_nuts import nuts
     except ModuleNotFoundError:
         return "NUTS comes with BlackJAX: pip install 'elbojax[interop]'."
     returns = windows.returns[index]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax.diagnostics.psis import psis
+from elbojax.diagnostics.pareto import psis
 from elbojax.families import Family, sample_many
 from elbojax.numerics import log_mean_exp
 from elbojax.types import Array, Event, Key, LogDensity, Scalar

@@ -187,9 +187,10 @@ class Gaussian(Reparameterised):
         return 0.5 * self.loc.shape[-1] * (1 + math.log(2 * math.pi)) + self.half_log_det()
 
     def kl(self, other: Family) -> Scalar:
-        r""":math:`\tfrac12[\mathrm{tr}(\Sigma_p^{-1}\Sigma_q) + d^\top\Sigma_p^{-1}d - D] + \tfrac12\log\tfrac{\det\Sigma_p}{\det\Sigma_q}`.
+        r"""In O(D) solves with the other's scale, d being the difference of the means.
 
-        O(D) solves with the other's scale.
+        .. math:: \tfrac12 [\mathrm{tr}(\Sigma_p^{-1} \Sigma_q) + d^\top \Sigma_p^{-1} d - D]
+                  + \tfrac12 \log \tfrac{\det \Sigma_p}{\det \Sigma_q}
         """
         if not isinstance(other, Gaussian):
             return super().kl(other)

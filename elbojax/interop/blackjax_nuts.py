@@ -24,9 +24,7 @@ class Chains(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("log_density", "num_warmup", "num_samples"))
-def nuts(
-    key: Key, log_density: LogDensity, starts: Array, *, num_warmup: int = 500, num_samples: int = 500
-) -> Chains:
+def nuts(key: Key, log_density: LogDensity, starts: Array, *, num_warmup: int = 500, num_samples: int = 500) -> Chains:
     """Draws from a log-density on flat vectors, by the no-U-turn sampler with window adaptation.
 
     Compiles once for a `log_density`: pass the same function again for new starts.

@@ -107,9 +107,7 @@ def run_batch(
             if not bar.visible:
                 break
             status = np.asarray(queue.results.status)
-            bar.update(
-                finished=int(np.sum(status != Status.RUNNING)), failed=int(np.sum(status == Status.NON_FINITE))
-            )
+            bar.update(finished=int(np.sum(status != Status.RUNNING)), failed=int(np.sum(status == Status.NON_FINITE)))
             if np.all(status != Status.RUNNING):
                 break
             elapsed = time.perf_counter() - began
@@ -163,7 +161,7 @@ def _advance(keys, solver, qs, data, max_steps, stop, queue, num_blocks):
         def one(key, lane, datum):
             return advance(key, solver, stop, lane, datum, max_steps, num_lanes)
 
-        lanes = jax.vmap(one)(*_take((keys,), queue.models), queue.lanes, _take(data, queue.models))
+        lanes = jax.vmap(one)(_take(keys, queue.models), queue.lanes, _take(data, queue.models))
         old = _take(queue.results.losses, queue.models)
         losses = jax.vmap(lambda row, lane: record_loss(row, lane, max_steps))(old, lanes)
         results = jax.tree.map(
@@ -188,7 +186,7 @@ def _refill(keys, solver, qs, data, stop, queue):
 
 def _fresh(keys, solver, qs, data, stop, models):
     return jax.vmap(lambda key, q, datum: first_lane(key, solver, stop, q, datum))(
-        *_take((keys,), models), _take(qs, models), _take(data, models)
+        _take(keys, models), _take(qs, models), _take(data, models)
     )
 
 

@@ -84,15 +84,15 @@ def decompose(
         # An event that `q` excludes contributes nothing, even where log p or log q is infinite there.
         return jnp.sum(weights * jnp.where(weights > 0, values, 0))
 
-    log_likelihoods = kl_to_prior = None
+    expected_log_likelihood = kl_to_prior = None
     if log_likelihood is not None and prior is not None:
         log_likelihoods = jax.vmap(lambda z: evaluate(log_likelihood, z))(events)
         log_prior = jax.vmap(prior.log_prob)(events)
+        log_joint = log_likelihoods + log_prior
+        expected_log_likelihood = expectation(log_likelihoods)
         kl_to_prior = expectation(log_q - log_prior)
     if log_density is not None:
         log_joint = jax.vmap(lambda z: evaluate(log_density, z))(events)
-    else:
-        log_joint = log_likelihoods + log_prior
     bound = expectation(log_joint - log_q)
     variance = 0.0 if isinstance(q, Enumerable) else jnp.var(log_joint - log_q, ddof=1)
     return Decomposition(
@@ -100,7 +100,7 @@ def decompose(
         elbo_se=jnp.sqrt(jnp.asarray(variance / num_samples, bound.dtype)),
         expected_log_joint=expectation(log_joint),
         entropy=expectation(-log_q),
-        expected_log_likelihood=None if log_likelihoods is None else expectation(log_likelihoods),
+        expected_log_likelihood=expected_log_likelihood,
         kl_to_prior=kl_to_prior,
         kl_to_posterior=None if log_evidence is None else log_evidence - bound,
     )

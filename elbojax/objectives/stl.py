@@ -1,7 +1,6 @@
 """The bound whose gradient sticks the landing."""
 
 import jax
-import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import Reparameterised

@@ -1,9 +1,9 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
 from elbojax.solvers.averaging import AveragedState, averaged
-from elbojax.solvers.bfgs import BfgsPath, bfgs
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
+from elbojax.solvers.bfgs import BfgsPath, bfgs
 from elbojax.solvers.dadvi import DadviInfo, dadvi
 from elbojax.solvers.gsm import gsm
 from elbojax.solvers.laplace import LaplaceInfo, laplace

@@ -14,7 +14,7 @@ class AveragedState(NamedTuple):
 
     q: PyTree
     inner: Any
-    count: Array
+    num_steps: Array
 
 
 def averaged(solver: Solver, *, decay: float = 8.0) -> Solver:
@@ -51,9 +51,9 @@ def averaged(solver: Solver, *, decay: float = 8.0) -> Solver:
 
     def step(key: Key, state: AveragedState, data: PyTree) -> tuple[AveragedState, Any]:
         inner, info = solver.step(key, state.inner, data)
-        count = state.count + 1
-        gamma = (decay + 1) / (decay + count)
+        num_steps = state.num_steps + 1
+        gamma = (decay + 1) / (decay + num_steps)
         average = jax.tree.map(lambda old, new: old + gamma.astype(new.dtype) * (new - old), state.q, inner.q)
-        return AveragedState(average, inner, count), info._replace(q=average)
+        return AveragedState(average, inner, num_steps), info._replace(q=average)
 
     return Solver(init, step)

@@ -109,7 +109,7 @@ def laplace(
         scale = jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1))
         scaled = scale[:, None] * 0.5 * (curvature + curvature.T) * scale
         eigenvalues, axes = jnp.linalg.eigh(scaled)
-        floor = size * jnp.finfo(dtype).eps * jnp.max(jnp.abs(eigenvalues))
+        floor = size * jnp.finfo(dtype).eps * jnp.maximum(jnp.max(jnp.abs(eigenvalues)), 1)
         factor = scale[:, None] * axes * jax.lax.rsqrt(jnp.maximum(jnp.abs(eigenvalues), floor))
         whitened = factor.T @ slope
         decrement = jnp.where(finite, 0.5 * whitened @ whitened, jnp.nan)
@@ -117,7 +117,7 @@ def laplace(
 
     def body(state):
         mode = state.mode + state.damping * state.local.step
-        value = log_density(mode)
+        value = log_density(mode).astype(dtype)
         rises = value >= state.value - 4 * jnp.finfo(dtype).eps * jnp.abs(state.value)
         refused = state._replace(damping=0.25 * state.damping, tried=state.tried + 1)
         # The Hessian where the step is refused is that of the point before: no branch, so that batches cost the same.
@@ -134,12 +134,11 @@ def laplace(
     end = jax.lax.while_loop(unfinished, body, first)
     status = jnp.select(
         [
-            path.status == Status.NON_FINITE,
-            jnp.isnan(end.local.decrement),
+            (path.status == Status.NON_FINITE) | jnp.isnan(end.local.decrement),
             end.local.num_modified > 0,
             end.local.decrement <= enough,
         ],
-        [Status.NON_FINITE, Status.NON_FINITE, Status.STALLED, Status.CONVERGED],
+        [Status.NON_FINITE, Status.STALLED, Status.CONVERGED],
         Status.MAX_STEPS,
     )
     upper = jnp.linalg.qr(end.local.factor.T, mode="r")

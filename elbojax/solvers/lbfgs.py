@@ -83,7 +83,7 @@ def lbfgs(
     *,
     max_steps: int = 100,
     history: int = 30,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-6,
 ) -> LbfgsPath:
     r"""Climb to a mode by L-BFGS, one gradient to a turn of the loop, and record the path.
 
@@ -125,6 +125,7 @@ def lbfgs(
 
     def evaluate(position):
         value, gradient = value_and_grad(position)
+        value = value.astype(dtype)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         return _Point(position, jnp.where(finite, value, -jnp.inf), jnp.where(finite, gradient, 0))
 
@@ -168,8 +169,10 @@ def lbfgs(
 
         new = tree_where(rises & flat, tried, kept)
         gain = new.value - here.value
+        # A looser end than this was seen to leave a coordinate of large scale untouched, for its slope is small.
+        enough = jnp.maximum(tolerance, slack * jnp.abs(new.value))
         moved = head(state, new, remember(state.memory, new.position - here.position, here.gradient - new.gradient))
-        settled = jnp.where((gain < tolerance) & (0.5 * moved.slope < tolerance), state.settled + 1, 0)
+        settled = jnp.where((gain < enough) & (0.5 * moved.slope < enough), state.settled + 1, 0)
         num_steps = state.num_steps + 1
         done = jnp.where(settled >= 3, Status.CONVERGED, Status.RUNNING)
         moved = moved._replace(

@@ -163,9 +163,7 @@ def newton(
     first = at(start.loc, start.scale_tril)
     one = jnp.ones((), first.elbo.dtype)
     none = jnp.zeros((), jnp.int32)
-    end = jax.lax.while_loop(
-        unfinished, body, _State(first, one, WIDEST * one, _promised_gain(first), none, none + 1)
-    )
+    end = jax.lax.while_loop(unfinished, body, _State(first, one, WIDEST * one, _promised_gain(first), none, none + 1))
     loc, scale_tril = end.here.loc, end.here.scale_tril
     q = FullRank(loc, jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1))
     status = jnp.select(

@@ -75,7 +75,7 @@ def pathfinder(
     *,
     max_steps: int = 100,
     history: int = 30,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-6,
     num_candidates: int = 16,
     num_draws: int = 8,
 ) -> tuple[Gaussian, PathfinderInfo]:

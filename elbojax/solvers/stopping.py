@@ -19,7 +19,7 @@ def _check(window: int, tolerance: float) -> None:
 class _Windows(NamedTuple):
     """Sums over the current window, means over the last one."""
 
-    count: Array
+    steps: Array
     sums: PyTree
     last: PyTree
     done: Array
@@ -27,14 +27,14 @@ class _Windows(NamedTuple):
 
 def _update(aux: _Windows, values: Any, window: int, settled: Any) -> tuple[_Windows, Array]:
     """Add the values of one step; at the end of a window compare it with the one before."""
-    count = aux.count + 1
+    steps = aux.steps + 1
     sums = tuple(total + value for total, value in zip(aux.sums, values, strict=True))
-    full = count == window
+    full = steps == window
     means = tuple(total / window for total in sums)
     done = aux.done | (full & settled(aux.last, means))
     zeros = tuple(jnp.zeros_like(total) for total in sums)
     sums, last = tree_where(full, (zeros, means), (sums, aux.last))
-    return _Windows(jnp.where(full, 0, count), sums, last, done), done
+    return _Windows(jnp.where(full, 0, steps), sums, last, done), done
 
 
 def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
@@ -126,7 +126,7 @@ def loss_settles(*, window: int = 100, tolerance: float = 0.01, num_errors: floa
 
     def update(aux: _Windows, info: Any) -> tuple[_Windows, Array]:
         # Squares are taken about the first loss of the window, or large losses would drown their variance.
-        origin = jnp.where(aux.count == 0, info.loss, aux.sums[0] / jnp.maximum(aux.count, 1))
+        origin = jnp.where(aux.steps == 0, info.loss, aux.sums[0] / jnp.maximum(aux.steps, 1))
         deviation = info.loss - origin
         return _update(aux, (origin, deviation, deviation**2), window, settled)
 
