@@ -13,7 +13,7 @@ from elbojax.bijectors import Bijector, resolve
 from elbojax.types import Array, Event, PyTree, Scalar
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Target:
     """A log-density on flat unconstrained vectors [D], and the way back to the user's pytree.
 
@@ -68,6 +68,20 @@ class Target:
         for name, shape in zip(self.names, self._free_shapes(), strict=True):
             names += [f"{name}[{','.join(map(str, i))}]" if shape else name for i in np.ndindex(shape)]
         return tuple(names)
+
+    def _identity(self) -> tuple[Any, ...]:
+        numbers = tuple(
+            (type(b), tuple((np.shape(x), np.asarray(x).tobytes()) for x in jax.tree.leaves(b))) for b in self.bijectors
+        )
+        return self.function, self.structure, self.shapes, numbers
+
+    def __eq__(self, other: object) -> bool:
+        """By value: the same function, structure, shapes and bijectors with the same numbers."""
+        return isinstance(other, Target) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        """By value."""
+        return hash(self._identity())
 
     def _free_shapes(self) -> list[tuple[int, ...]]:
         return [b.unconstrained_shape(shape) for b, shape in zip(self.bijectors, self.shapes, strict=True)]

@@ -42,6 +42,7 @@ class Status(enum.IntEnum):
     MULTIMODAL = 5
     UNRELIABLE = 6
     IMPROPER = 7
+    IMPRECISE = 8
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -16,8 +16,9 @@ LAYERS = (
     ("diagnostics",),
     ("solvers",),
     ("loops",),
+    ("interop",),
     ("cascade",),
-    ("interop", "plots"),
+    ("plots",),
     ("demo",),
     ("__main__",),
 )
@@ -58,7 +59,7 @@ def may_import(place, leaf, target):
     """Whether `elbojax/<place>[/<leaf>].py` may import the dotted name `target` of this package."""
     other, *rest = target.split(".")[1:] or [""]
     if other not in LAYER:  # a public name of elbojax itself, whose __init__ imports all the rest
-        return LAYER[place] >= LAYER["interop"]
+        return LAYER[place] > LAYER["cascade"]
     if other == place:
         return leaf == "__init__" or place in MACHINES or rest[:1] == ["base"]
     same_layer = LAYERS[LAYER[place]]

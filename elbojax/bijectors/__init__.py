@@ -1,4 +1,4 @@
-"""Constraint maps: from unconstrained numbers to positive ones, intervals, simplexes, ordered vectors, Cholesky factors.
+"""Constraint maps: positive numbers, intervals, simplexes, ordered vectors, Cholesky factors.
 
 A bijector maps one leaf of a pytree; leading axes hold several events. Wherever `support` is asked for, those that need
 no argument may be named by a string.

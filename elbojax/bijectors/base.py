@@ -30,7 +30,8 @@ class Bijector(abc.ABC):
     """A smooth one-to-one map from an unconstrained array `x` to the user's natural value `y`.
 
     Works on one leaf of a pytree. Where the map is over vectors or matrices they lie along the last axis or the
-    last two, and leading axes hold several.
+    last two, and leading axes hold several. Bijectors of one kind and equal fields are equal, so as static arguments
+    of a compiled function they do not compile it anew.
     """
 
     @abc.abstractmethod
@@ -53,6 +54,12 @@ class Bijector(abc.ABC):
         """From the unconstrained value to the natural one."""
         return self.forward_and_log_det(x)[0]
 
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Bijector) and _by_value(self) == _by_value(other))
+
+    def __hash__(self) -> int:
+        return hash(_by_value(self))
+
     def unconstrained_shape(self, shape: Shape) -> Shape:
         """The shape of `x` where `y` has this one; raises ValueError where no `y` can have it."""
         return shape
@@ -60,6 +67,15 @@ class Bijector(abc.ABC):
     def constrained_shape(self, shape: Shape) -> Shape:
         """The shape of `y` where `x` has this one; raises ValueError where no `x` can have it."""
         return shape
+
+
+def _by_value(bijector: Bijector) -> tuple[Any, ...]:
+    """What two equal bijectors share; a bijector that holds tracers is equal to itself alone."""
+    leaves, structure = jax.tree.flatten(bijector)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return (id(bijector),)
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    return (structure, *((array.shape, array.dtype.name, array.tobytes()) for array in arrays))
 
 
 def as_float(x: Any) -> Array:
@@ -156,4 +172,5 @@ def expand(support: PyTree, like: PyTree, lookup: Callable[[Any, str], Bijector]
 def _one_level(tree: PyTree) -> tuple[Any, Any]:
     """The children of a node with their keys, or None for a leaf; and the structure."""
     parts, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)
-    return (None if jax.tree_util.treedef_is_leaf(structure) else parts), structure
+    is_leaf = [path for path, _ in parts] == [()]
+    return (None if is_leaf else parts), structure

@@ -1,9 +1,8 @@
 """What a fit is known to be worth: one record of scalars, and the sentence that says what to do next."""
 
 import enum
+import math
 from typing import NamedTuple
-
-import jax.numpy as jnp
 
 from elbojax.types import Array, Scalar, Status
 
@@ -27,7 +26,8 @@ class Certificate(NamedTuple):
     """Scalars for one fit; leading axis M for a batch.
 
     Attributes:
-      certified: whether means and sds can be used. Measured on benchmarks: see docs/certificate.md.
+      certified: whether means and sds can be used: k-hat below 0.7, 400 effective draws, one mode or a mixture that
+        covers those found.
       status: `Status`; CONVERGED where certified, else what stands in the way.
       stage: `Stage` whose answer was kept.
       khat: Pareto shape of the importance ratios; below 0.7 the corrected draws can be trusted.
@@ -64,21 +64,23 @@ class Certificate(NamedTuple):
 
 
 NEXT_STEP = {
-    Status.NON_FINITE: "the log-density is NaN or -inf at the start: give an init where it is finite",
+    Status.NON_FINITE: "the log-density is NaN or infinite at the start: give an init where it is finite",
     Status.MAX_STEPS: "the optimiser ran out of steps: rescale the parameters, or start nearer",
     Status.STALLED: "no step raises the bound: the log-density may be discontinuous, or its gradient wrong",
     Status.MULTIMODAL: "several modes found: the answer covers one or weighs them roughly; break the symmetry or use MCMC",
     Status.UNRELIABLE: "q is too far from the posterior: try non-centring scales, a better parameterisation, or MCMC",
     Status.IMPROPER: "the posterior does not end in some direction: give every parameter a proper prior",
+    Status.IMPRECISE: "the log-density is so large a number that its differences are lost: drop its constant",
 }
 
 
-def report(certificate: Certificate, title: str) -> str:
+def report(certificate: Certificate, title: str, note: str = "") -> str:
     """The certificate as a person reads it.
 
     Args:
       certificate: of one fit.
       title: the first line.
+      note: what to do next, where more is known than the status says.
 
     Returns:
       Text of a few lines.
@@ -86,7 +88,7 @@ def report(certificate: Certificate, title: str) -> str:
     c = certificate
     status = Status(int(c.status))
     verdict = "certified" if c.certified else f"NOT certified ({status})"
-    upper = f", at most {float(c.upper_bound):.2f}" if jnp.isfinite(c.upper_bound) else ""
+    upper = f", at most {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
@@ -97,6 +99,6 @@ def report(certificate: Certificate, title: str) -> str:
         f"  optimiser     {float(c.decrement):.4f} nats left, Fisher divergence {float(c.fisher_divergence):.3f}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
-    if not c.certified and status in NEXT_STEP:
-        lines.append(f"  next step     {NEXT_STEP[status]}")
+    if not c.certified and (note or status in NEXT_STEP):
+        lines.append(f"  next step     {note or NEXT_STEP[status]}")
     return "\n".join(lines)

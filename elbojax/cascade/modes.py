@@ -46,4 +46,5 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
         fisher_divergence=old.fisher_divergence,
     )
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
-    return judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
+    new = judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
+    return new._replace(certificate=new.certificate._replace(modes=old.modes))

@@ -23,6 +23,7 @@ class Fit:
       draws: [S, D] flat draws that the check took.
       log_weights: [S] that turn them into draws of the posterior.
       target: from flat vectors to the user's space.
+      note: what to do next, where the fit failed and more is known than the status says.
     """
 
     q: Family
@@ -30,6 +31,7 @@ class Fit:
     draws: Array
     log_weights: Array
     target: Target = static()
+    note: str = static(default="")
 
     @property
     def batched(self) -> bool:
@@ -87,12 +89,12 @@ class Fit:
         named = c._replace(
             certified=bool(c.certified), status=Status(int(c.status)), stage=Stage(int(c.stage)), modes=int(c.modes)
         )
-        return Fit(self.q, named, self.draws, self.log_weights, self.target)
+        return Fit(self.q, named, self.draws, self.log_weights, self.target, self.note)
 
     def __str__(self) -> str:
         """The report of one fit; of a batch, how many are certified."""
         if not self.batched:
-            return report(self.certificate, self._title())
+            return report(self.certificate, self._title(), self.note)
         certified = np.asarray(self.certificate.certified)
         return f"{certified.size:,} fits, {certified.sum():,} certified"
 

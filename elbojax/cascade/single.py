@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import targets
+from elbojax.cascade import handover
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
@@ -56,18 +57,20 @@ def fit(
       >>> bool(fit.certificate.certified), round(float(fit.mean()["a"]), 1), round(float(fit.mean()["tau"]), 1)
       (True, 3.0, 1.0)
     """
+    dtype = jnp.result_type(float)  # what the caller works in, and gets back
     with jax.enable_x64(True):
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
         say(outcome)
-        for stage in (_modes, _refit):
+        for stage in (_modes, _refit, _nuts):
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) == Status.NON_FINITE:
                 break
             candidate = stage(key, target, scouts, outcome, data)
             if candidate is not None:
                 say(candidate)
                 outcome = better(outcome, candidate)
+        outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
         return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target).settled()
 
 
@@ -122,6 +125,16 @@ def _refit(key, target, scouts, outcome, data):
 @functools.partial(jax.jit, static_argnames=("target",))
 def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
+
+
+def _nuts(key, target, scouts, outcome, data):
+    del scouts
+    return _nuts_program(key, target, outcome, data) if handover.available() else None
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _nuts_program(key, target, outcome, data):
+    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome)
 
 
 def _speaker(progress: bool) -> Callable[[Outcome], None]:

@@ -43,7 +43,7 @@ def report(key: Key, model: Target, windows: Windows, fits: Run, assessment: Ass
     start_key, run_key = jax.random.split(key)
     starts = jax.vmap(q.sample)(jax.random.split(start_key, 2))
     began = time.perf_counter()
-    chains = jax.block_until_ready(nuts(run_key, log_density, starts))
+    chains = jax.block_until_ready(jax.jit(lambda key, starts: nuts(key, log_density, starts))(run_key, starts))
     seconds = time.perf_counter() - began
 
     reference = _natural(model, chains.draws.reshape(-1, model.size))

@@ -1,6 +1,5 @@
 """NUTS by BlackJAX on the same log-density: what one would use instead, and where a `q` that failed is handed over."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -23,15 +22,14 @@ class Chains(NamedTuple):
     num_divergent: Array
 
 
-@functools.partial(jax.jit, static_argnames=("log_density", "num_warmup", "num_samples"))
 def nuts(key: Key, log_density: LogDensity, starts: Array, *, num_warmup: int = 500, num_samples: int = 500) -> Chains:
     """Draws from a log-density on flat vectors, by the no-U-turn sampler with window adaptation.
 
-    Compiles once for a `log_density`: pass the same function again for new starts.
+    A pure function: `jit` it with the log-density closed over.
 
     Args:
       key: consumed.
-      log_density: [D] -> scalar; static.
+      log_density: [D] -> scalar.
       starts: [C, D] one start per chain, draws of a fitted `q` say.
       num_warmup: steps of adaptation, static.
       num_samples: S kept for each chain, static.

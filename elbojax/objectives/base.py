@@ -72,11 +72,25 @@ def average(integrand: Callable[[Event], Scalar], noise: Array, q: Reparameteris
       Scalar.
     """
 
-    def one(e):
-        events, weights = q.strata(e)
-        return weights @ jax.vmap(integrand)(events)
+    events, weights = jax.vmap(q.strata)(noise)
+    return jnp.sum(weights * map_strata(integrand, events)) / noise.shape[0]
 
-    return jnp.mean(jax.vmap(one)(noise))
+
+def map_strata(integrand: Callable[[Event], Scalar], events: Event) -> Array:
+    """The integrand at every stratum of every draw.
+
+    One `vmap` over all of them, for under two a log-likelihood is compiled to code that is half as fast on CPU.
+
+    Args:
+      integrand: event -> scalar.
+      events: with leading axes S and K.
+
+    Returns:
+      [S, K].
+    """
+    num_samples, num_strata = jax.tree.leaves(events)[0].shape[:2]
+    flat = jax.tree.map(lambda x: x.reshape(num_samples * num_strata, *x.shape[2:]), events)
+    return jax.vmap(integrand)(flat).reshape(num_samples, num_strata)
 
 
 def sample_events(key: Key, q: Family, num_samples: int) -> tuple[Any, Array]:

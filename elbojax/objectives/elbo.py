@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from elbojax import noise as noises
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
-from elbojax.objectives.base import average, draw_noise, evaluate
+from elbojax.objectives.base import average, draw_noise, evaluate, map_strata
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
@@ -33,12 +33,9 @@ def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar
       0.0
     """
 
-    def one(e):
-        events, log_q, weights = q.strata_and_log_prob(e)
-        log_p = jax.vmap(lambda z: evaluate(log_density, z))(events)
-        return weights @ (log_p - log_q)
-
-    return jnp.mean(jax.vmap(one)(noise))
+    events, log_q, weights = jax.vmap(q.strata_and_log_prob)(noise)
+    log_p = map_strata(lambda z: evaluate(log_density, z), events)
+    return jnp.sum(weights * (log_p - log_q)) / noise.shape[0]
 
 
 def elbo(

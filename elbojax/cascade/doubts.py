@@ -1,0 +1,98 @@
+"""What went wrong: where an improper posterior does not end, and which leaf of the start is to blame."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.cascade.gaussian import AROUND
+from elbojax.families import FullRank
+from elbojax.types import Array, Key, LogDensity
+
+GROWN = 1e6
+"""Times a scout's standard deviation by which a fit that did not converge has grown without end."""
+NEAR, FAR = 1e2, 1e4
+"""Standard deviations from the centre between which a density that ends must fall faster than one over the distance."""
+NUM_TRIALS = 32
+"""Values of one leaf tried in its place where the log-density is not finite at the start."""
+
+
+def endless(log_density: LogDensity, q: FullRank, start: FullRank) -> Array:
+    r"""Whether a fit that did not converge shows a direction in which the density does not end.
+
+    Either its scale has run away, or along one of its axes the density falls no faster than the reciprocal of the
+    distance, whose integral is infinite. (A long tail of one axis that other coordinates bend away from can be
+    mistaken for one: this names the trouble of a fit that has failed, and does not make it fail.)
+
+    Args:
+      log_density: [D] -> scalar.
+      q: the fit.
+      start: where it began.
+
+    Returns:
+      Boolean scalar.
+    """
+    grown = jnp.max(q.log_diagonal - start.log_diagonal) > jnp.log(GROWN)
+    axes = jnp.concatenate([q.scale_tril.T, -q.scale_tril.T])
+    fall = lambda axis: log_density(q.loc + NEAR * axis) - log_density(q.loc + FAR * axis)  # noqa: E731
+    return grown | jnp.any(jax.vmap(fall)(axes) < jnp.log(FAR / NEAR))  # a NaN is no sign of a long tail
+
+
+class Blame(NamedTuple):
+    """The start and its leaves.
+
+    Attributes:
+      value: of the log-density there.
+      bad_gradient: [D] where the gradient is not finite.
+      cured: one boolean for each group: other values of it alone make the log-density finite.
+    """
+
+    value: Array
+    bad_gradient: Array
+    cured: Array
+
+
+def blame(key: Key, log_density: LogDensity, start: Array, groups: Array) -> Blame:
+    """Look for the group of coordinates that makes the log-density infinite or NaN at the start.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      start: [D].
+      groups: [G, D] booleans, the coordinates of each leaf.
+
+    Returns:
+      A `Blame`.
+    """
+    value, gradient = jax.value_and_grad(log_density)(start)
+    noise = jax.random.uniform(key, (NUM_TRIALS, start.size), start.dtype, -2 * AROUND, 2 * AROUND)
+    trial = jax.vmap(log_density)
+    cured = jax.vmap(lambda group: jnp.any(jnp.isfinite(trial(start + jnp.where(group, noise, 0)))))(groups)
+    return Blame(value, ~jnp.isfinite(gradient), cured)
+
+
+def sentence(blame: Blame, names: tuple[str, ...], groups: Array) -> str:
+    """The blame in words.
+
+    Args:
+      blame: with concrete numbers.
+      names: G, of the leaves.
+      groups: [G, D].
+
+    Returns:
+      One sentence.
+    """
+    value = float(blame.value)
+    if jnp.isfinite(value):
+        bad = [name for name, group in zip(names, groups, strict=True) if bool(jnp.any(blame.bad_gradient & group))]
+        if not bad:
+            return "the log-density is finite at the start, but not around it: name the supports, or start further inside"
+        return f"the gradient of the log-density is not finite at the start: {_leaves(bad)}"
+    cured = [name for name, good in zip(names, blame.cured, strict=True) if bool(good)]
+    what = f"the log-density is {'NaN' if value != value else value} at the start"
+    return f"{what}: {_leaves(cured)}; give another init, or name the support" if cured else f"{what} and around it"
+
+
+def _leaves(names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{'leaf' if len(names) == 1 else 'leaves'} {shown}"

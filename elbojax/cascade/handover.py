@@ -1,0 +1,119 @@
+"""The last stage: where no `q` will do, NUTS takes over, with its starts and its metric from what has been learnt."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.judge import ENOUGH, Outcome
+from elbojax.interop.blackjax_nuts import nuts
+from elbojax.types import Array, Key, LogDensity, Scalar, Status
+
+NUM_CHAINS = 4
+NUM_WARMUP = 500
+NUM_SAMPLES = 1000
+RHAT = 1.02
+DIVERGENT = 0.005
+"""Share of divergent transitions above which chains are not believed."""
+
+
+def available() -> bool:
+    """Whether BlackJAX is installed."""
+    return importlib.util.find_spec("blackjax") is not None
+
+
+def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
+    r"""Chains of NUTS in the coordinates that whiten the draws so far, from starts resampled among them.
+
+    .. math:: z = m + L u, \qquad m, L L^\top \text{ the weighted mean and covariance of the draws}
+
+    Certified where split R-hat, effective draws and divergences say so. The answer is MCMC and the stage says it;
+    `q`, k-hat and the bound stay those of the best variational stage.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      outcome: the best so far.
+
+    Returns:
+      An `Outcome`.
+    """
+    start_key, run_key = jax.random.split(key)
+    weights = jnp.exp(outcome.log_weights)
+    flat = jnp.maximum(weights, 1e-3 / weights.size)  # a few heavy draws alone span no space
+    flat = flat / jnp.sum(flat)
+    loc = flat @ outcome.draws
+    upper = jnp.linalg.qr(jnp.sqrt(flat)[:, None] * (outcome.draws - loc), mode="r")
+    scale_tril = (upper * jnp.sign(jnp.diagonal(upper))[:, None]).T
+    # Without replacement: chains that start at one point learn nothing of each other.
+    picked = jax.random.choice(start_key, weights.size, (NUM_CHAINS,), replace=False, p=flat)
+    starts = jax.scipy.linalg.solve_triangular(scale_tril, (outcome.draws[picked] - loc).T, lower=True).T
+
+    chains = nuts(
+        run_key,
+        lambda u: log_density(loc + scale_tril @ u),
+        starts,
+        num_warmup=NUM_WARMUP,
+        num_samples=NUM_SAMPLES,
+    )
+    draws = loc + chains.draws @ scale_tril.T
+    rhat, ess = jax.vmap(split_rhat, in_axes=2)(draws), jax.vmap(effective_draws, in_axes=2)(draws)
+    share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
+    certified = (jnp.max(rhat) < RHAT) & (jnp.min(ess) >= ENOUGH) & (share_divergent < DIVERGENT)
+    pooled = draws.reshape(-1, draws.shape[-1])
+    certificate = outcome.certificate._replace(
+        certified=certified,
+        status=jnp.where(certified, Status.CONVERGED, Status.UNRELIABLE).astype(jnp.int32),
+        stage=jnp.full((), Stage.NUTS, jnp.int32),
+        ess=jnp.min(ess),
+        mean_error=1 / jnp.sqrt(jnp.min(ess)),
+        num_gradients=outcome.certificate.num_gradients + chains.num_gradients,
+    )
+    uniform = jnp.full((pooled.shape[0],), -jnp.log(pooled.shape[0]), pooled.dtype)
+    return Outcome(outcome.q, pooled, uniform, certificate)
+
+
+def split_rhat(chains: Array) -> Scalar:
+    r"""Potential scale reduction of chains cut in halves, :math:`\sqrt{\hat V / W}`.
+
+    Args:
+      chains: [C, S].
+
+    Returns:
+      Scalar; 1 where all halves agree.
+
+    References:
+      Gelman et al. 2013, Bayesian Data Analysis, section 11.4
+    """
+    half = chains.shape[1] // 2
+    halves = jnp.concatenate([chains[:, :half], chains[:, half : 2 * half]])
+    within = jnp.mean(jnp.var(halves, axis=1, ddof=1))
+    between = jnp.var(jnp.mean(halves, axis=1), ddof=1)
+    return jnp.sqrt((half - 1) / half + between / within)
+
+
+def effective_draws(chains: Array) -> Scalar:
+    r"""Effective sample size by Geyer's initial positive sequence of paired autocorrelations.
+
+    Args:
+      chains: [C, S].
+
+    Returns:
+      Scalar.
+
+    References:
+      Geyer 1992, https://doi.org/10.1214/ss/1177011137
+    """
+    num_chains, length = chains.shape
+    centred = chains - jnp.mean(chains, axis=1, keepdims=True)
+    spectrum = jnp.fft.rfft(centred, n=2 * length, axis=1)
+    autocovariance = jnp.mean(jnp.fft.irfft(jnp.abs(spectrum) ** 2, n=2 * length, axis=1)[:, :length], axis=0) / length
+    within = autocovariance[0] * length / (length - 1)
+    pooled = within * (length - 1) / length + jnp.var(jnp.mean(chains, axis=1), ddof=1)
+    correlation = (1 - (within - autocovariance) / pooled).at[0].set(1.0)
+    pairs = correlation[0 : length // 2 * 2 : 2] + correlation[1 : length // 2 * 2 : 2]
+    positive = jnp.cumprod(pairs > 0)
+    monotone = jax.lax.cummin(jnp.where(positive, pairs, 0))
+    time = jnp.maximum(2 * jnp.sum(monotone) - 1, 1 / jnp.log10(num_chains * length))
+    return num_chains * length / time
