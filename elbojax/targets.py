@@ -1,256 +1,397 @@
-"""From a user's log-joint to what the rest of the house takes: a log-density on flat vectors without constraints."""
+"""From a user's log-joint to a log-density on flat unconstrained vectors.
+
+What is made here is callable, and hashable by what it is made of: two targets of the same function and of equal
+shapes and supports are equal, so a compiled driver that takes one as a static argument compiles once.
+"""
 
 import dataclasses
+import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.bijectors import Bijector, resolve
-from elbojax.types import Array, Event, PyTree, Scalar
+from elbojax import bijectors
+from elbojax.bijectors import Bijector
+from elbojax.types import Array, LogDensity, PyTree, Scalar
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Target:
-    """A log-density on flat unconstrained vectors [D], and the way back to the user's pytree.
-
-    Equal and hashed by value: built again from the same function and like parameters it is the same target, so a
-    compiled program that took it as a static argument is found again.
+class Target(NamedTuple):
+    """A log-density on flat unconstrained vectors [D], with the way back to the user's space.
 
     Attributes:
-      function: the user's log-joint, of a pytree in its natural space.
-      structure: of that pytree.
-      names: of its leaves.
-      shapes: of its leaves.
-      bijectors: one for each leaf.
+      log_density: `(flat, *data) -> scalar`, the logarithm of the Jacobian included.
+      constrain: from a flat vector [D] to the user's pytree.
+      unconstrain: from the user's pytree to a flat vector [D].
+      size: D.
     """
 
-    function: Callable[..., Scalar]
-    structure: Any
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    bijectors: tuple[Bijector, ...]
+    log_density: Callable[..., Scalar]
+    constrain: Callable[[Array], PyTree]
+    unconstrain: Callable[[PyTree], Array]
+    size: int
 
     @property
-    def size(self) -> int:
-        """D, how many unconstrained numbers there are."""
-        return sum(math.prod(shape) for shape in self._free_shapes())
-
-    def log_density(self, flat: Array, *data: PyTree) -> Scalar:
-        r"""Log-joint plus log-determinant, :math:`\log p(x, f(u)) + \log |\det \partial f / \partial u|`.
-
-        Args:
-          flat: [D] unconstrained.
-          *data: passed on to the user's function.
-
-        Returns:
-          Scalar.
-        """
-        leaves, log_det = self._forward(flat)
-        return self.function(jax.tree.unflatten(self.structure, leaves), *data) + log_det
-
-    def constrain(self, flat: Array) -> PyTree:
-        """From [D] to the user's pytree in its natural space."""
-        return jax.tree.unflatten(self.structure, self._forward(flat)[0])
-
-    def unconstrain(self, position: PyTree) -> Array:
-        """From the user's pytree in its natural space to [D]."""
-        leaves = self.structure.flatten_up_to(position)
-        flat = [jnp.ravel(b.inverse(jnp.asarray(leaf))) for b, leaf in zip(self.bijectors, leaves, strict=True)]
-        return jnp.concatenate(flat)
-
-    def coordinates(self) -> tuple[str, ...]:
-        """D names, such as "tau" and "theta[3]", of the unconstrained coordinates."""
-        names = []
-        for name, shape in zip(self.names, self._free_shapes(), strict=True):
-            names += [f"{name}[{','.join(map(str, i))}]" if shape else name for i in np.ndindex(shape)]
-        return tuple(names)
-
-    def _identity(self) -> tuple[Any, ...]:
-        numbers = tuple(
-            (type(b), tuple((np.shape(x), np.asarray(x).tobytes()) for x in jax.tree.leaves(b))) for b in self.bijectors
-        )
-        return self.function, self.structure, self.shapes, numbers
-
-    def __eq__(self, other: object) -> bool:
-        """By value: the same function, structure, shapes and bijectors with the same numbers."""
-        return isinstance(other, Target) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        """By value."""
-        return hash(self._identity())
-
-    def _free_shapes(self) -> list[tuple[int, ...]]:
-        return [b.unconstrained_shape(shape) for b, shape in zip(self.bijectors, self.shapes, strict=True)]
-
-    def _forward(self, flat: Array) -> tuple[list[Array], Scalar]:
-        shapes = self._free_shapes()
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        parts = jnp.split(flat, ends[:-1])
-        pairs = [
-            b.forward_and_log_det(part.reshape(shape))
-            for b, part, shape in zip(self.bijectors, parts, shapes, strict=True)
-        ]
-        return [leaf for leaf, _ in pairs], sum((log_det for _, log_det in pairs), jnp.zeros((), flat.dtype))
+    def names(self) -> tuple[str, ...]:
+        """One name per coordinate, such as "tau" or "theta[3]"; those of a simplex number its free coordinates."""
+        if not isinstance(self.constrain, _Constrain):
+            return tuple(f"z[{i}]" for i in range(self.size))
+        return self.constrain.space.names
 
 
 def unconstrain(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree = None, *, data: PyTree = None
 ) -> Target:
-    r"""A log-joint over constrained parameters as a log-density over flat unconstrained vectors.
+    r"""A log-joint over a pytree in its natural space, as a log-density over flat unconstrained vectors.
 
-    .. math:: \log \pi(u) = \log p(x, f(u)) + \log |\det \partial f / \partial u|
+    .. math:: \log \tilde p(x) = \log p(f(x)) + \log|\det J_f(x)|
 
     Args:
-      log_density: `(position) -> scalar`, or `(position, data) -> scalar`, over pytrees like `init`.
-      init: pytree of floats in its natural space; its structure and shapes are what counts, its values are checked
-        against the support.
-      support: None for no constraint, or a pytree or prefix like `init` of bijectors or their names; see
+      log_density: `(position) -> scalar`, or `(position, *data) -> scalar`, over pytrees like `init`.
+      init: pytree of floats in the natural space; its structure, shapes and dtypes count, and its values have to lie
+        inside the support.
+      support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names; see
         `bijectors.resolve`.
-      data: an example of what `log_density` is passed, to check what it returns; not kept.
+      data: an example of what will be passed on to `log_density`, only its shapes and dtypes count; without it the
+        log-density is checked only if it takes a position alone.
 
     Returns:
-      A `Target`.
+      A `Target`. Its functions compose with `jit`, `vmap` and `grad`, and their dtype follows what they are given.
 
     Raises:
-      TypeError: a leaf is not floating point, or the log-density does not return a scalar.
-      ValueError: `support` does not fit, a leaf is not finite or lies outside its support, or there is no leaf.
+      TypeError: a leaf of `init` is not floating point, `log_density` does not return one floating-point scalar, or
+        `support` is not a prefix of `init`.
+      ValueError: a leaf of `init` is not finite or lies outside its support, or `support` does not fit.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> target = unconstrain(lambda p: -p["tau"], {"tau": jnp.array(1.0)}, {"tau": "positive"})
-      >>> target.size, float(target.log_density(jnp.array([0.0]))), float(target.constrain(jnp.array([0.0]))["tau"])
-      (1, -1.0, 1.0)
+      >>> target = unconstrain(lambda z: -z["rate"], {"rate": 1.0}, {"rate": "positive"})
+      >>> target.size, target.names, target.unconstrain({"rate": 1.0}).tolist()
+      (1, ('rate',), [0.0])
+      >>> target.log_density(jnp.zeros(1)).item()
+      -1.0
     """
-    if not callable(log_density):
-        raise TypeError(f"log_density must be a function, got {type(log_density).__name__}")
-    paths, structure = jax.tree_util.tree_flatten_with_path(init)
-    if not paths:
-        raise ValueError(f"init has no array leaf: {init!r}")
-    found = resolve(support, init)
-    names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") or "z" for path, _ in paths)
-    leaves = [_checked(name, leaf, b) for name, (_, leaf), b in zip(names, paths, found, strict=True)]
-    target = Target(log_density, structure, names, tuple(leaf.shape for leaf in leaves), tuple(found))
-    _check_scalar(target, leaves, data)
-    return target
+    space = _space(init, support)
+    _check_scalar(log_density, init, data)
+    return Target(_LogDensity(log_density, space), _Constrain(space), _Unconstrain(space), space.size)
 
 
 def ravel(log_density: Callable[..., Scalar], init: PyTree, *, data: PyTree = None) -> Target:
-    """A log-density over a pytree as one over flat vectors; nothing is constrained.
+    r"""A log-density over an unconstrained pytree, as one over flat vectors.
+
+    .. math:: \log \tilde p(x) = \log p(\mathrm{unravel}(x))
 
     Args:
-      log_density: as in `unconstrain`.
-      init: pytree of floats.
-      data: as in `unconstrain`.
+      log_density: `(position) -> scalar`, or `(position, *data) -> scalar`.
+      init: pytree of floats; its structure and shapes count.
+      data: see `unconstrain`.
 
     Returns:
       A `Target`.
 
     Raises:
-      TypeError: as `unconstrain`.
-      ValueError: as `unconstrain`.
+      TypeError: see `unconstrain`.
+      ValueError: a leaf of `init` is not finite.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> ravel(lambda p: -p["a"] @ p["a"], {"a": jnp.zeros(3)}).size
-      3
+      >>> ravel(lambda z: -jnp.sum(z["a"] ** 2), {"a": jnp.zeros(2)}).log_density(jnp.array([1.0, 2.0])).item()
+      -5.0
     """
-    return unconstrain(log_density, init, None, data=data)
+    return unconstrain(log_density, init, data=data)
 
 
-def temper(
-    log_prior: Callable[..., Scalar], log_likelihood: Callable[..., Scalar], beta: Scalar | float
-) -> Callable[..., Scalar]:
-    r"""A bridge from prior to posterior.
+def temper(log_prior: LogDensity, log_likelihood: Callable[..., Scalar], beta: Any) -> Callable[..., Scalar]:
+    r"""The path from prior to posterior.
 
-    .. math:: \log p(z) + \beta \log p(x \mid z)
+    .. math:: \log p_\beta(z) = \log p(z) + \beta \log p(x \mid z)
+
+    At beta = 0 an infinite log-likelihood counts as zero.
 
     Args:
-      log_prior: event -> scalar.
-      log_likelihood: `(event, *data) -> scalar`.
-      beta: inverse temperature, 0 for the prior and 1 for the posterior; may be traced.
+      log_prior: `(position) -> scalar`.
+      log_likelihood: `(position, *data) -> scalar`.
+      beta: scalar, 0 for the prior and 1 for the posterior; may be traced, and differentiated.
 
     Returns:
-      `(event, *data) -> scalar`.
+      A log-density `(position, *data) -> scalar`: a pytree whose leaf is beta, so as an argument of a compiled
+      function it does not compile anew for another beta.
 
     Example:
-      >>> temper(lambda z: -z, lambda z: 10.0 * z, 0.5)(2.0)
-      8.0
+      >>> import jax, jax.numpy as jnp
+      >>> at = lambda beta: temper(lambda z: -z, lambda z: -10.0 * z, beta)(1.0)
+      >>> jax.vmap(at)(jnp.array([0.0, 0.5, 1.0])).tolist()
+      [-1.0, -6.0, -11.0]
+
+    References:
+      Gelman, Meng 1998, https://doi.org/10.1214/ss/1028905934
     """
-
-    def log_density(event: Event, *data: PyTree) -> Scalar:
-        return log_prior(event) + beta * log_likelihood(event, *data)
-
-    return log_density
+    if jnp.shape(beta) != ():
+        raise ValueError(f"beta must be a scalar, got shape {jnp.shape(beta)}; sweep it with jax.vmap")
+    return jax.tree_util.Partial(_Tempered(log_prior, log_likelihood), beta)
 
 
 def subsample(
-    log_prior: Callable[[Event], Scalar], log_likelihood: Callable[[Event, PyTree], Scalar], num_data: int
-) -> Callable[[Event, PyTree], Scalar]:
-    r"""An unbiased estimate of the log-joint from a minibatch drawn uniformly from N data points.
+    log_prior: LogDensity, log_likelihood: Callable[[PyTree, PyTree], Scalar], num_data: Any
+) -> Callable[..., Scalar]:
+    r"""An unbiased estimate of a log-joint from a minibatch drawn uniformly, with or without replacement.
 
-    .. math:: \log p(z) + \frac NB \sum_{i \in \mathrm{batch}} \log p(x_i \mid z)
+    .. math:: \log p(z) + \frac NB \sum_{b=1}^B \log p(x_b \mid z)
 
     Args:
-      log_prior: event -> scalar.
-      log_likelihood: `(event, datum) -> scalar`, of one data point.
+      log_prior: `(position) -> scalar`.
+      log_likelihood: `(position, datum) -> scalar`, of one data point.
       num_data: N.
 
     Returns:
-      `(event, minibatch) -> scalar`, the minibatch a pytree of one datum with a leading axis B.
+      A log-density `(position, minibatch) -> scalar`; the leaves of the minibatch have a leading axis B. A third
+      argument, weights [B], is for padding: rows of weight zero are left out, their likelihood must be finite, and
+      B is the sum of the weights.
 
     Raises:
-      ValueError: N is below 1; when called, leading axes of the minibatch differ.
+      ValueError: `num_data` is below one; and, from the log-density, leaves of the minibatch differ in B.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> log_density = subsample(lambda z: -0.5 * z**2, lambda z, x: -0.5 * (x - z) ** 2, num_data=4)
-      >>> float(log_density(jnp.array(0.0), jnp.array([1.0, 1.0])))
-      -2.0
+      >>> log_joint = subsample(lambda z: 0.0 * z, lambda z, x: -((x - z) ** 2), num_data=100)
+      >>> log_joint(jnp.array(0.0), jnp.array([1.0, 3.0])).item()
+      -500.0
+
+    References:
+      Hoffman et al. 2013, https://jmlr.org/papers/v14/hoffman13a.html
     """
-    if num_data < 1:
-        raise ValueError(f"num_data must be at least 1, got {num_data}")
-
-    def log_density(event: Event, minibatch: PyTree) -> Scalar:
-        sizes = {}
-        for path, leaf in jax.tree_util.tree_flatten_with_path(minibatch)[0]:
-            shape = jnp.shape(leaf)
-            sizes["minibatch" + jax.tree_util.keystr(path)] = shape[0] if shape else None
-        if not sizes or None in sizes.values() or len(set(sizes.values())) > 1 or 0 in sizes.values():
-            raise ValueError(f"leaves of a minibatch must share a leading axis B >= 1, got {sizes}")
-        terms = jax.vmap(lambda datum: log_likelihood(event, datum))(minibatch)
-        return log_prior(event) + num_data / terms.shape[0] * jnp.sum(terms)
-
-    return log_density
+    if not isinstance(num_data, jax.core.Tracer) and not (np.ndim(num_data) == 0 and num_data >= 1):
+        raise ValueError(f"num_data must be a number of at least 1, got {num_data}")
+    return _Subsampled(log_prior, log_likelihood, num_data)
 
 
-def _checked(name: str, leaf: Any, bijector: Bijector) -> Any:
-    array = leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"leaf {name} of init must be floating point, got {array.dtype}")
+class _ByValue:
+    """Hashed and compared by the fields of the dataclass, those that cannot be hashed by identity."""
+
+    @functools.cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(_hashable(getattr(self, field.name)) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._key))
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key == other._key  # type: ignore[attr-defined]
+
+
+class _Same:
+    """Equal to another of the very same object only."""
+
+    def __init__(self, it: Any) -> None:
+        self.it = it
+
+    def __hash__(self) -> int:
+        return id(self.it)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+
+def _hashable(value: Any) -> Any:
     try:
-        bijector.unconstrained_shape(array.shape)
+        hash(value)
+    except TypeError:
+        return _Same(value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Space(_ByValue):
+    """The user's pytree: structure, shapes [in the natural space] and supports of its leaves."""
+
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+    supports: tuple[Bijector, ...]
+
+    @functools.cached_property
+    def free_shapes(self) -> tuple[tuple[int, ...], ...]:
+        pairs = zip(self.supports, self.shapes, strict=True)
+        return tuple(bijector.unconstrained_shape(shape) for bijector, shape in pairs)
+
+    @functools.cached_property
+    def size(self) -> int:
+        return sum(math.prod(shape) for shape in self.free_shapes)
+
+    @functools.cached_property
+    def paths(self) -> tuple[Any, ...]:
+        tree = jax.tree.unflatten(self.structure, range(len(self.shapes)))
+        return tuple(path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0])
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        names = []
+        for path, shape in zip(self.paths, self.free_shapes, strict=True):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "z"
+            names += [f"{name}[{','.join(map(str, index))}]" if shape else name for index in np.ndindex(shape)]
+        return tuple(names)
+
+    def constrain(self, flat: Array) -> tuple[PyTree, Scalar]:
+        flat = jnp.asarray(flat)
+        if flat.shape != (self.size,):
+            raise ValueError(f"expected a flat vector of shape {(self.size,)}, got {flat.shape}; batch with jax.vmap")
+        leaves, total, start = [], jnp.zeros((), flat.dtype), 0
+        for bijector, shape in zip(self.supports, self.free_shapes, strict=True):
+            stop = start + math.prod(shape)
+            leaf, log_det = bijector.forward_and_log_det(flat[start:stop].reshape(shape))
+            leaves.append(leaf)
+            total, start = total + log_det, stop
+        return jax.tree.unflatten(self.structure, leaves), total
+
+    def unconstrain(self, tree: PyTree) -> Array:
+        structure = jax.tree.structure(tree)
+        if structure != self.structure:
+            raise ValueError(f"expected a pytree like init, {self.structure}, got {structure}")
+        leaves = jax.tree.leaves(tree)
+        dtype = jnp.result_type(*leaves, 0.0)
+        parts = []
+        for path, bijector, shape, leaf in zip(self.paths, self.supports, self.shapes, leaves, strict=True):
+            if jnp.shape(leaf) != shape:
+                name = _name(path)
+                raise ValueError(f"{name} must have shape {shape}, got {jnp.shape(leaf)}; batch with jax.vmap")
+            parts.append(jnp.ravel(bijector.inverse(jnp.asarray(leaf, dtype))))
+        return jnp.concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _LogDensity(_ByValue):
+    log_density: Callable[..., Scalar]
+    space: _Space
+
+    def __call__(self, flat: Array, *data: PyTree) -> Scalar:
+        position, log_det = self.space.constrain(flat)
+        return jnp.asarray(self.log_density(position, *data), log_det.dtype) + log_det
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Constrain(_ByValue):
+    space: _Space
+
+    def __call__(self, flat: Array) -> PyTree:
+        return self.space.constrain(flat)[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Unconstrain(_ByValue):
+    space: _Space
+
+    def __call__(self, tree: PyTree) -> Array:
+        return self.space.unconstrain(tree)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Tempered(_ByValue):
+    log_prior: LogDensity
+    log_likelihood: Callable[..., Scalar]
+
+    def __call__(self, beta: Array, position: PyTree, *data: PyTree) -> Scalar:
+        log_likelihood = jnp.asarray(self.log_likelihood(position, *data))
+        beta = jnp.asarray(beta, log_likelihood.dtype)
+        ignored = (beta == 0) & jnp.isinf(log_likelihood)
+        return self.log_prior(position) + beta * jnp.where(ignored, 0, log_likelihood)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Subsampled(_ByValue):
+    log_prior: LogDensity
+    log_likelihood: Callable[[PyTree, PyTree], Scalar]
+    num_data: Any
+
+    def __call__(self, position: PyTree, minibatch: PyTree, weights: Array | None = None) -> Scalar:
+        size = _batch_size(minibatch)
+        each = jax.vmap(self.log_likelihood, in_axes=(None, 0))(position, minibatch)
+        if jnp.shape(each) != (size,):
+            raise ValueError(f"log_likelihood must return a scalar for one data point, got shape {jnp.shape(each)[1:]}")
+        if weights is None:
+            return self.log_prior(position) + jnp.sum(each) * (self.num_data / size)
+        if jnp.shape(weights) != (size,):
+            raise ValueError(f"weights must have shape {(size,)} like the minibatch, got {jnp.shape(weights)}")
+        weights = jnp.asarray(weights, each.dtype)
+        total = jnp.sum(jnp.where(weights > 0, weights * each, 0))
+        return self.log_prior(position) + total * (self.num_data / jnp.sum(weights))
+
+
+def _space(init: PyTree, support: PyTree) -> _Space:
+    """The description of `init`, once its leaves are known to be floats inside their supports."""
+    each = bijectors.resolve(support, init)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(init)
+    if not leaves:
+        raise ValueError(f"init has no leaves: {init}")
+    for (path, leaf), bijector in zip(leaves, each, strict=True):
+        _check_leaf(_name(path), leaf, bijector)
+    frozen = jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else np.asarray(x), each)
+    return _Space(structure, tuple(jnp.shape(leaf) for _, leaf in leaves), frozen)
+
+
+def _check_leaf(name: str, leaf: Any, bijector: Bijector) -> None:
+    """Raises TypeError unless the leaf is floating point, ValueError unless it fits its bijector."""
+    if isinstance(leaf, str) or not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+        raise TypeError(f"{name} must be a floating-point array, got a {type(leaf).__name__}")
+    dtype = jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {dtype}: {leaf}")
+    try:
+        bijector.unconstrained_shape(jnp.shape(leaf))
     except ValueError as error:
-        raise ValueError(f"leaf {name} of init: {error}") from None
-    if not isinstance(array, jax.core.Tracer):
-        if not np.all(np.isfinite(array)):
-            raise ValueError(f"leaf {name} of init is not finite: {array}")
-        if not bijector.contains(array):
-            raise ValueError(f"leaf {name} of init must be {bijector}, got {array}")
-    return array
+        raise ValueError(f"{name} of shape {jnp.shape(leaf)} cannot be {bijector}: {error}") from None
+    bounded = any(isinstance(field, jax.core.Tracer) for field in jax.tree.leaves(bijector))
+    if bounded or isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
+        return
+    value = np.asarray(leaf)
+    if not np.all(np.isfinite(value)):
+        raise ValueError(f"{name} must be finite, got {_shown(value)}")
+    if not bijector.contains(value):
+        raise ValueError(f"{name} lies outside its support: wanted {bijector}, got {_shown(value)}")
 
 
-def _check_scalar(target: Target, leaves: list[Any], data: PyTree) -> None:
-    """Trace the user's function once, without running it, to see what it returns."""
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves]
-    position = jax.tree.unflatten(target.structure, shapes)
-    value = jax.eval_shape(target.function, position, *([] if data is None else [data]))
-    shape = getattr(value, "shape", None)
-    if shape != ():
-        given = f"an array of shape {shape}" if shape is not None else f"a {type(value).__name__}"
-        raise TypeError(f"log_density must return a scalar, the log-density of one position; it returned {given}")
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"log_density must return a floating-point scalar, got {value.dtype}")
+def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree) -> None:
+    """Raises TypeError unless the log-density returns one floating-point scalar. Nothing is compiled."""
+    if data is None and not _takes_one(log_density):
+        return
+    dtype = jnp.result_type(*jax.tree.leaves(init))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), dtype), init)
+    value = jax.eval_shape(log_density, like) if data is None else jax.eval_shape(log_density, like, data)
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        given = f"a {type(value).__name__}"
+    elif value.shape != ():
+        given = f"an array of shape {value.shape}"
+    elif not jnp.issubdtype(value.dtype, jnp.floating):
+        given = f"a scalar of dtype {value.dtype}"
+    else:
+        return
+    raise TypeError(f"log_density must return one floating-point scalar, shape (); it returns {given}. Sum over data.")
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether the function can be called with one argument, as far as can be seen."""
+    try:
+        inspect.signature(function).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _batch_size(minibatch: PyTree) -> int:
+    """B, the leading axis that all leaves share."""
+    shapes = {_name(path, "minibatch"): jnp.shape(x) for path, x in jax.tree_util.tree_flatten_with_path(minibatch)[0]}
+    sizes = {shape[0] if shape else None for shape in shapes.values()}
+    if len(sizes) != 1 or sizes & {None, 0}:
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no leaves"
+        raise ValueError(f"the leaves of a minibatch share a leading axis of at least one data point, got {given}")
+    return sizes.pop()  # type: ignore[return-value]
+
+
+def _name(path: Any, root: str = "init") -> str:
+    return root + jax.tree_util.keystr(path)
+
+
+def _shown(value: Any) -> str:
+    return np.array2string(value, threshold=8, precision=6)

@@ -86,7 +86,9 @@ def sentence(blame: Blame, names: tuple[str, ...], groups: Array) -> str:
     if jnp.isfinite(value):
         bad = [name for name, group in zip(names, groups, strict=True) if bool(jnp.any(blame.bad_gradient & group))]
         if not bad:
-            return "the log-density is finite at the start, but not around it: name the supports, or start further inside"
+            return (
+                "the log-density is finite at the start, but not around it: name the supports, or start further inside"
+            )
         return f"the gradient of the log-density is not finite at the start: {_leaves(bad)}"
     cured = [name for name, good in zip(names, blame.cured, strict=True) if bool(good)]
     what = f"the log-density is {'NaN' if value != value else value} at the start"

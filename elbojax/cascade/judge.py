@@ -20,6 +20,11 @@ cent of the effective draws, for what spoils importance sampling is a tail that 
 KHAT = 0.7
 ENOUGH = 400
 """Effective draws below which moments are not to be relied on to a tenth of a standard deviation."""
+DOUBTFUL = 0.25
+"""Monte Carlo error of a mean, in sds, or of an sd, relative, above which it is not known: a few heavy draws carry the
+sd where the posterior has none to speak of (Cauchy tails)."""
+ROUNDING = 0.1
+"""Nats of rounding error in the log-density above which its differences are lost."""
 
 
 class Outcome(NamedTuple):
@@ -115,17 +120,29 @@ def judge(
 
     mean = weights @ draws
     variance = weights @ (draws - mean) ** 2
-    mean_error = jnp.sqrt(jnp.max((weights**2) @ (draws - mean) ** 2 / variance))
+    squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
+    mean_error = jnp.sqrt(jnp.max((weights**2) @ squares))
+    sd_error = 0.5 * jnp.sqrt(jnp.max((weights**2) @ (squares - 1) ** 2))
     log_mean_ratio = jax.nn.logsumexp(ratios) - math.log(num_draws)
     log_evidence_se = jnp.sqrt(jnp.maximum(num_draws / smoothed.ess - 1, 0) / num_draws)
     upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
 
-    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= ENOUGH) & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    # Where the differences between draws are lost in rounding, equal weights mean nothing.
+    noise_floor = jnp.finfo(log_p.dtype).eps * jnp.max(
+        jnp.where(jnp.isfinite(log_p) & (weights > 0), jnp.abs(log_p), 0)
+    )
+    resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
+    known = (mean_error < DOUBTFUL) & (sd_error < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= ENOUGH) & known & resolved
     alone = spent.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
     trouble = jnp.where(optimiser_status == Status.CONVERGED, Status.UNRELIABLE, optimiser_status)
-    status = jnp.select([certified, trusted & ~alone & ~hopeless], [Status.CONVERGED, Status.MULTIMODAL], trouble)
+    status = jnp.select(
+        [certified, trusted & ~alone & ~hopeless, ~resolved & ~hopeless],
+        [Status.CONVERGED, Status.MULTIMODAL, Status.IMPRECISE],
+        trouble,
+    )
     certificate = Certificate(
         certified=certified,
         status=status.astype(jnp.int32),
@@ -133,7 +150,7 @@ def judge(
         khat=smoothed.khat,
         ess=smoothed.ess,
         elbo=elbo,
-        elbo_se=elbo_se,
+        elbo_se=jnp.where(jnp.isfinite(elbo_se), elbo_se, jnp.inf),
         log_evidence=log_mean_ratio,
         log_evidence_se=jnp.where(smoothed.khat < KHAT, log_evidence_se, jnp.inf),
         upper_bound=jnp.where(smoothed.khat < 0.5, upper_bound, jnp.inf),

@@ -1,20 +1,25 @@
 """`fit`: one posterior without tuning."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import handover
+from elbojax.cascade import doubts, handover
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.refit import refit
 from elbojax.types import Array, Key, PyTree, Scalar, Status
+
+HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
+"""What no later stage can mend."""
 
 
 def fit(
@@ -62,16 +67,20 @@ def fit(
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
+        first = outcome
         say(outcome)
         for stage in (_modes, _refit, _nuts):
-            if bool(outcome.certificate.certified) or int(outcome.certificate.status) == Status.NON_FINITE:
+            if stage is _nuts and not outcome.certificate.certified:
+                outcome = _unless_endless(target, first, scouts, outcome, data)
+            if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
                 break
             candidate = stage(key, target, scouts, outcome, data)
             if candidate is not None:
                 say(candidate)
                 outcome = better(outcome, candidate)
+        note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else ""
         outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
-        return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target).settled()
+        return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
 
 def prepare(
@@ -104,6 +113,35 @@ def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar
 @functools.partial(jax.jit, static_argnames=("target",))
 def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcome, Scouts]:
     return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start)
+
+
+def _unless_endless(target, first, scouts, outcome, data):
+    """The outcome, or IMPROPER where the first fit did not converge and the density does not end."""
+    if int(first.certificate.status) not in (Status.STALLED, Status.MAX_STEPS, Status.IMPRECISE):
+        return outcome
+    start = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
+    if not _endless_program(target, first.q, start, data):
+        return outcome
+    improper = jnp.full((), Status.IMPROPER, jnp.int32)
+    return outcome._replace(certificate=outcome.certificate._replace(status=improper))
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _endless_program(target, q, start, data):
+    return doubts.endless(density_of(target, data), q, start)
+
+
+def _blame(key, target, start, data):
+    """A sentence that names the leaf for which there is no log-density at the start."""
+    leaf_of = np.array([re.sub(r"\[[\d,]*\]$", "", name) for name in target.names])
+    leaves = tuple(dict.fromkeys(leaf_of.tolist()))
+    groups = leaf_of == np.array(leaves)[:, None]
+    return doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _blame_program(key, target, start, groups, data):
+    return doubts.blame(key, density_of(target, data), start, groups)
 
 
 def _modes(key, target, scouts, outcome, data):
