@@ -17,6 +17,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo test test-fast notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 demo test test-fast notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
+# jaxlib 0.10 can hang on few cores when two batched LAPACK calls wait for each other in its thread pool.
+demo test test-fast notebooks bench: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-fast lint format types bench notebooks docs clean
 

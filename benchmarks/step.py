@@ -172,6 +172,9 @@ def with_numpyro(problem: Problem, full: bool, num_samples: int, steps: int) -> 
     guide = (autoguide.AutoMultivariateNormal if full else autoguide.AutoDiagonalNormal)(
         model, init_loc_fn=start, init_scale=1.0
     )
+    # Logarithms of scales as everyone else, not its softplus, lest Adam take another path.
+    guide.scale_constraint = numpyro.distributions.constraints.positive
+    guide.scale_tril_constraint = numpyro.distributions.constraints.lower_cholesky
     svi = SVI(model, guide, optax.adam(LEARNING_RATE), Trace_ELBO(num_particles=num_samples))
 
     def fit(key, data):

@@ -50,7 +50,7 @@ def as_dtype(tree, dtype):
         (bijectors.affine(1.0, -3.0), 0.0, lambda y: -0.5 * y**2 - 0.5 * jnp.log(2 * jnp.pi)),
         (None, 0.0, lambda y: -0.5 * y**2 - 0.5 * jnp.log(2 * jnp.pi)),
     ],
-    ids=str,
+    ids=("positive", "unit_interval", "interval", "above", "below", "affine", "real"),  # stable across workers
 )
 def test_mass_on_the_line_is_one(support, init, log_density):
     target = targets.unconstrain(log_density, init, support)

@@ -33,7 +33,9 @@ def endless(log_density: LogDensity, q: FullRank, start: FullRank) -> Array:
       Boolean scalar.
     """
     grown = jnp.max(q.log_diagonal - start.log_diagonal) > jnp.log(GROWN)
-    axes = jnp.concatenate([q.scale_tril.T, -q.scale_tril.T])
+    # Of the parameters, for some may lack a prior, and of the fit.
+    axes = jnp.concatenate([jnp.diag(jnp.sqrt(q.variance())), q.scale_tril.T])
+    axes = jnp.concatenate([axes, -axes])
     fall = lambda axis: log_density(q.loc + NEAR * axis) - log_density(q.loc + FAR * axis)  # noqa: E731
     return grown | jnp.any(jax.vmap(fall)(axes) < jnp.log(FAR / NEAR))  # a NaN is no sign of a long tail
 

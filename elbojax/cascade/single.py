@@ -21,6 +21,9 @@ from elbojax.types import Array, Key, PyTree, Scalar, Status
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 """What no later stage can mend."""
 
+UNFINISHED = 0.1
+"""Nats that a fit without convergence has left to gain."""
+
 
 def fit(
     key: Key,
@@ -67,10 +70,10 @@ def fit(
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
-        first = outcome
+        first, first_status = outcome, int(outcome.certificate.status)
         say(outcome)
         for stage in (_modes, _refit, _nuts):
-            if stage is _nuts and not outcome.certificate.certified:
+            if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
                 break
@@ -117,7 +120,7 @@ def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcom
 
 def _unless_endless(target, first, scouts, outcome, data):
     """The outcome, or IMPROPER where the first fit did not converge and the density does not end."""
-    if int(first.certificate.status) not in (Status.STALLED, Status.MAX_STEPS, Status.IMPRECISE):
+    if not (first.certificate.decrement > UNFINISHED):
         return outcome
     start = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     if not _endless_program(target, first.q, start, data):

@@ -46,10 +46,17 @@ class StudentT(Reparameterised):
         stretch = jnp.sqrt(self.df / jnp.sum(chi**2))
         return self.loc + stretch * (jnp.tril(self.lower, -1) @ gaussian + jnp.exp(self.log_diagonal) * gaussian)
 
+    def transport_and_log_prob(self, noise: Array) -> tuple[Array, Scalar]:
+        """The event and its log-probability, without a solve."""
+        gaussian, chi = noise[: self.loc.shape[-1]], noise[self.loc.shape[-1] :]
+        return self.transport(noise), self._log_prob(jnp.sum(gaussian**2) * self.df / jnp.sum(chi**2))
+
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve."""
+        return self._log_prob(jnp.sum(solve_triangular(self.scale_tril, event - self.loc, lower=True) ** 2))
+
+    def _log_prob(self, squared: Scalar) -> Scalar:
         size, df = self.loc.shape[-1], self.df
-        squared = jnp.sum(solve_triangular(self.scale_tril, event - self.loc, lower=True) ** 2)
         constant = gammaln(0.5 * (df + size)) - gammaln(0.5 * df) - 0.5 * size * math.log(df * math.pi)
         return constant - jnp.sum(self.log_diagonal) - 0.5 * (df + size) * jnp.log1p(squared / df)
 

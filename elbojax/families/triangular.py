@@ -1,11 +1,11 @@
 """The triangular family: a Gaussian whose leading coordinates bend, shift and stretch the others. It fits funnels."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from elbojax.families.base import Reparameterised, check_vector, family
+from elbojax.families.base import Reparameterised, family
 from elbojax.types import Array, Scalar
 
 WIDEST = 10.0
@@ -34,10 +34,15 @@ class Triangular(Reparameterised):
 
     def _moved(self, h: Array) -> tuple[Array, Array]:
         """Log-stretch and shift [D] of each coordinate by the leading ones [J] before it."""
-        linear, quadratic = h, (h**2 - 1) / math.sqrt(2)
-        before = jnp.tril(jnp.ones(self.tilt.shape, bool), -1)
-        tilt, bend, shift = (jnp.where(before, x, 0) for x in (self.tilt, self.bend, self.shift))
-        return bounded(tilt @ linear + bend @ quadratic), shift @ quadratic
+        leading = h.size
+        bow, turn = jnp.sqrt(1 + h**2) - 1.35, h / jnp.sqrt(1 + h**2)
+        late, early = np.tril_indices(leading, -1)
+        moves = jnp.concatenate([bow, turn, h[late] * turn[early]])
+        rows = np.arange(self.tilt.shape[0])[:, None]
+        before = rows > np.arange(leading)
+        whence = rows > np.concatenate([np.arange(leading), np.arange(leading), late])
+        tilt, bend, shift = jnp.where(before, self.tilt, 0), jnp.where(before, self.bend, 0), jnp.where(whence, self.shift, 0)
+        return bounded(tilt @ h + bend @ bow), shift @ moves
 
     def transport(self, noise: Array) -> Array:
         return self._forward(noise)[0]

@@ -71,7 +71,6 @@ def average(integrand: Callable[[Event], Scalar], noise: Array, q: Reparameteris
     Returns:
       Scalar.
     """
-
     events, weights = jax.vmap(q.strata)(noise)
     return jnp.sum(weights * map_strata(integrand, events)) / noise.shape[0]
 
@@ -79,7 +78,7 @@ def average(integrand: Callable[[Event], Scalar], noise: Array, q: Reparameteris
 def map_strata(integrand: Callable[[Event], Scalar], events: Event) -> Array:
     """The integrand at every stratum of every draw.
 
-    One `vmap` over all of them, for under two a log-likelihood is compiled to code that is half as fast on CPU.
+    One `vmap` over all of them: under two nested ones XLA transposes a log-likelihood and is slower by half on CPU.
 
     Args:
       integrand: event -> scalar.

@@ -32,7 +32,6 @@ def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar
       >>> round(float(elbo_at(jnp.array([[0.3]]), q, q.log_prob)), 6)
       0.0
     """
-
     events, log_q, weights = jax.vmap(q.strata_and_log_prob)(noise)
     log_p = map_strata(lambda z: evaluate(log_density, z), events)
     return jnp.sum(weights * (log_p - log_q)) / noise.shape[0]
