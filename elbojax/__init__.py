@@ -1,5 +1,14 @@
-"""elbojax: functional variational inference in JAX."""
+"""elbojax: functional variational inference in JAX.
 
+Everything that most people call is importable from here: `fit`, `run`, `run_batch`, `svi`, `newton`, the families and the
+objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modules of functions.
+"""
+
+from elbojax import bijectors as bijectors
+from elbojax import densities as densities
+from elbojax import noise as noise
+from elbojax import samplers as samplers
+from elbojax import targets as targets
 from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
