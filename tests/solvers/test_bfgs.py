@@ -21,7 +21,8 @@ def gaussian(scales, dtype=jnp.float64):
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 3.0, 0.5), (1e-2, 1.0, 1e2)], ids=str)
 def test_reaches_the_mode_and_learns_the_covariance(scales):
     log_density, mean, covariance = gaussian(scales)
-    path = jax.jit(lambda z: bfgs(log_density, z, max_steps=100, tolerance=1e-9))(jnp.zeros_like(mean))
+    start = mean + np.linalg.cholesky(covariance) @ np.full(mean.size, 3.0)  # three sds off along every axis
+    path = jax.jit(lambda z: bfgs(log_density, z, max_steps=100, tolerance=1e-9))(start)
     assert path.status == Status.CONVERGED
     end = path.num_steps
     np.testing.assert_allclose(path.positions[end], mean, atol=1e-3 * max(scales))
