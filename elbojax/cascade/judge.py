@@ -104,7 +104,8 @@ def judge(
       An `Outcome`.
     """
     noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
-    draws, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
+    # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
+    draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
     log_p = jax.vmap(log_density)(draws)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal
