@@ -4,7 +4,8 @@ Every sampler has the shape `draw(key, num_samples, size, dtype) -> [S, size]`, 
 the place of another wherever an objective takes `draws=`.
 """
 
-import warnings
+import functools
+import importlib.resources
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -141,21 +142,43 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     References:
       Burley 2020, Practical Hash-based Owen Scrambling, https://jcgt.org/published/0009/04/01/
     """
-    from scipy.stats import qmc  # the direction numbers; on use, for scipy.stats is slow to import
-
     _check(num_samples, size)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that S is no power of two, which is the caller's choice
-        unscrambled = qmc.Sobol(size, scramble=False, bits=32).random(num_samples)
-    # Reversed on the host: XLA would fold so large a constant slowly.
-    points = jnp.asarray(_reverse_bits((unscrambled * 2.0**32).astype("uint32")))
+    directions = jnp.asarray(_sobol_directions(size, max(num_samples - 1, 1).bit_length()))
+    place = jnp.arange(directions.shape[0], dtype="uint32")
+    binary_digits = jnp.arange(num_samples, dtype="uint32")[:, None] >> place & 1
+    chosen = binary_digits[:, :, None] * directions
+    points = jax.lax.reduce(chosen, np.uint32(0), jax.lax.bitwise_xor, (1,))
     seeds = jax.random.bits(key, (size,), "uint32")
     scrambled = _reverse_bits(_laine_karras(points, seeds))
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
     digits = min(int(jnp.finfo(dtype).nmant), 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits
     return jax.scipy.special.ndtri(uniform)
+
+
+@functools.cache
+def _sobol_directions(size: int, num_bits: int) -> np.ndarray:
+    """Joe and Kuo's direction numbers [num_bits, size], the digits of each reversed, from the table that SciPy has.
+
+    Read from its file: to import scipy.stats takes longer than a fit.
+    """
+    table = np.load(str(importlib.resources.files("scipy") / "stats" / "_sobol_direction_numbers.npz"))
+    if size > len(table["poly"]):
+        raise ValueError(f"a Sobol net has at most {len(table['poly'])} dimensions, got {size}")
+    odd = np.zeros((num_bits, size), np.uint64)
+    polynomials, firsts = table["poly"][:size].tolist(), table["vinit"][:size].tolist()
+    for j, (polynomial, first) in enumerate(zip(polynomials, firsts, strict=True)):
+        degree = polynomial.bit_length() - 1
+        m = first[:degree] if j else [1] * num_bits
+        while len(m) < num_bits:
+            new = m[-degree]
+            for i in range(1, degree + 1):
+                new ^= (polynomial >> (degree - i) & 1) * m[-i] << i
+            m.append(new)
+        odd[:, j] = m[:num_bits]
+    # The k-th number is a fraction of k + 1 binary digits.
+    return _reverse_bits((odd << (31 - np.arange(num_bits, dtype=np.uint64)[:, None])).astype(np.uint32))
 
 
 def _laine_karras(bits: Array, seed: Array) -> Array:

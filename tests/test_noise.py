@@ -90,6 +90,14 @@ def test_whitened_with_few_pairs_has_an_exact_diagonal():
     np.testing.assert_allclose((draws**2).mean(axis=1), 1.0, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("size", "num_bits"), [(1, 3), (7, 6), (300, 12)])
+def test_sobol_directions_are_those_of_scipy(size, num_bits):
+    directions = noise._reverse_bits(noise._sobol_directions(size, num_bits))
+    # In SciPy's order, by Gray code, the point of index 2^(k+1) - 1 is the k-th direction.
+    points = scipy.stats.qmc.Sobol(size, scramble=False, bits=32).random(2**num_bits)
+    np.testing.assert_array_equal(directions, points[2 ** (1 + np.arange(num_bits)) - 1] * 2.0**32)
+
+
 def test_sobol_puts_one_draw_in_every_cell():
     uniform = scipy.stats.norm.cdf(many("sobol", 64, 3, num_keys=20))
     cells = np.sort(np.floor(64 * uniform).astype(int), axis=1)
