@@ -64,8 +64,8 @@ def psis(log_ratios: Array) -> Psis:
     if tail < 5 or tail >= size:
         return _result(ratios, jnp.asarray(jnp.inf, ratios.dtype))
 
-    order = jnp.argsort(ratios)
-    largest, cutoff = ratios[order[-tail:]], ratios[order[-tail - 1]]
+    top, where = jax.lax.top_k(ratios, tail + 1)
+    largest, where, cutoff = top[tail - 1 :: -1], where[tail - 1 :: -1], top[tail]
     # Below the smallest normal number exp(cutoff) would be lost; so small a threshold no longer matters.
     cutoff = jnp.maximum(cutoff, math.log(jnp.finfo(ratios.dtype).tiny))
     excess = jnp.exp(jnp.maximum(largest, cutoff)) - jnp.exp(cutoff)
@@ -77,7 +77,7 @@ def psis(log_ratios: Array) -> Psis:
     quantiles = jnp.exp(cutoff) + _pareto_quantile(probability, khat, scale)
     smoothed = jnp.minimum(jnp.log(jnp.where(judged, quantiles, 1)), 0)
     smooth = judged & (largest[0] >= cutoff)
-    ratios = ratios.at[order[-tail:]].set(jnp.where(smooth, smoothed, largest))
+    ratios = ratios.at[where].set(jnp.where(smooth, smoothed, largest))
     # All ratios alike in the tail: nothing heavy about it.
     flat = usable & (excess[-1] <= 8 * jnp.finfo(ratios.dtype).eps)
     return _result(ratios, jnp.where(judged, khat, jnp.where(flat, -jnp.inf, jnp.inf)))
