@@ -1,6 +1,5 @@
 """`fit`: one posterior without tuning."""
 
-import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
+from elbojax.cascade.programs import program
 from elbojax.cascade.refit import refit
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -107,13 +107,12 @@ def better(a: Outcome, b: Outcome) -> Outcome:
 
 
 def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar]:
-    """The target's log-density with its data bound."""
-    if data is None:
-        return target.log_density
-    return lambda z: target.log_density(z, data)
+    """The target's log-density with its data bound; under `jit`, so that one look at it serves all its uses."""
+    arguments = () if data is None else (data,)
+    return jax.jit(lambda z: target.log_density(z, *arguments))
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcome, Scouts]:
     return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start)
 
@@ -129,7 +128,7 @@ def _unless_endless(target, first, scouts, outcome, data):
     return outcome._replace(certificate=outcome.certificate._replace(status=improper))
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _endless_program(target, q, start, data):
     return doubts.endless(density_of(target, data), q, start)
 
@@ -142,7 +141,7 @@ def _blame(key, target, start, data):
     return doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _blame_program(key, target, start, groups, data):
     return doubts.blame(key, density_of(target, data), start, groups)
 
@@ -151,7 +150,7 @@ def _modes(key, target, scouts, outcome, data):
     return _modes_program(key, target, scouts, outcome, data) if int(outcome.certificate.modes) > 1 else None
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _modes_program(key, target, scouts, outcome, data):
     return fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
 
@@ -163,7 +162,7 @@ def _refit(key, target, scouts, outcome, data):
     return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
 
@@ -173,7 +172,7 @@ def _nuts(key, target, scouts, outcome, data):
     return _nuts_program(key, target, outcome, data) if handover.available() else None
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@program
 def _nuts_program(key, target, outcome, data):
     return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome)
 
