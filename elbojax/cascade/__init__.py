@@ -1,7 +1,8 @@
 """`fit` and `fit_batch`: posteriors without tuning, each with a certificate."""
 
+from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.single import fit
 
-__all__ = ["Certificate", "Fit", "Stage", "fit"]
+__all__ = ["Certificate", "Fit", "Stage", "fit", "fit_batch"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers import bfgs, newton
@@ -29,14 +29,14 @@ one that is too wide sees mostly the tails."""
 
 
 class Scouts(NamedTuple):
-    """The ends of the scouts, leading axis P.
+    """What the scouts have found, leading axis P; where there were probes too, their ends follow.
 
     Attributes:
       q: Gaussians of best bound along each path.
       elbo: their rough bounds.
-      modes: [P, D] ends of the paths.
-      values: [P] log-densities there.
-      status: [P].
+      modes: [P + probes, D] ends of the paths.
+      values: [P + probes] log-densities there.
+      status: [P + probes].
       num_gradients: of all paths, scalar.
     """
 
@@ -48,7 +48,9 @@ class Scouts(NamedTuple):
     num_gradients: Scalar
 
 
-def scout(key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = NUM_SCOUTS) -> Scouts:
+def scout(
+    key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = NUM_SCOUTS, num_probes: int = 0
+) -> Scouts:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
     The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
@@ -58,6 +60,7 @@ def scout(key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = 
       log_density: [D] -> scalar.
       start: [D].
       num_scouts: P, static; the first starts at `start` itself.
+      num_probes: static; so many more that only look for modes, at a fraction of the cost.
 
     Returns:
       `Scouts`.
@@ -66,8 +69,9 @@ def scout(key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = 
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
     around_key, noise_key = jax.random.split(key)
-    radius = AROUND * jnp.arange(num_scouts, dtype=start.dtype) / max(num_scouts - 1, 1)
-    starts = start + radius[:, None] * jax.random.uniform(around_key, (num_scouts, start.size), start.dtype, -1, 1)
+    num_starts = num_scouts + num_probes
+    radius = AROUND * jnp.arange(num_starts, dtype=start.dtype) / max(num_starts - 1, 1)
+    starts = start + radius[:, None] * jax.random.uniform(around_key, (num_starts, start.size), start.dtype, -1, 1)
     noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, start.size, start.dtype)
 
     def path(start):
@@ -82,8 +86,18 @@ def scout(key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = 
         end = path.positions[path.num_steps], path.values[path.num_steps]
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
-    q, elbo, modes, values, status, cost = jax.vmap(path)(starts)
-    return Scouts(q, elbo, modes, values, status, jnp.sum(cost))
+    def probe(start):
+        end = bfgs(log_density, start, record=False)
+        return end.positions[0], end.values[0], end.status, end.num_gradients
+
+    q, elbo, *ends, cost = jax.vmap(path)(starts[:num_scouts])
+    cost = jnp.sum(cost)
+    if num_probes:
+        *more, probes_cost = jax.vmap(probe)(starts[num_scouts:])
+        ends = [jnp.concatenate(pair) for pair in zip(ends, more, strict=True)]
+        cost = cost + jnp.sum(probes_cost)
+    modes, values, status = ends
+    return Scouts(q, elbo, modes, values, status, cost)
 
 
 def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRank:
@@ -116,19 +130,34 @@ def count_modes(q: FullRank, log_density: LogDensity, scouts: Scouts) -> Array:
     return 1 + jnp.sum(far & heavy)
 
 
-def fit_gaussian(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome, Scouts]:
+def fit_gaussian(
+    key: Key,
+    log_density: LogDensity,
+    start: Array,
+    *,
+    num_scouts: int = NUM_SCOUTS,
+    num_probes: int = 0,
+    num_draws: int = NUM_DRAWS,
+    scout_key: Key | None = None,
+) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
 
     Args:
       key: consumed.
       log_density: [D] -> scalar.
       start: [D].
+      num_scouts: static.
+      num_probes: static; starts that only look for modes.
+      num_draws: of the check, static, a power of two.
+      scout_key: of the scouts, for a second look from the same starts; from `key` by default.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
     """
-    scout_key, fit_key, check_key = jax.random.split(key, 3)
-    scouts = scout(scout_key, log_density, start)
+    own_key, fit_key, check_key = jax.random.split(key, 3)
+    scouts = scout(
+        own_key if scout_key is None else scout_key, log_density, start, num_scouts=num_scouts, num_probes=num_probes
+    )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     q, info = newton(fit_key, log_density, narrowed(best))
     spent = Spent(
@@ -138,5 +167,5 @@ def fit_gaussian(key: Key, log_density: LogDensity, start: Array) -> tuple[Outco
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    outcome = judge(check_key, q, envelope(q), log_density, Stage.FULL_RANK, info.status, spent)
+    outcome = judge(check_key, q, envelope(q), log_density, Stage.FULL_RANK, info.status, spent, num_draws=num_draws)
     return outcome, scouts

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
+from elbojax.cascade.control import controlled
 from elbojax.diagnostics import psis
 from elbojax.families import Family, FullRank, Reparameterised, StudentT
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -119,6 +120,8 @@ def judge(
     elbo = jnp.mean(share * gap) / jnp.mean(share)
     elbo_se = jnp.std(share * (gap - elbo)) / math.sqrt(num_draws)
 
+    if isinstance(q, FullRank):
+        weights = controlled(weights, share, (draws - q.mean()) / jnp.sqrt(q.variance()))
     mean = weights @ draws
     variance = weights @ (draws - mean) ** 2
     squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
@@ -162,4 +165,4 @@ def judge(
         num_gradients=spent.num_gradients,
         num_log_densities=spent.num_log_densities + num_draws,
     )
-    return Outcome(q, draws, smoothed.log_weights, certificate)
+    return Outcome(q, draws, jnp.log(weights), certificate)

@@ -24,6 +24,7 @@ class Fit:
       log_weights: [S] that turn them into draws of the posterior.
       target: from flat vectors to the user's space.
       note: what to do next, where the fit failed and more is known than the status says.
+      moments: means and sds in the user's space, of a batch, which keeps them from more draws than it holds.
     """
 
     q: Family
@@ -32,6 +33,7 @@ class Fit:
     log_weights: Array
     target: Target = static()
     note: str = static(default="")
+    moments: tuple[PyTree, PyTree] | None = None
 
     @property
     def batched(self) -> bool:
@@ -62,11 +64,16 @@ class Fit:
 
     def mean(self) -> PyTree:
         """Posterior means, a pytree like `init`."""
-        return _moments(self.draws, self.log_weights, self.target)[0]
+        return self._moments()[0]
 
     def sd(self) -> PyTree:
         """Posterior standard deviations, a pytree like `init`."""
-        return _moments(self.draws, self.log_weights, self.target)[1]
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[PyTree, PyTree]:
+        if self.moments is not None:
+            return self.moments
+        return moments(self.draws, self.log_weights, self.target)
 
     def __len__(self) -> int:
         """M, of a batch."""
@@ -89,7 +96,7 @@ class Fit:
         named = c._replace(
             certified=bool(c.certified), status=Status(int(c.status)), stage=Stage(int(c.stage)), modes=int(c.modes)
         )
-        return Fit(self.q, named, self.draws, self.log_weights, self.target, self.note)
+        return Fit(self.q, named, self.draws, self.log_weights, self.target, self.note, self.moments)
 
     def __str__(self) -> str:
         """The report of one fit; of a batch, how many are certified."""
@@ -137,7 +144,18 @@ def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_sample
 
 
 @functools.partial(jax.jit, static_argnames=("target",))
-def _moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTree]:
+def moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTree]:
+    """Weighted means and standard deviations in the user's space.
+
+    Args:
+      draws: [S, D], or [M, S, D] of a batch.
+      log_weights: [S] or [M, S], normalised.
+      target: from flat vectors to the user's space, static.
+
+    Returns:
+      Two pytrees like `init`.
+    """
+
     def one(draws, log_weights):
         weights = jnp.exp(log_weights)
         values = jax.vmap(target.constrain)(draws)

@@ -40,7 +40,7 @@ def program(stage: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         arguments = signature.bind(*args).arguments
         small = is_small(arguments["target"], arguments["data"])
-        options = _accepted(jax.default_backend()) if small else ()
+        options = accepted(jax.default_backend()) if small else ()
         return light(options)(*args) if options else thorough(*args)
 
     return call
@@ -109,8 +109,15 @@ def _bodies(params: dict[str, Any]) -> Iterator[Any]:
 
 
 @functools.cache
-def _accepted(backend: str) -> tuple[tuple[str, Any], ...]:
-    """Those of the light options that this version of XLA knows."""
+def accepted(backend: str) -> tuple[tuple[str, Any], ...]:
+    """Those of the light options that this version of XLA knows.
+
+    Args:
+      backend: "cpu", "gpu" or "tpu".
+
+    Returns:
+      Pairs of name and value; none but for a CPU.
+    """
     if backend != "cpu":
         return ()
 

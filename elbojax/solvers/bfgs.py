@@ -64,7 +64,9 @@ class _State(NamedTuple):
     path: _Point
 
 
-def bfgs(log_density: LogDensity, start: Array, *, max_steps: int = 60, tolerance: float = 0.1) -> BfgsPath:
+def bfgs(
+    log_density: LogDensity, start: Array, *, max_steps: int = 60, tolerance: float = 0.1, record: bool = True
+) -> BfgsPath:
     """Climb towards a mode, one gradient to a turn of the loop, and record the path.
 
     A point where the log-density or its gradient is not finite counts as one that does not rise.
@@ -74,6 +76,7 @@ def bfgs(log_density: LogDensity, start: Array, *, max_steps: int = 60, toleranc
       start: [D].
       max_steps: T, static.
       tolerance: nats; done when a step gained, and the next promises, less.
+      record: whether the path is kept, static; without it only its last point is there, as index 0.
 
     Returns:
       A `BfgsPath`.
@@ -141,7 +144,7 @@ def bfgs(log_density: LogDensity, start: Array, *, max_steps: int = 60, toleranc
         stalled = again._replace(status=jnp.where(exhausted, Status.STALLED, Status.RUNNING).astype(jnp.int32))
         state = tree_where(accept, moved, stalled)
         # Written in place; what was not accepted is the same point again.
-        at = state.num_steps
+        at = state.num_steps if record else 0
         path = jax.tree.map(lambda path, now: path.at[at].set(now), state.path, state.here)
         return state._replace(path=path, num_gradients=state.num_gradients + 1)
 
@@ -149,7 +152,8 @@ def bfgs(log_density: LogDensity, start: Array, *, max_steps: int = 60, toleranc
     # The first step has length one at most; the search can lengthen it.
     scale = 1 / jnp.maximum(jnp.sqrt(first.gradient @ first.gradient), 1)
     first = first._replace(inverse_hessian=scale * first.inverse_hessian)
-    path = jax.tree.map(lambda x: jnp.zeros((max_steps + 1, *x.shape), x.dtype).at[0].set(x), first)
+    rows = max_steps + 1 if record else 1
+    path = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype).at[0].set(x), first)
     status = jnp.where(first.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
     none, zero, one = jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.ones((), dtype)
     begin = _State(

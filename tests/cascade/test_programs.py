@@ -46,7 +46,7 @@ def test_a_light_program_gives_the_same(monkeypatch):
 
 
 def test_options_unknown_to_this_version_are_left_out(monkeypatch):
-    accepted = programs._accepted.__wrapped__
+    accepted = programs.accepted.__wrapped__
     assert dict(accepted("cpu")).items() <= programs.LIGHT.items() and accepted("cpu")
     monkeypatch.setattr(programs, "LIGHT", {"xla_no_such_option": True})
     assert accepted("cpu") == () == accepted("gpu")

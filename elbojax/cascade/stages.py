@@ -1,0 +1,143 @@
+"""The stages of the cascade for one model of a batch: each takes what is kept of the stage before, and keeps the better.
+
+All take the same arguments: a key that the models share, for draws that are made once and for the places where the
+scouts start, so that each stage sees the modes that the one before saw; the model's own key; its log-density; the
+target and the start; and what is `Kept`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from elbojax.cascade import doubts, handover
+from elbojax.cascade.certificate import Certificate
+from elbojax.cascade.gaussian import fit_gaussian, scout
+from elbojax.cascade.judge import Outcome
+from elbojax.cascade.modes import fit_modes
+from elbojax.cascade.posterior import moments
+from elbojax.cascade.refit import match, refit
+from elbojax.families import FullRank
+from elbojax.numerics import tree_where
+from elbojax.types import Array, Key, LogDensity, PyTree, Status
+
+QUICK_SCOUTS = 2
+"""Scouts of a model's first fit; the models that it fails get those of `fit`."""
+QUICK_PROBES = 6
+"""Further starts of a first fit, so that it looks for modes in as many places as `fit`."""
+QUICK_DRAWS = 1024
+"""Draws of its check. Models that fail it are checked with those of `fit`."""
+KEPT_DRAWS = 512
+"""Draws that are held of each model; more would be most of the memory of a batch."""
+UNFINISHED = 0.1
+"""Nats that a fit without convergence has left to gain."""
+
+
+class Kept(NamedTuple):
+    """What a batch holds of one model.
+
+    Attributes:
+      q: Gaussian; where a richer stage answered, the one with the moments of its draws.
+      certificate: the verdict.
+      mean: posterior means in the user's space, from all draws of the check.
+      sd: likewise, standard deviations.
+      draws: [KEPT_DRAWS, D], flat.
+      log_weights: [KEPT_DRAWS], normalised.
+    """
+
+    q: FullRank
+    certificate: Certificate
+    mean: PyTree
+    sd: PyTree
+    draws: Array
+    log_weights: Array
+
+
+def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
+    """Moments from all draws, and as many of the draws as a batch holds.
+
+    Args:
+      key: consumed where there are more draws than are kept.
+      outcome: of a stage.
+      target: from flat vectors to the user's space.
+
+    Returns:
+      `Kept`.
+    """
+    q = outcome.q if isinstance(outcome.q, FullRank) else match(outcome.draws, outcome.log_weights)
+    mean, sd = moments(outcome.draws, outcome.log_weights, target)
+    draws, log_weights = outcome.draws, outcome.log_weights
+    if len(draws) > KEPT_DRAWS:
+        # Systematic resampling: a draw of weight w is kept KEPT_DRAWS * w times, rounded up or down.
+        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights)))
+        places = (jnp.arange(KEPT_DRAWS) + jax.random.uniform(key, dtype=edges.dtype)) / KEPT_DRAWS
+        draws = draws[jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), len(draws) - 1)]
+        log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), edges.dtype)
+    return Kept(q, outcome.certificate, mean, sd, draws, log_weights)
+
+
+def better(before: Kept, after: Kept) -> Kept:
+    """The certified one, or else the one whose weights are worth more draws; costs are added up."""
+    old, new = before.certificate, after.certificate
+    wins = jnp.where(old.certified == new.certified, new.ess > old.ess, new.certified)
+    kept = tree_where(wins, after, before)
+    spent = dict(
+        num_gradients=old.num_gradients + new.num_gradients,
+        num_log_densities=old.num_log_densities + new.num_log_densities,
+    )
+    return kept._replace(certificate=kept.certificate._replace(**spent))
+
+
+def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Any) -> Kept:
+    """A Gaussian with the least that a check needs: what nearly all models of most batches get by with."""
+    del before
+    fit_key, scout_key = jax.random.split(shared)
+    outcome, _ = fit_gaussian(
+        fit_key,
+        log_density,
+        start,
+        num_scouts=QUICK_SCOUTS,
+        num_probes=QUICK_PROBES,
+        num_draws=QUICK_DRAWS,
+        scout_key=scout_key,
+    )
+    return keep(key, outcome, target)
+
+
+def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """The Gaussian stage of `fit`, with all its scouts and draws, and its refits."""
+    fit_key, refit_key, keep_key = jax.random.split(jax.random.fold_in(key, 0), 3)
+    outcome, scouts = fit_gaussian(fit_key, log_density, start, scout_key=jax.random.split(shared)[1])
+    first = outcome.certificate
+    best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
+    endless = (first.decrement > UNFINISHED) & doubts.endless(log_density, outcome.q, best)  # type: ignore[arg-type]
+    outcome = refit(refit_key, log_density, outcome)
+    improper = endless & ~outcome.certificate.certified
+    status = jnp.where(improper, Status.IMPROPER, outcome.certificate.status).astype(jnp.int32)
+    after = keep(keep_key, outcome._replace(certificate=outcome.certificate._replace(status=status)), target)
+    kept = better(before, after)
+    verdict = kept.certificate
+    # The thorough look has the last word on what the trouble is.
+    named = verdict._replace(status=jnp.where(verdict.certified, verdict.status, status), modes=first.modes)
+    return kept._replace(certificate=named)
+
+
+def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """A Gaussian in each mode that the scouts have found."""
+    fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
+    scouts = scout(jax.random.split(shared)[1], log_density, start)
+    nothing = before.certificate._replace(
+        num_gradients=scouts.num_gradients, num_log_densities=jnp.zeros_like(before.certificate.num_log_densities)
+    )
+    outcome = Outcome(before.q, before.draws, before.log_weights, nothing)
+    return better(before, keep(keep_key, fit_modes(fit_key, log_density, scouts, outcome), target))
+
+
+def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """NUTS, warm-started from what is kept."""
+    del shared, start
+    run_key, keep_key = jax.random.split(jax.random.fold_in(key, 2))
+    zero = jnp.zeros_like(before.certificate.num_gradients)
+    nothing = before.certificate._replace(num_gradients=zero, num_log_densities=jnp.zeros((), jnp.int32))
+    outcome = handover.hand_over(run_key, log_density, Outcome(before.q, before.draws, before.log_weights, nothing))
+    return better(before, keep(keep_key, outcome, target))

@@ -1,0 +1,171 @@
+"""`fit_batch`: many posteriors, each with its own certificate, and none that harms another."""
+
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import elbojax
+from elbojax import Stage, Status
+from elbojax.cascade import batch
+
+KEY = jax.random.key(7)
+M = 11
+
+
+def log_density(position, datum):
+    """Normal data of known sd 1 with a normal prior on the mean, and a rate: conjugate both; masked data points."""
+    y, mask, count = datum
+    likelihood = jnp.sum(jnp.where(mask, -0.5 * (y - position["mean"]) ** 2, 0))
+    prior = -0.5 * (position["mean"] / 10) ** 2
+    rate = position["rate"]
+    return likelihood + prior + (count + 1) * jnp.log(rate) - 2 * rate  # Gamma(count + 2, 2)
+
+
+INIT, SUPPORT = {"mean": 0.0, "rate": 1.0}, {"rate": "positive"}
+
+
+def data(num_models=M):
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(num_models, 6)) * 10.0 ** rng.integers(-3, 3, size=(num_models, 1))  # scales wildly different
+    return y, rng.random((num_models, 6)) < 0.7, rng.integers(3, 40, size=num_models).astype(float)
+
+
+def exact(datum):
+    y, mask, count = datum
+    precision = mask.sum(1) + 0.01
+    return {"mean": (y * mask).sum(1) / precision, "rate": (count + 2) / 2}, {
+        "mean": precision**-0.5,
+        "rate": (count + 2) ** 0.5 / 2,
+    }
+
+
+def fit(datum, **settings):
+    return elbojax.fit_batch(KEY, log_density, INIT, datum, support=SUPPORT, **settings)
+
+
+@pytest.fixture(autouse=True)
+def few_lanes(monkeypatch):
+    monkeypatch.setattr(batch, "LANES", {"cpu": 4})  # so that eleven models are three chunks, the last not full
+    monkeypatch.setattr(batch.handover, "available", lambda: False)
+
+
+@functools.cache
+def reference():
+    return fit(data())
+
+
+def same(a, b, models=slice(None)):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(x)[models], np.asarray(y)[models])
+
+
+def test_exact_answers_whatever_the_scales():
+    fits, (mean, sd) = reference(), exact(data())
+    assert len(fits) == M and fits.certificate.certified.all()
+    for name in INIT:
+        np.testing.assert_allclose((fits.mean()[name] - mean[name]) / sd[name], 0, atol=0.02)
+        np.testing.assert_allclose(fits.sd()[name] / sd[name], 1, atol=0.02)
+    draws = fits.sample(jax.random.key(1), 100)
+    assert draws["rate"].shape == (M, 100) and (draws["rate"] > 0).all()
+
+
+def test_one_of_a_batch_is_a_fit():
+    one = reference()[3]
+    assert one.certificate.status is Status.CONVERGED and one.certificate.stage is Stage.FULL_RANK
+    assert "certified" in str(one)
+    np.testing.assert_array_equal(one.mean()["rate"], reference().mean()["rate"][3])
+
+
+def test_a_bad_model_harms_no_neighbour():
+    y, mask, count = data()
+    y[2, :] = np.nan
+    mask[2, :] = True
+    mask[5, :] = False  # no data: its prior
+    count[8] = -1.0  # Gamma(1, 2) still
+    fits = fit((y, mask, count))
+    assert int(fits.certificate.status[2]) == Status.NON_FINITE and not fits.certificate.certified[2]
+    assert fits.certificate.certified[5]
+    np.testing.assert_allclose(fits.sd()["mean"][5], 10, rtol=0.02)
+    same(fits, reference(), [0, 1, 3, 4, 6, 7, 9, 10])
+
+
+def test_resumes_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+    fits = fit(data(), checkpoint=str(tmp_path / "run"))
+    same(fits, reference())
+    pieces = sorted(path for path in (tmp_path / "run").iterdir() if path.is_dir())
+    assert len(pieces) == 3
+    shutil.rmtree(pieces[2])
+    computed = []
+    program = batch._program
+
+    def counted(*args):
+        return lambda *call: computed.append(1) or program(*args)(*call)
+
+    monkeypatch.setattr(batch, "_program", counted)
+    same(fit(data(), checkpoint=str(tmp_path / "run")), fits)
+    assert len(computed) == 1
+
+
+def test_a_torn_checkpoint_is_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+    fits = fit(data(), checkpoint=str(tmp_path))
+    piece = sorted(path for path in tmp_path.iterdir() if path.is_dir())[1]
+    for file in piece.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        same(fit(data(), checkpoint=str(tmp_path)), fits)
+
+
+def test_another_problem_is_refused(tmp_path):
+    fit(data(), checkpoint=str(tmp_path))
+    y, mask, count = data()
+    with pytest.raises(ValueError, match="another problem"):
+        fit((y + 1, mask, count), checkpoint=str(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    with pytest.raises(ValueError, match="something else"):
+        fit(data(), checkpoint=str(tmp_path / "other"))
+
+
+def test_nothing_is_lost_where_nothing_can_be_written(tmp_path, monkeypatch):
+    class Full:
+        def save(self, *args):
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr("elbojax.loops.shards._checkpointer", Full)
+    with pytest.warns(RuntimeWarning, match="no space left"):
+        same(fit(data(), checkpoint=str(tmp_path)), reference())
+
+
+def test_the_same_on_a_mesh():
+    mesh = jax.make_mesh((1,), ("models",), axis_types=(jax.sharding.AxisType.Auto,))
+    for a, b in zip(jax.tree.leaves(fit(data(), mesh=mesh)), jax.tree.leaves(reference()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_one_model_and_none():
+    one = fit(jax.tree.map(lambda x: x[:1], data()))
+    assert len(one) == 1 and one.certificate.certified.all()
+    with pytest.raises(ValueError, match="empty"):
+        fit(jax.tree.map(lambda x: x[:0], data()))
+    y, mask, count = data()
+    with pytest.raises(ValueError, match="11.*10|10.*11"):
+        fit((y, mask, count[:-1]))
+
+
+@pytest.mark.slow
+def test_what_is_not_gaussian_goes_further():
+    def target(z, width):
+        two = jnp.logaddexp(-0.5 * ((z[0] - width) / 0.3) ** 2, -0.5 * ((z[0] + width) / 0.3) ** 2)
+        return two - 0.5 * z[1] ** 2
+
+    fits = elbojax.fit_batch(KEY, target, jnp.zeros(2), jnp.array([0.0, 4.0, 0.1]))
+    assert fits.certificate.certified.tolist() == [True, True, True]
+    assert int(fits.certificate.stage[1]) == Stage.MIXTURE
+    np.testing.assert_allclose(fits.sd()[:, 0], np.sqrt(0.09 + np.array([0.0, 4.0, 0.1]) ** 2), rtol=0.05)
