@@ -41,7 +41,7 @@ def controlled(weights: Array, share: Array, standard: Array) -> Array:
     parts = [jnp.ones((num_draws, 1), standard.dtype), standard, standard**2 - 1]
     controls = (share[:, None] * jnp.concatenate(parts, axis=1)).at[:, 0].add(-1)
     gram = controls.T @ controls
-    ridge = jnp.finfo(gram.dtype).eps * num_draws * jnp.trace(gram) * jnp.eye(2 * size + 1, dtype=gram.dtype)
+    ridge = jnp.finfo(gram.dtype).eps * jnp.trace(gram) * jnp.eye(2 * size + 1, dtype=gram.dtype)
     gamma = controls @ cho_solve(cho_factor(gram + ridge, lower=True), jnp.mean(controls, axis=0))
     factors = jnp.clip(1 - num_draws * (gamma - weights @ gamma), 0, MOST)
     new = weights * factors
