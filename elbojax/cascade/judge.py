@@ -66,19 +66,19 @@ class Spent(NamedTuple):
     fisher_divergence: Scalar
 
 
-def envelope(q: Gaussian, tails: int = TAILS) -> Reparameterised:
+def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
     """A Student t of the location and the scale of `q`: the same body with the tails that importance sampling needs.
 
     Args:
       q: a Gaussian.
-      tails: degrees of freedom, static; more in high dimension where q is not a `FullRank`.
+      tails: degrees of freedom, static; `TAILS` by default, and more in high dimension.
 
     Returns:
       A `StudentT` of a `FullRank`, else a `Tailed`.
     """
-    if isinstance(q, FullRank):
-        return StudentT(q.loc, q.log_diagonal, q.lower, tails)
-    return Tailed(q, max(tails, math.ceil(TAILS_PER_PARAMETER * q.loc.size)))
+    if tails is None:
+        tails = max(TAILS, math.ceil(TAILS_PER_PARAMETER * q.loc.shape[-1]))
+    return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else Tailed(q, tails)
 
 
 def judge(

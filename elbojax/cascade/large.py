@@ -13,7 +13,7 @@ from elbojax.families import MeanField
 from elbojax.solvers import newton_low_rank, pathfinder
 from elbojax.types import Array, Key, LogDensity
 
-LARGE = 200
+LARGE = 300
 """Parameters above which no matrix [D, D] is formed."""
 NUM_SCOUTS = 4
 MAX_STEPS = 200
@@ -39,7 +39,8 @@ def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts
     around_key, path_key = jax.random.split(key)
     radius = AROUND * jnp.arange(NUM_SCOUTS, dtype=start.dtype) / max(NUM_SCOUTS - 1, 1)
     starts = start + radius[:, None] * jax.random.uniform(around_key, (NUM_SCOUTS, start.size), start.dtype, -1, 1)
-    qs, info = jax.vmap(lambda start: pathfinder(path_key, log_density, start, max_steps=MAX_STEPS))(starts)
+    # One after the other: side by side every turn of the loop would copy the points of all paths.
+    qs, info = jax.lax.map(lambda start: pathfinder(path_key, log_density, start, max_steps=MAX_STEPS), starts)
     values = jax.vmap(log_density)(info.mode)
     scouts = Scouts(qs, info.elbo, info.mode, values, info.status, jnp.sum(info.num_gradients) + 0.5 * NUM_SCOUTS)
     return scouts, info.conditional_scale

@@ -36,6 +36,8 @@ WIDEST = 1e-4
 """Eigenvalues of the curvature, in units of the mean-field fit, are taken to be no smaller."""
 NARROWEST = 0.05
 """Share of a marginal variance that stays with the diagonal part."""
+BATCH = 8
+"""Linear systems solved side by side; more cost memory and win nothing at the sizes that this is for."""
 BALANCES = 10
 """Turns in which the diagonal and the factor share out the variances between them."""
 
@@ -150,9 +152,11 @@ def newton_low_rank(
             curvature, slope, radius=float(size) ** 0.5, tolerance=0.01, max_products=max_products
         )
         eigenvalues, axes, steps = widest(curvature, first, rank)
-        solved, solves = jax.vmap(
-            lambda probe: conjugate_gradient(curvature, probe, tolerance=0.01, max_products=max_products)
-        )(probes)
+        solved, solves = jax.lax.map(
+            lambda probe: conjugate_gradient(curvature, probe, tolerance=0.01, max_products=max_products),
+            probes,
+            batch_size=BATCH,
+        )
         variance = marginal_variance(probes, solved, eigenvalues, axes)
         new = assemble(q.loc + units * shift, units, variance, eigenvalues, axes)
 
