@@ -63,8 +63,8 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     weights = jnp.exp(outcome.log_weights)
     flat = jnp.maximum(weights, 1e-3 / weights.size)  # a few heavy draws alone span no space
     flat = flat / jnp.sum(flat)
-    dense = not isinstance(outcome.q, LowRank)
-    whitening = from_moments(flat, outcome.draws) if dense else from_low_rank(outcome.q)
+    q = outcome.q
+    whitening = from_low_rank(q) if isinstance(q, LowRank) else from_moments(flat, outcome.draws)
     # Without replacement: chains that start at one point learn nothing of each other.
     picked = jax.random.choice(start_key, weights.size, (NUM_CHAINS,), replace=False, p=flat)
     starts = jax.vmap(whitening.inverse)(outcome.draws[picked])

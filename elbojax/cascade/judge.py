@@ -115,9 +115,7 @@ def judge(
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
     together = max(SIDE_BY_SIDE // draws.shape[1], 1)
     log_p = (
-        jax.vmap(log_density)(draws)
-        if num_draws <= together
-        else jax.lax.map(log_density, draws, batch_size=together)
+        jax.vmap(log_density)(draws) if num_draws <= together else jax.lax.map(log_density, draws, batch_size=together)
     )
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal

@@ -20,7 +20,8 @@ can be said of a posterior in memory that is linear in D. Where correlations are
 Gaussian of least KL divergence, which would understate the standard deviations as a mean-field one does.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ NARROWEST = 0.05
 """Share of a marginal variance that stays with the diagonal part."""
 BATCH = 8
 """Linear systems solved side by side; more cost memory and win nothing at the sizes that this is for."""
-BALANCES = 10
+BALANCES = 30
 """Turns in which the diagonal and the factor share out the variances between them."""
 
 
@@ -197,7 +198,7 @@ def newton_low_rank(
     return end.q, end.info._replace(status=status.astype(jnp.int32))
 
 
-def hadamard_probes(key: Key, num_probes: int, size: int, dtype) -> Array:
+def hadamard_probes(key: Key, num_probes: int, size: int, dtype: Any) -> Array:
     r"""Vectors of signs, whose average estimates a diagonal without any error from near neighbours.
 
     .. math:: \frac1K \sum_k v_{ki} v_{kj} = \begin{cases} \pm 1 & i \equiv j \bmod K \\ 0 & \text{else} \end{cases}
@@ -229,17 +230,18 @@ def marginal_variance(probes: Array, solved: Array, eigenvalues: Array, axes: Ar
       [D].
     """
 
-    def halves(rest):
+    def estimate(known, rest):
         first, second = jnp.split(probes * rest, 2)
-        first, second = jnp.mean(first, axis=0), jnp.mean(second, axis=0)
-        return 0.5 * (first + second), jnp.sum((first - second) ** 2)
+        first, second = known + jnp.mean(first, axis=0), known + jnp.mean(second, axis=0)
+        variance = 0.5 * (first + second)
+        return variance, jnp.sum(((first - second) / jnp.maximum(variance, 1)) ** 2)
 
-    plain, disagreement = halves(solved)
-    remainder, remaining = halves(solved - (probes @ axes / eigenvalues) @ axes.T)
-    return jnp.where(remaining < disagreement, axes**2 @ (1 / eigenvalues) + remainder, plain)
+    plain, disagreement = estimate(0.0, solved)
+    with_axes, remaining = estimate(axes**2 @ (1 / eigenvalues), solved - (probes @ axes / eigenvalues) @ axes.T)
+    return jnp.where(remaining < disagreement, with_axes, plain)
 
 
-def widest(curvature, first: Array, rank: int) -> tuple[Array, Array, int]:
+def widest(curvature: Callable[[Array], Array], first: Array, rank: int) -> tuple[Array, Array, int]:
     """The directions of least curvature, by Lanczos with all vectors kept orthogonal.
 
     Args:
