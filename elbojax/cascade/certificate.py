@@ -89,13 +89,17 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     status = Status(int(c.status))
     verdict = "certified" if c.certified else f"NOT certified ({status})"
     upper = f", at most {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
+    correction = (
+        f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws, means within {float(c.mean_error):.3f} sd"
+        if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < 0.7
+        else f"none: k-hat {float(c.khat):.2f}, so that means and sds are those of q itself"
+    )
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
         f"  bound         ELBO {float(c.elbo):.3f} ± {float(c.elbo_se):.3f} nats",
         f"  evidence      log p(x) {float(c.log_evidence):.3f} ± {float(c.log_evidence_se):.3f}{upper}",
-        f"  correction    k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
-        f" means within {float(c.mean_error):.3f} sd",
+        f"  correction    {correction}",
         f"  optimiser     {float(c.decrement):.4f} nats left, Fisher divergence {float(c.fisher_divergence):.3f}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]

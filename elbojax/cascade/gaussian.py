@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent, envelope, judge
-from elbojax.families import FullRank
+from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers import bfgs, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -40,7 +40,7 @@ class Scouts(NamedTuple):
       num_gradients: of all paths, scalar.
     """
 
-    q: FullRank
+    q: Gaussian
     elbo: Array
     modes: Array
     values: Array
@@ -112,7 +112,7 @@ def narrowed(q: FullRank, factor: float = NARROW) -> FullRank:
     return FullRank(q.loc, q.log_diagonal + jnp.log(jnp.asarray(factor, q.loc.dtype)), factor * q.lower)
 
 
-def count_modes(q: FullRank, log_density: LogDensity, scouts: Scouts) -> Array:
+def count_modes(q: Gaussian, log_density: LogDensity, scouts: Scouts) -> Array:
     """One, plus the scouts that ended where `q` puts nothing and the density is not negligible.
 
     Args:

@@ -1,12 +1,15 @@
 """The last stage: where no `q` will do, NUTS takes over, with its starts and its metric from what has been learnt."""
 
 import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import ENOUGH, Outcome
+from elbojax.families import LowRank
 from elbojax.interop.blackjax_nuts import nuts
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
@@ -16,6 +19,21 @@ NUM_SAMPLES = 1000
 RHAT = 1.02
 DIVERGENT = 0.005
 """Share of divergent transitions above which chains are not believed."""
+
+COORDINATES = 256
+"""Whose chains are looked at side by side."""
+
+
+class Whitening(NamedTuple):
+    """An affine map and its inverse, [D] -> [D].
+
+    Attributes:
+      forward: from coordinates in which the posterior is roughly N(0, I).
+      inverse: to them.
+    """
+
+    forward: Callable[[Array], Array]
+    inverse: Callable[[Array], Array]
 
 
 def available() -> bool:
@@ -27,6 +45,8 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     r"""Chains of NUTS in the coordinates that whiten the draws so far, from starts resampled among them.
 
     .. math:: z = m + L u, \qquad m, L L^\top \text{ the weighted mean and covariance of the draws}
+
+    or, where `q` is a `LowRank`, those of `q`, with L its symmetric root in units of its diagonal: no matrix [D, D].
 
     Certified where split R-hat, effective draws and divergences say so. The answer is MCMC and the stage says it;
     `q`, k-hat and the bound stay those of the best variational stage.
@@ -43,22 +63,18 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     weights = jnp.exp(outcome.log_weights)
     flat = jnp.maximum(weights, 1e-3 / weights.size)  # a few heavy draws alone span no space
     flat = flat / jnp.sum(flat)
-    loc = flat @ outcome.draws
-    upper = jnp.linalg.qr(jnp.sqrt(flat)[:, None] * (outcome.draws - loc), mode="r")
-    scale_tril = (upper * jnp.sign(jnp.diagonal(upper))[:, None]).T
+    q = outcome.q
+    whitening = from_low_rank(q) if isinstance(q, LowRank) else from_moments(flat, outcome.draws)
     # Without replacement: chains that start at one point learn nothing of each other.
     picked = jax.random.choice(start_key, weights.size, (NUM_CHAINS,), replace=False, p=flat)
-    starts = jax.scipy.linalg.solve_triangular(scale_tril, (outcome.draws[picked] - loc).T, lower=True).T
+    starts = jax.vmap(whitening.inverse)(outcome.draws[picked])
 
     chains = nuts(
-        run_key,
-        lambda u: log_density(loc + scale_tril @ u),
-        starts,
-        num_warmup=NUM_WARMUP,
-        num_samples=NUM_SAMPLES,
+        run_key, lambda u: log_density(whitening.forward(u)), starts, num_warmup=NUM_WARMUP, num_samples=NUM_SAMPLES
     )
-    draws = loc + chains.draws @ scale_tril.T
-    rhat, ess = jax.vmap(split_rhat, in_axes=2)(draws), jax.vmap(effective_draws, in_axes=2)(draws)
+    draws = jax.lax.map(jax.vmap(whitening.forward), chains.draws)
+    each = jnp.moveaxis(draws, 2, 0)
+    rhat, ess = jax.lax.map(lambda x: (split_rhat(x), effective_draws(x)), each, batch_size=COORDINATES)
     share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
     certified = (jnp.max(rhat) < RHAT) & (jnp.min(ess) >= ENOUGH) & (share_divergent < DIVERGENT)
     pooled = draws.reshape(-1, draws.shape[-1])
@@ -72,6 +88,46 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     )
     uniform = jnp.full((pooled.shape[0],), -jnp.log(pooled.shape[0]), pooled.dtype)
     return Outcome(outcome.q, pooled, uniform, certificate)
+
+
+def from_moments(weights: Array, draws: Array) -> Whitening:
+    """By the mean and the covariance of weighted draws.
+
+    Args:
+      weights: [S], of sum one.
+      draws: [S, D].
+
+    Returns:
+      A `Whitening`.
+    """
+    loc = weights @ draws
+    upper = jnp.linalg.qr(jnp.sqrt(weights)[:, None] * (draws - loc), mode="r")
+    scale_tril = (upper * jnp.sign(jnp.diagonal(upper))[:, None]).T
+    solve = jax.scipy.linalg.solve_triangular
+    return Whitening(lambda u: loc + scale_tril @ u, lambda z: solve(scale_tril, z - loc, lower=True))
+
+
+def from_low_rank(q: LowRank) -> Whitening:
+    r"""By the symmetric root :math:`L = \mathrm{diag}(s) (I + V (\sqrt{1 + g^2} - 1) V^\top)`, V g the factor over s.
+
+    Args:
+      q: whose mean and covariance they are.
+
+    Returns:
+      A `Whitening`, O(D R).
+    """
+    scale = jnp.exp(q.log_scale)
+    axes, sizes, _ = jnp.linalg.svd(q.factor / scale[:, None], full_matrices=False)
+    stretch = jnp.sqrt(1 + sizes**2)
+
+    def forward(u: Array) -> Array:
+        return q.loc + scale * (u + axes @ ((stretch - 1) * (axes.T @ u)))
+
+    def inverse(z: Array) -> Array:
+        standardised = (z - q.loc) / scale
+        return standardised + axes @ ((1 / stretch - 1) * (axes.T @ standardised))
+
+    return Whitening(forward, inverse)
 
 
 def split_rhat(chains: Array) -> Scalar:

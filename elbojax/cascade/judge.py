@@ -10,7 +10,7 @@ from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
 from elbojax.diagnostics import psis
-from elbojax.families import Family, FullRank, Reparameterised, StudentT
+from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_DRAWS = 4096
@@ -18,6 +18,11 @@ NUM_DRAWS = 4096
 TAILS = 10
 """Degrees of freedom of the envelope. Measured: beside the Gaussian itself it lowers k-hat by 0.1 to 1 for a few per
 cent of the effective draws, for what spoils importance sampling is a tail that q lacks."""
+TAILS_PER_PARAMETER = 0.25
+"""Of the envelope in high dimension, where a Gaussian's draws lie in a thin shell: on a Gaussian posterior it keeps 60 %
+of the draws effective for every D, where ten degrees of freedom keep 10 % at D = 2,000."""
+SIDE_BY_SIDE = 2**20
+"""Numbers in draws whose log-densities are computed at once; for larger ones memory would be that of the model, 4,096 times."""
 KHAT = 0.7
 ENOUGH = 400
 """Effective draws below which moments are not to be relied on to a tenth of a standard deviation."""
@@ -62,17 +67,19 @@ class Spent(NamedTuple):
     fisher_divergence: Scalar
 
 
-def envelope(q: FullRank, tails: int = TAILS) -> StudentT:
+def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
     """A Student t of the location and the scale of `q`: the same body with the tails that importance sampling needs.
 
     Args:
       q: a Gaussian.
-      tails: degrees of freedom, static.
+      tails: degrees of freedom, static; `TAILS` by default, and more in high dimension.
 
     Returns:
-      A `StudentT`.
+      A `StudentT` of a `FullRank`, else a `Tailed`.
     """
-    return StudentT(q.loc, q.log_diagonal, q.lower, tails)
+    if tails is None:
+        tails = max(TAILS, math.ceil(TAILS_PER_PARAMETER * q.loc.shape[-1]))
+    return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else Tailed(q, tails)
 
 
 def judge(
@@ -107,7 +114,10 @@ def judge(
     noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
     # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
-    log_p = jax.vmap(log_density)(draws)
+    together = max(SIDE_BY_SIDE // draws.shape[1], 1)
+    log_p = (
+        jax.vmap(log_density)(draws) if num_draws <= together else jax.lax.map(log_density, draws, batch_size=together)
+    )
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal
     smoothed = psis(ratios)

@@ -29,6 +29,7 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
       An `Outcome`.
     """
     fit_key, check_key = jax.random.split(key)
+    assert isinstance(scouts.q, FullRank), "a mixture is for few parameters"
     # From where the paths end: the best bound along a path may lie between the modes.
     ends = FullRank(scouts.modes, scouts.q.log_diagonal, scouts.q.lower)
     components, info = jax.vmap(lambda start: newton(fit_key, log_density, narrowed(start)))(ends)

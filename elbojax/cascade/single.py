@@ -10,8 +10,10 @@ import numpy as np
 
 from elbojax import targets
 from elbojax.cascade import doubts, handover
+from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
+from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
@@ -82,6 +84,8 @@ def fit(
                 say(candidate)
                 outcome = better(outcome, candidate)
         note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else ""
+        if target.size > LARGE and int(outcome.certificate.status) == Status.UNRELIABLE and not note:
+            note = UNCHECKED if int(outcome.certificate.stage) == Stage.LOW_RANK else ""
         outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
         return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
@@ -114,7 +118,8 @@ def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar
 
 @program
 def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcome, Scouts]:
-    return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start)
+    first = fit_gaussian if target.size <= LARGE else fit_large
+    return first(jax.random.fold_in(key, 0), density_of(target, data), start)
 
 
 def _unless_endless(target, first, scouts, outcome, data):
@@ -147,7 +152,8 @@ def _blame_program(key, target, start, groups, data):
 
 
 def _modes(key, target, scouts, outcome, data):
-    return _modes_program(key, target, scouts, outcome, data) if int(outcome.certificate.modes) > 1 else None
+    several = int(outcome.certificate.modes) > 1 and target.size <= LARGE
+    return _modes_program(key, target, scouts, outcome, data) if several else None
 
 
 @program
@@ -179,8 +185,6 @@ def _nuts_program(key, target, outcome, data):
 
 def _speaker(progress: bool) -> Callable[[Outcome], None]:
     def say(outcome: Outcome) -> None:
-        from elbojax.cascade.certificate import Stage
-
         c = outcome.certificate
         verdict = "certified" if c.certified else str(Status(int(c.status)))
         print(

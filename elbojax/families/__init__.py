@@ -21,6 +21,7 @@ from elbojax.families.mixture import Mixture, mixture
 from elbojax.families.particles import Particles, particles
 from elbojax.families.product import Product, ReparameterisedProduct, product
 from elbojax.families.student_t import StudentT, student_t
+from elbojax.families.tailed import Tailed, tailed
 
 __all__ = [
     "BandedPrecision",
@@ -40,6 +41,7 @@ __all__ = [
     "Reparameterised",
     "ReparameterisedProduct",
     "StudentT",
+    "Tailed",
     "banded_precision",
     "bernoulli",
     "blocks",
@@ -56,4 +58,5 @@ __all__ = [
     "sample_many",
     "static",
     "student_t",
+    "tailed",
 ]

@@ -11,6 +11,7 @@ from elbojax.solvers.lbfgs import LbfgsPath, lbfgs
 from elbojax.solvers.linear_response import LinearResponseInfo, linear_response, linear_response_of
 from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
+from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
 from elbojax.solvers.stopping import loss_settles, moments_settle
 from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
@@ -26,6 +27,7 @@ __all__ = [
     "LinearResponseInfo",
     "MultiPathfinderInfo",
     "NewtonInfo",
+    "NewtonLowRankInfo",
     "PathfinderInfo",
     "ScoreInfo",
     "Solver",
@@ -47,6 +49,7 @@ __all__ = [
     "moments_settle",
     "multipathfinder",
     "newton",
+    "newton_low_rank",
     "pathfinder",
     "svgd",
     "svi",

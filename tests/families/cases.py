@@ -110,6 +110,13 @@ CASES = [
     ),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
+        "tailed",
+        lambda t: elbojax.tailed(elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), df=9),
+        scipy.stats.multivariate_t(LOC, LOW_RANK, df=9).logpdf,
+        entropy=False,
+        kl=False,
+    ),
+    Case(
         "gaussian_blocks",
         lambda t: elbojax.blocks(full_rank(t), elbojax.low_rank(*f(t, LOC, FACTOR, SCALE))),
         normal(np.concatenate([LOC, LOC]), scipy.linalg.block_diag(DENSE, LOW_RANK)),

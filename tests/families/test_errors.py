@@ -17,6 +17,7 @@ from elbojax import (
     product,
     sample_many,
     student_t,
+    tailed,
 )
 
 ZEROS = jnp.zeros(3)
@@ -48,6 +49,9 @@ MISUSES = {
     "banded: negative": (lambda: banded_precision(ZEROS, -1.0, EYE[:1]), ValueError, "diagonal must be positive"),
     "student_t: df": (lambda: student_t(ZEROS, EYE, df=2.5), TypeError, "df must be an int, got float"),
     "blocks: none": (lambda: blocks(), ValueError, "at least one part"),
+    "tailed: no Gaussian": (lambda: tailed(COINS), TypeError, "base must be a Gaussian, got Bernoulli"),
+    "tailed: df": (lambda: tailed(UNIT, df=0), ValueError, "df must be at least 1, got 0"),
+    "tailed: half df": (lambda: tailed(UNIT, df=2.5), TypeError, "df must be an int, got float"),
     "blocks: discrete": (lambda: blocks(UNIT, COINS), TypeError, "part 1 must be a Reparameterised .* got Bernoulli"),
     "blocks: dtypes": (lambda: blocks(UNIT, SINGLE), TypeError, "part 0 has float64, part 1 float32"),
     "blocks: pytree": (lambda: blocks(UNIT, product([UNIT])), ValueError, "part 1 must be flat vectors"),

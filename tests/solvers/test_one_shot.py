@@ -23,6 +23,7 @@ SOLVERS = {
     "pathfinder": (elbojax.pathfinder, COVARIANCE, 0.2),
     "multipathfinder": (functools.partial(elbojax.multipathfinder, num_paths=2, num_samples=40), COVARIANCE, 0.2),
     "dadvi": (functools.partial(elbojax.dadvi, num_draws=8), CONDITIONAL, 1e-3),
+    "newton_low_rank": (functools.partial(elbojax.newton_low_rank, rank=2, num_probes=8), COVARIANCE, 0.1),
     "batch_and_match": (elbojax.batch_and_match, COVARIANCE, 1e-4),
     "gsm": (functools.partial(elbojax.gsm, tolerance=1e-7), COVARIANCE, 0.02),
 }
@@ -116,6 +117,12 @@ def test_bad_settings_raise():
         elbojax.pathfinder(key, log_density, start, num_candidates=0)
     with pytest.raises(ValueError, match="num_replicates"):
         elbojax.dadvi(key, log_density, start, num_replicates=1)
+    with pytest.raises(ValueError, match="rank"):
+        elbojax.newton_low_rank(key, log_density, start, rank=0)
+    with pytest.raises(ValueError, match="power of two"):
+        elbojax.newton_low_rank(key, log_density, start, num_probes=24)
+    with pytest.raises(ValueError, match="num_curvature"):
+        elbojax.newton_low_rank(key, log_density, start, num_samples=8)
     with pytest.raises(TypeError, match="MeanField"):
         elbojax.linear_response(key, log_density, elbojax.full_rank(start, jnp.eye(2)))
 

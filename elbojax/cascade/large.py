@@ -1,0 +1,84 @@
+"""The first stage for many parameters: scouts and a low-rank Gaussian, in time and memory linear in D."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from elbojax import noise as noises
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.gaussian import AROUND, Scouts, count_modes
+from elbojax.cascade.judge import KHAT, Outcome, Spent, envelope, judge
+from elbojax.families import MeanField
+from elbojax.solvers import newton_low_rank, pathfinder
+from elbojax.types import Array, Key, LogDensity
+
+LARGE = 300
+"""Parameters above which no matrix [D, D] is formed."""
+NUM_SCOUTS = 4
+MAX_STEPS = 200
+"""Of a scout's path."""
+UNCHECKED = (
+    "this many parameters are more than importance weights can vouch for: means and sds are those of q, a second-order"
+    " fit, unchecked; install BlackJAX and fit will go on to check them by NUTS, or run MCMC from fit.draws"
+)
+"""What to do where a low-rank answer is not certified."""
+
+
+def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts, Array]:
+    """Paths of L-BFGS from `start` and from around it, each with its Gaussian of best bound.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      start: [D].
+
+    Returns:
+      `Scouts` with `LowRank` Gaussians, and [P, D] sds of each coordinate given the others.
+    """
+    around_key, path_key = jax.random.split(key)
+    radius = AROUND * jnp.arange(NUM_SCOUTS, dtype=start.dtype) / max(NUM_SCOUTS - 1, 1)
+    starts = start + radius[:, None] * jax.random.uniform(around_key, (NUM_SCOUTS, start.size), start.dtype, -1, 1)
+    # One after the other: side by side every turn of the loop would copy the points of all paths.
+    qs, info = jax.lax.map(lambda start: pathfinder(path_key, log_density, start, max_steps=MAX_STEPS), starts)
+    values = jax.vmap(log_density)(info.mode)
+    scouts = Scouts(qs, info.elbo, info.mode, values, info.status, jnp.sum(info.num_gradients) + 0.5 * NUM_SCOUTS)
+    return scouts, info.conditional_scale
+
+
+def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome, Scouts]:
+    """Scouts, a low-rank Gaussian, and its check.
+
+    The check is that of all stages. Where it fails, as it must for most posteriors of a thousand parameters that are
+    not Gaussian themselves, its weights rest on a few draws: the draws handed on are then those of `q`, all of one
+    weight, and the certificate says that they are not certified.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      start: [D].
+
+    Returns:
+      An `Outcome`, and the `Scouts`.
+    """
+    scout_key, fit_key, check_key, draw_key = jax.random.split(key, 4)
+    scouts, scales = scout_paths(scout_key, log_density, start)
+    best = jnp.argmax(scouts.elbo)
+    q, info = newton_low_rank(fit_key, log_density, MeanField(scouts.q.loc[best], jnp.log(scales[best])))
+    spent = Spent(
+        num_gradients=scouts.num_gradients + info.num_gradients,
+        num_log_densities=jnp.zeros((), jnp.int32),
+        modes=count_modes(q, log_density, scouts),
+        decrement=info.decrement,
+        fisher_divergence=info.fisher_divergence,
+    )
+    weighted = judge(check_key, q, envelope(q), log_density, Stage.LOW_RANK, info.status, spent)
+    trusted = weighted.certificate.khat < KHAT
+    num_draws = weighted.draws.shape[0]
+    draws = jax.vmap(q.transport)(noises.sobol(draw_key, num_draws, q.noise_size, q.dtype))
+    uniform = jnp.full(num_draws, -math.log(num_draws), draws.dtype)
+    outcome = weighted._replace(
+        draws=jnp.where(trusted, weighted.draws, draws),
+        log_weights=jnp.where(trusted, weighted.log_weights, uniform),
+    )
+    return outcome, scouts
