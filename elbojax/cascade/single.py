@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, handover
+from elbojax.cascade import doubts, funnel, handover
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import refit
+from elbojax.families import FullRank, Funnel
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -70,9 +71,9 @@ def fit(
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
-        first, first_status = outcome, int(outcome.certificate.status)
+        first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
-        for stage in (_modes, _refit, _nuts):
+        for stage in (_modes, _refit, _funnel, _nuts):
             if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
@@ -80,8 +81,10 @@ def fit(
             candidate = stage(key, target, scouts, outcome, data)
             if candidate is not None:
                 say(candidate)
+                if isinstance(candidate.q, Funnel):
+                    note = funnel.sentence(candidate.q, target.names)
                 outcome = better(outcome, candidate)
-        note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else ""
+        note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else note
         outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
         return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
@@ -157,14 +160,21 @@ def _modes_program(key, target, scouts, outcome, data):
 
 def _refit(key, target, scouts, outcome, data):
     del scouts
-    from elbojax.families import FullRank
-
     return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
 
 
 @program
 def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
+
+
+def _funnel(key, target, scouts, outcome, data):
+    return _funnel_program(key, target, scouts, outcome, data) if 2 <= target.size <= funnel.LARGEST else None
+
+
+@program
+def _funnel_program(key, target, scouts, outcome, data):
+    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), scouts, outcome)
 
 
 def _nuts(key, target, scouts, outcome, data):

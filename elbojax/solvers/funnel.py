@@ -26,7 +26,9 @@ NUDGE = 0.01
 FAR = 10.0
 """Nats below the highest bound at which the walk ends."""
 AIM = 0.5
-"""Nats that the bound should change between knots."""
+"""Nats that the bound should fall between knots."""
+CLIMB = 3.0
+"""Nats that it may rise: what lies below needs no detail."""
 GROWTH, SHRINKAGE = 1.4, 0.7
 """Bounds of the ratio of one step to the one before."""
 NARROW = 0.5
@@ -42,6 +44,7 @@ class FunnelInfo(NamedTuple):
       num_steps: Gaussians fitted.
       num_gradients: of the log-density, those that find the leading coordinate included.
       elbo: nats, of the whole `q` on the fixed draws.
+      decrement: nats that the Gaussian at the start of the walk had left.
       lead: index of the leading coordinate.
       scores: [D] how much each coordinate moves the curvatures of the others.
     """
@@ -50,6 +53,7 @@ class FunnelInfo(NamedTuple):
     num_steps: Array
     num_gradients: Array
     elbo: Scalar
+    decrement: Scalar
     lead: Array
     scores: Array
 
@@ -154,6 +158,7 @@ def fit_funnel(
         num_steps=1 + jnp.sum(count, dtype=jnp.int32),
         num_gradients=first.num_gradients + walk.spent + (0 if lead is not None else NUM_DRAWS * (size + 1)),
         elbo=walk.best + q.log_normaliser(),
+        decrement=first.decrement,
         lead=index,
         scores=scores,
     )
@@ -178,7 +183,7 @@ def leading(key: Key, log_density: LogDensity, q: FullRank) -> Array:
       [D]; the largest is the leading coordinate's.
     """
     size = q.loc.shape[-1]
-    draws = jax.vmap(q.scale_matvec)(noises.antithetic(key, NUM_DRAWS, size, q.dtype))
+    draws = jax.vmap(q.scale_matvec)(noises.whitened(key, NUM_DRAWS, size, q.dtype))
     sd = jnp.sqrt(q.variance())
     gradient = jax.grad(log_density)
 
@@ -207,10 +212,9 @@ def _walk(fit, middle, first, centre, sd, max_steps):
         gaussian, info = jax.vmap(fit)(knot, jax.vmap(lambda q: _narrowed(q, NARROW))(walk.here))
         reached = walk.walking & jnp.isfinite(info.elbo)
         keep = lambda new, old: jnp.where(jnp.reshape(reached, (2,) + (1,) * (new.ndim - 1)), new, old)  # noqa: E731
-        here, knot, elbo = jax.tree.map(
-            keep, (gaussian, knot, info.elbo), (walk.here, walk.knot, walk.elbo)
-        )
-        ratio = AIM / jnp.maximum(jnp.abs(elbo - walk.elbo), 1e-3)
+        here, knot, elbo = jax.tree.map(keep, (gaussian, knot, info.elbo), (walk.here, walk.knot, walk.elbo))
+        aim = jnp.where(elbo > walk.elbo, CLIMB, AIM)
+        ratio = aim / jnp.maximum(jnp.abs(elbo - walk.elbo), 1e-3)
         best = jnp.maximum(walk.best, jnp.max(elbo))
         record = lambda path, now: path.at[walk.i].set(now)  # noqa: E731
         return _Walk(

@@ -1,0 +1,82 @@
+"""Funnels: where one coordinate sets the scale of others, a Gaussian for each of its values."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
+from elbojax.cascade.judge import TAILS, Outcome, Spent, judge
+from elbojax.families import FullRank, Funnel
+from elbojax.solvers import fit_funnel
+from elbojax.types import Array, Key, LogDensity
+
+LARGEST = 100
+"""Parameters above which the Gaussians at the knots are not worth their memory."""
+FLATTENED = 0.7
+"""Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
+BULK = 3.0
+"""Nats below the highest density of the leading coordinate within which it is said to move others."""
+MOVED = 1.0
+"""Change of a log-scale over the bulk that makes a funnel."""
+
+
+def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+    r"""A `Funnel`, its check, and the scouts' modes counted anew.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar, D >= 2.
+      scouts: their ends; one that ended in the neck looked like a mode of its own from the Gaussian.
+      outcome: of the stage before, for its cost, and its Gaussian to start from.
+
+    Returns:
+      An `Outcome`.
+    """
+    fit_key, check_key = jax.random.split(key)
+    best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
+    start = outcome.q if isinstance(outcome.q, FullRank) else best
+    q, info = fit_funnel(fit_key, log_density, start)
+    old = outcome.certificate
+    spent = Spent(
+        num_gradients=old.num_gradients + info.num_gradients,
+        num_log_densities=old.num_log_densities,
+        modes=old.modes,
+        decrement=info.decrement,
+        fisher_divergence=old.fisher_divergence,
+    )
+    return judge(check_key, q, cover(q), log_density, Stage.FUNNEL, info.status, spent)
+
+
+def cover(q: Funnel) -> Funnel:
+    """The same with a flatter marginal, and with Student t for Gaussian: the tails that importance sampling needs.
+
+    The degrees of freedom grow with D, or the length of a draw, which varies like a chi-square's, would eat the weights.
+    """
+    return dataclasses.replace(q, log_marginal=FLATTENED * q.log_marginal, df=max(TAILS, q.basis.shape[-1]))
+
+
+def sentence(q: Funnel, names: tuple[str, ...]) -> str:
+    """What to do about the funnel that the fit has learnt, or nothing where there is none.
+
+    Args:
+      q: with concrete numbers.
+      names: D, of the flat coordinates.
+
+    Returns:
+      One sentence, or the empty one.
+    """
+    places = np.argmax(np.asarray(q.basis), axis=0)
+    bulk = np.asarray(q.log_marginal) > np.max(q.log_marginal) - BULK
+    if bulk.sum() < 2 or not np.all(np.isfinite(q.log_scales)):
+        return ""
+    scales = np.asarray(q.log_scales)[bulk]
+    moved = places[1:][np.ptp(scales, axis=0) > MOVED]
+    leaves = tuple(dict.fromkeys(re.sub(r"\[[\d,]*\]$", "", names[i]) for i in sorted(moved)))
+    if not leaves:
+        return ""
+    shown = ", ".join(leaves[:3]) + (f" and {len(leaves) - 3} more" if len(leaves) > 3 else "")
+    return f"funnel between {names[places[0]]} and {shown}: try non-centring"
