@@ -11,13 +11,15 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, judge
 from elbojax.families import FullRank, Funnel
-from elbojax.solvers import fit_funnel
-from elbojax.types import Array, Key, LogDensity
+from elbojax.solvers import fit_funnel, newton
+from elbojax.types import Key, LogDensity, Status
 
 LARGEST = 100
 """Parameters above which the Gaussians at the knots are not worth their memory."""
-FLATTENED = 0.7
+FLATTENED = 0.5
 """Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
+TINY = 1e-8
+"""Standard deviation of a Gaussian that starts at a mode."""
 BULK = 3.0
 """Nats below the highest density of the leading coordinate within which it is said to move others."""
 MOVED = 1.0
@@ -25,12 +27,12 @@ MOVED = 1.0
 
 
 def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
-    r"""A `Funnel`, its check, and the scouts' modes counted anew.
+    """A `Funnel`, and its check.
 
     Args:
       key: consumed.
       log_density: [D] -> scalar, D >= 2.
-      scouts: their ends; one that ended in the neck looked like a mode of its own from the Gaussian.
+      scouts: where to start if there is no Gaussian.
       outcome: of the stage before, for its cost, and its Gaussian to start from.
 
     Returns:
@@ -49,6 +51,44 @@ def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
         fisher_divergence=old.fisher_divergence,
     )
     return judge(check_key, q, cover(q), log_density, Stage.FUNNEL, info.status, spent)
+
+
+def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+    """The modes counted anew: a scout that ended in the neck looked from the Gaussian like a mode of its own.
+
+    An end is none where the funnel covers it, or where the slice of the posterior around it, at its value of the
+    leading coordinate, holds next to nothing.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      scouts: their ends.
+      outcome: of a `Funnel`, MULTIMODAL.
+
+    Returns:
+      The `Outcome`, certified if no other mode is left.
+    """
+    q = outcome.q
+    best = jnp.argmax(q.log_marginal)
+    centre = q.basis @ jnp.concatenate([q.knots[best, None], q.locs[best]])
+
+    def mass(point):
+        """The bound of a Gaussian around the point, given its leading coordinate."""
+        y = q.basis.T @ point
+        along = lambda b: log_density(q.basis @ jnp.concatenate([y[:1], b]))  # noqa: E731
+        tiny = jnp.full(y[1:].shape, jnp.log(TINY), y.dtype)
+        return newton(key, along, FullRank(y[1:], tiny, jnp.zeros((tiny.size, tiny.size), y.dtype)))[1].elbo
+
+    masses = jax.vmap(mass)(jnp.concatenate([scouts.modes, centre[None]]))
+    a, epsilon = jax.vmap(q.standardised)(scouts.modes)
+    within = (a >= q.knots[0]) & (a <= q.knots[-1])
+    covered = within & (jnp.sum(epsilon**2, axis=-1) < 25 + 4 * centre.size)
+    negligible = masses[:-1] < masses[-1] - NEGLIGIBLE
+    others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
+    modes = 1 + jnp.sum(others, dtype=outcome.certificate.modes.dtype)
+    certified = modes == 1
+    status = jnp.where(certified, Status.CONVERGED, Status.MULTIMODAL).astype(jnp.int32)
+    return outcome._replace(certificate=outcome.certificate._replace(modes=modes, certified=certified, status=status))
 
 
 def cover(q: Funnel) -> Funnel:

@@ -169,12 +169,21 @@ def _refit_program(key, target, outcome, data):
 
 
 def _funnel(key, target, scouts, outcome, data):
-    return _funnel_program(key, target, scouts, outcome, data) if 2 <= target.size <= funnel.LARGEST else None
+    if not 2 <= target.size <= funnel.LARGEST:
+        return None
+    outcome = _funnel_program(key, target, scouts, outcome, data)
+    several = int(outcome.certificate.status) == Status.MULTIMODAL
+    return _recount_program(key, target, scouts, outcome, data) if several else outcome
 
 
 @program
 def _funnel_program(key, target, scouts, outcome, data):
     return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), scouts, outcome)
+
+
+@program
+def _recount_program(key, target, scouts, outcome, data):
+    return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
 
 
 def _nuts(key, target, scouts, outcome, data):

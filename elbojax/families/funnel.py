@@ -72,15 +72,21 @@ class Funnel(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve once B is undone."""
+        a, epsilon, log_scale = self._backward(event)
+        log_prob = self._log_marginal_at(a) + self._log_base(epsilon @ epsilon) - jnp.sum(log_scale)
+        return log_prob - jnp.linalg.slogdet(self.basis)[1]
+
+    def standardised(self, event: Array) -> tuple[Scalar, Array]:
+        """The leading coordinate a, and epsilon [D - 1]: the others in standard deviations from their mean given a."""
+        return self._backward(event)[:2]
+
+    def _backward(self, event):
         y = jnp.linalg.solve(self.basis, event)
-        a, b = y[0], y[1:]
-        weights = self._weights(a)
+        weights = self._weights(y[0])
         log_scale = weights @ self.log_scales
         lower = jnp.tensordot(weights, jnp.tril(self.lowers, -1), 1)
-        x = solve_triangular(lower, b - weights @ self.locs, lower=True, unit_diagonal=True)
-        squared = jnp.sum((x * jnp.exp(-log_scale)) ** 2)
-        log_prob = self._log_marginal_at(a) + self._log_base(squared) - jnp.sum(log_scale)
-        return log_prob - jnp.linalg.slogdet(self.basis)[1]
+        x = solve_triangular(lower, y[1:] - weights @ self.locs, lower=True, unit_diagonal=True)
+        return y[0], x * jnp.exp(-log_scale), log_scale
 
     def log_normaliser(self) -> Scalar:
         r""":math:`\log \int \exp(\text{log\_marginal}(a))\, da`."""
