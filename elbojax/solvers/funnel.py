@@ -8,7 +8,7 @@ the bounds of the Gaussians make the marginal:
           \log p(x) \ge \log \int e^{\mathrm{ELBO}(a)}\, da .
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ FAR = 10.0
 """Nats below the highest bound at which the walk ends."""
 AIM = 0.5
 """Nats that the bound should fall between knots."""
-CLIMB = 3.0
+CLIMB = 2.0
 """Nats that it may rise: what lies below needs no detail."""
 GROWTH, SHRINKAGE = 1.4, 0.7
 """Bounds of the ratio of one step to the one before."""
@@ -80,8 +80,8 @@ def fit_funnel(
     log_density: LogDensity,
     start: FullRank,
     *,
-    lead: int | None = None,
-    max_steps: int = 24,
+    lead: Any = None,
+    max_steps: int = 32,
     tolerance: float = 0.01,
 ) -> tuple[Funnel, FunnelInfo]:
     r"""Fit a Gaussian given each of a row of values of one leading coordinate.
@@ -99,7 +99,7 @@ def fit_funnel(
 
     Raises:
       TypeError: `start` is not a `FullRank`.
-      ValueError: D or T is too small.
+      ValueError: D or T is too small, or there is no coordinate `lead`.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -120,9 +120,11 @@ def fit_funnel(
         raise ValueError("a funnel has at least two coordinates, got D = 1")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    if isinstance(lead, int) and not 0 <= lead < size:
+        raise ValueError(f"lead must be below {size}, got {lead}")
     find_key, fit_key = jax.random.split(key)
     scores = leading(find_key, log_density, start) if lead is None else jnp.zeros((size,), start.dtype)
-    index = jnp.argmax(scores) if lead is None else jnp.asarray(lead)
+    index = jnp.asarray(jnp.argmax(scores) if lead is None else lead, jnp.int32)
     basis = _leading_first(index, size, start.dtype)
 
     # One key for all: common draws make the bounds differ smoothly from knot to knot.
