@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     spent = Spent(
         num_gradients=old.num_gradients + info.num_gradients,
         num_log_densities=old.num_log_densities,
-        modes=old.modes,
+        modes=jnp.asarray(old.modes),
         decrement=info.decrement,
         fisher_divergence=old.fisher_divergence,
     )
@@ -68,7 +69,7 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
     Returns:
       The `Outcome`, certified if no other mode is left.
     """
-    q = outcome.q
+    q: Any = outcome.q
     best = jnp.argmax(q.log_marginal)
     centre = q.basis @ jnp.concatenate([q.knots[best, None], q.locs[best]])
 
@@ -85,7 +86,7 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
     covered = within & (jnp.sum(epsilon**2, axis=-1) < 25 + 4 * centre.size)
     negligible = masses[:-1] < masses[-1] - NEGLIGIBLE
     others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
-    modes = 1 + jnp.sum(others, dtype=outcome.certificate.modes.dtype)
+    modes = 1 + jnp.sum(others)
     certified = modes == 1
     status = jnp.where(certified, Status.CONVERGED, Status.MULTIMODAL).astype(jnp.int32)
     return outcome._replace(certificate=outcome.certificate._replace(modes=modes, certified=certified, status=status))

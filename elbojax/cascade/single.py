@@ -84,7 +84,10 @@ def fit(
                 if isinstance(candidate.q, Funnel):
                     note = funnel.sentence(candidate.q, target.names)
                 outcome = better(outcome, candidate)
-        note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else note
+        if int(outcome.certificate.status) == Status.NON_FINITE:
+            note = _blame(key, target, start, data)
+        elif outcome.certificate.certified:
+            note = ""
         outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
         return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 

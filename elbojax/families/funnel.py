@@ -137,7 +137,7 @@ class Funnel(Reparameterised):
         return jnp.interp(a, self.knots, self.log_marginal) + before * short - after * beyond - self.log_normaliser()
 
     def _weights(self, a: Scalar) -> Array:
-        """phi [K]; beyond the knots that of the last alone."""
+        """The phi_k [K]; beyond the knots that of the last alone."""
         places = jnp.arange(self.knots.size, dtype=self.knots.dtype)
         r = jnp.abs(jnp.interp(a, self.knots, places) - places)
         near, far = 1.5 * r**3 - 2.5 * r**2 + 1, -0.5 * r**3 + 2.5 * r**2 - 4 * r + 2

@@ -113,7 +113,9 @@ OFTEN = [(case, seed) for case in (schools, counts, proportions) for seed in SEE
 
 
 @pytest.mark.parametrize(
-    ("case", "seed"), ONCE + [pytest.param(*row, marks=pytest.mark.slow) for row in OFTEN], ids=str
+    ("case", "seed"),
+    ONCE + [pytest.param(*row, marks=pytest.mark.slow) for row in OFTEN],
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_group_scales(case, seed):
     found, (mean, sd) = fit(case, seed), answers(case)

@@ -129,9 +129,7 @@ def blend(place, table):
     """Catmull-Rom, without the points that lie outside."""
     i = min(int(place), len(table) - 2)
     t = place - i
-    weights = 0.5 * np.array(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3]
-    )
+    weights = 0.5 * np.array([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3])
     there = [k for k in range(4) if 0 <= i - 1 + k < len(table)]
     return sum(weights[k] * table[i - 1 + k] for k in there) / weights[there].sum()
 
@@ -150,7 +148,9 @@ CASES = [
         normal(np.arange(4.0), band_covariance()),
     ),
     Case("funnel", funnel, bent, entropy=False, kl=False, moments=False),
-    Case("funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False),
+    Case(
+        "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
+    ),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
         "gaussian_blocks",
