@@ -106,8 +106,8 @@ def fit_funnel(
       >>> log_density = lambda z: -0.5 * z[0] ** 2 / 9 - 0.5 * z[1] ** 2 * jnp.exp(-z[0]) - 0.5 * z[0]
       >>> start = elbojax.full_rank(jnp.zeros(2), jnp.eye(2))
       >>> q, info = jax.jit(lambda key: fit_funnel(key, log_density, start))(jax.random.key(0))
-      >>> int(info.lead), round(float(info.elbo - jnp.log(2 * jnp.pi * 3)), 1)
-      (0, 0.0)
+      >>> int(info.lead), bool(abs(info.elbo - jnp.log(2 * jnp.pi * 3)) < 0.1)  # a bound on the evidence, and tight
+      (0, True)
 
     References:
       Rue, Martino, Chopin 2009 (Gaussians nested in a grid), https://doi.org/10.1111/j.1467-9868.2008.00700.x;
