@@ -1,24 +1,30 @@
 """Funnels: where one coordinate sets the scale of others, a Gaussian for each of its values."""
 
 import dataclasses
+import math
 import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr
 
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import TAILS, Outcome, Spent, judge
-from elbojax.families import FullRank, Funnel
+from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
+from elbojax.cascade.refit import TAILS as GUARD_TAILS
+from elbojax.cascade.refit import match
+from elbojax.families import FullRank, Funnel, Reparameterised, StudentT, family
 from elbojax.solvers import fit_funnel, newton
-from elbojax.types import Key, LogDensity, Status
+from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 LARGEST = 100
 """Parameters above which the Gaussians at the knots are not worth their memory."""
 FLATTENED = 0.5
 """Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
+GUARDED = 0.1
+"""Share of the draws of the check that come from around all earlier draws."""
 TINY = 1e-8
 """Standard deviation of a Gaussian that starts at a mode."""
 BULK = 3.0
@@ -27,21 +33,48 @@ MOVED = 1.0
 """Change of a log-scale over the bulk that makes a funnel."""
 
 
-def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+@family
+class Defended(Reparameterised):
+    """A mixture whose second component guards the first: where that has a hole, the draws of the guard are heavy."""
+
+    front: Funnel
+    guard: StudentT
+
+    @property
+    def noise_size(self) -> int:
+        """One number to choose, and enough for either."""
+        return 1 + max(self.front.noise_size, self.guard.noise_size)
+
+    def transport(self, noise: Array) -> Array:
+        """[noise_size] to [D]."""
+        front = self.front.transport(noise[1 : self.front.noise_size + 1])
+        guard = self.guard.transport(noise[1 : self.guard.noise_size + 1])
+        return jnp.where(ndtr(noise[0]) < GUARDED, guard, front)
+
+    def log_prob(self, event: Array) -> Scalar:
+        """Of the mixture."""
+        front = self.front.log_prob(event)
+        # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
+        event, front = jax.lax.optimization_barrier((event, front))
+        return jnp.logaddexp(front + math.log(1 - GUARDED), self.guard.log_prob(event) + math.log(GUARDED))
+
+
+def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome) -> Outcome:
     """A `Funnel`, and its check.
+
+    Given the leading coordinate the others may have two modes, of which the walk has seen one. So the check draws some
+    points of a Student t around all draws so far.
 
     Args:
       key: consumed.
       log_density: [D] -> scalar, D >= 2.
-      scouts: where to start if there is no Gaussian.
-      outcome: of the stage before, for its cost, and its Gaussian to start from.
+      start: the Gaussian of an earlier stage.
+      outcome: of the stage before, for its cost and its draws.
 
     Returns:
       An `Outcome`.
     """
     fit_key, check_key = jax.random.split(key)
-    best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    start = outcome.q if isinstance(outcome.q, FullRank) else best
     q, info = fit_funnel(fit_key, log_density, start)
     old = outcome.certificate
     spent = Spent(
@@ -51,7 +84,8 @@ def fit_along(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
         decrement=info.decrement,
         fisher_divergence=old.fisher_divergence,
     )
-    return judge(check_key, q, cover(q), log_density, Stage.FUNNEL, info.status, spent)
+    proposal = Defended(cover(q), envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS))
+    return judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
 
 
 def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
@@ -115,9 +149,11 @@ def sentence(q: Funnel, names: tuple[str, ...]) -> str:
     if bulk.sum() < 2 or not np.all(np.isfinite(q.log_scales)):
         return ""
     scales = np.asarray(q.log_scales)[bulk]
-    moved = places[1:][np.ptp(scales, axis=0) > MOVED]
-    leaves = tuple(dict.fromkeys(re.sub(r"\[[\d,]*\]$", "", names[i]) for i in sorted(moved)))
+    moved = np.ptp(scales, axis=0) > MOVED
+    leaves = tuple(dict.fromkeys(re.sub(r"\[[\d,]*\]$", "", names[i]) for i in sorted(places[1:][moved])))
     if not leaves:
         return ""
     shown = ", ".join(leaves[:3]) + (f" and {len(leaves) - 3} more" if len(leaves) > 3 else "")
-    return f"funnel between {names[places[0]]} and {shown}: try non-centring"
+    widens = np.mean((scales[-1] - scales[0])[moved] > 0) > 0.5
+    remedy = "try non-centring" if widens else "try the other of centred and non-centred"
+    return f"funnel between {names[places[0]]} and {shown}: {remedy}"

@@ -37,7 +37,7 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
 
     def body(carry):
         i, here, best = carry
-        q = _match(here.draws, here.log_weights)
+        q = match(here.draws, here.log_weights)
         old = here.certificate
         spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
         converged = jnp.full((), Status.CONVERGED, jnp.int32)
@@ -57,8 +57,16 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     return jax.lax.while_loop(unfinished, body, (0, outcome, outcome))[2]
 
 
-def _match(draws: Array, log_weights: Array) -> FullRank:
-    """The Gaussian of the tempered weighted moments."""
+def match(draws: Array, log_weights: Array) -> FullRank:
+    """The Gaussian of the tempered weighted moments.
+
+    Args:
+      draws: [S, D].
+      log_weights: [S].
+
+    Returns:
+      A `FullRank`.
+    """
     size = draws.shape[1]
     wanted = min(DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * draws.shape[0])
 

@@ -78,7 +78,7 @@ def fit(
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
                 break
-            candidate = stage(key, target, scouts, outcome, data)
+            candidate = stage(key, target, first, scouts, outcome, data)
             if candidate is not None:
                 say(candidate)
                 if isinstance(candidate.q, Funnel):
@@ -152,7 +152,8 @@ def _blame_program(key, target, start, groups, data):
     return doubts.blame(key, density_of(target, data), start, groups)
 
 
-def _modes(key, target, scouts, outcome, data):
+def _modes(key, target, first, scouts, outcome, data):
+    del first
     return _modes_program(key, target, scouts, outcome, data) if int(outcome.certificate.modes) > 1 else None
 
 
@@ -161,8 +162,8 @@ def _modes_program(key, target, scouts, outcome, data):
     return fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
 
 
-def _refit(key, target, scouts, outcome, data):
-    del scouts
+def _refit(key, target, first, scouts, outcome, data):
+    del first, scouts
     return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
 
 
@@ -171,17 +172,17 @@ def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
 
 
-def _funnel(key, target, scouts, outcome, data):
+def _funnel(key, target, first, scouts, outcome, data):
     if not 2 <= target.size <= funnel.LARGEST:
         return None
-    outcome = _funnel_program(key, target, scouts, outcome, data)
+    outcome = _funnel_program(key, target, first.q, outcome, data)
     several = int(outcome.certificate.status) == Status.MULTIMODAL
     return _recount_program(key, target, scouts, outcome, data) if several else outcome
 
 
 @program
-def _funnel_program(key, target, scouts, outcome, data):
-    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), scouts, outcome)
+def _funnel_program(key, target, start, outcome, data):
+    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), start, outcome)
 
 
 @program
@@ -189,8 +190,8 @@ def _recount_program(key, target, scouts, outcome, data):
     return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
 
 
-def _nuts(key, target, scouts, outcome, data):
-    del scouts
+def _nuts(key, target, first, scouts, outcome, data):
+    del first, scouts
     return _nuts_program(key, target, outcome, data) if handover.available() else None
 
 
