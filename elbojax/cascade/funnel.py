@@ -53,10 +53,8 @@ class Defended(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """Of the mixture."""
-        front = self.front.log_prob(event)
-        # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
-        event, front = jax.lax.optimization_barrier((event, front))
-        return jnp.logaddexp(front + math.log(1 - GUARDED), self.guard.log_prob(event) + math.log(GUARDED))
+        front, guard = self.front.log_prob(event), self.guard.log_prob(event)
+        return jnp.logaddexp(front + math.log(1 - GUARDED), guard + math.log(GUARDED))
 
 
 def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome) -> Outcome:

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln, ndtr
 
 from elbojax.families.base import Reparameterised, check_positive, check_vector, family, static
@@ -71,7 +70,7 @@ class Funnel(Reparameterised):
         return self.basis @ jnp.concatenate([a[None], b]), log_prob - jnp.linalg.slogdet(self.basis)[1]
 
     def log_prob(self, event: Array) -> Scalar:
-        """By one triangular solve once B is undone."""
+        """By forward substitution once B is undone."""
         a, epsilon, log_scale = self._backward(event)
         log_prob = self._log_marginal_at(a) + self._log_base(epsilon @ epsilon) - jnp.sum(log_scale)
         return log_prob - jnp.linalg.slogdet(self.basis)[1]
@@ -81,11 +80,18 @@ class Funnel(Reparameterised):
         return self._backward(event)[:2]
 
     def _backward(self, event):
-        y = jnp.linalg.solve(self.basis, event)
+        y = jnp.linalg.inv(self.basis) @ event  # inverted once for all events of a batch
         weights = self._weights(y[0])
         log_scale = weights @ self.log_scales
-        lower = jnp.tensordot(weights, jnp.tril(self.lowers, -1), 1)
-        x = solve_triangular(lower, y[1:] - weights @ self.locs, lower=True, unit_diagonal=True)
+        deviation = y[1:] - weights @ self.locs
+
+        # Forward substitution, row by row: the matrix U(a) of each event would fill the memory of a large batch.
+        def substitute(x, row):
+            i, lower = row
+            return x.at[i].set(deviation[i] - (weights @ lower) @ x), None
+
+        rows = jnp.arange(deviation.size), jnp.moveaxis(jnp.tril(self.lowers, -1), 1, 0)
+        x, _ = jax.lax.scan(substitute, jnp.zeros_like(deviation), rows)
         return y[0], x * jnp.exp(-log_scale), log_scale
 
     def log_normaliser(self) -> Scalar:
