@@ -62,10 +62,11 @@ class Funnel(Reparameterised):
         a, epsilon = self._quantile(noise[0]), noise[1 : size + 1]
         stretch = jnp.sqrt(self.df / jnp.sum(noise[size + 1 :] ** 2)) if self.df else 1
         epsilon = epsilon * stretch
-        weights = self._weights(a)
-        log_scale = weights @ self.log_scales
+        near, weights = self._blend(a)
+        log_scale = weights @ self.log_scales[near]
         x = jnp.exp(log_scale) * epsilon
-        b = weights @ self.locs + x + weights @ (jnp.tril(self.lowers, -1) @ x)
+        regress = lambda lower: (weights @ lower[near]) @ x  # noqa: E731
+        b = weights @ self.locs[near] + x + jax.lax.map(regress, self._rows())
         log_prob = self._log_marginal_at(a) + self._log_base(epsilon @ epsilon) - jnp.sum(log_scale)
         return self.basis @ jnp.concatenate([a[None], b]), log_prob - jnp.linalg.slogdet(self.basis)[1]
 
@@ -81,18 +82,23 @@ class Funnel(Reparameterised):
 
     def _backward(self, event):
         y = jnp.linalg.inv(self.basis) @ event  # inverted once for all events of a batch
-        weights = self._weights(y[0])
-        log_scale = weights @ self.log_scales
-        deviation = y[1:] - weights @ self.locs
+        near, weights = self._blend(y[0])
+        log_scale = weights @ self.log_scales[near]
+        deviation = y[1:] - weights @ self.locs[near]
 
-        # Forward substitution, row by row: the matrix U(a) of each event would fill the memory of a large batch.
         def substitute(x, row):
             i, lower = row
-            return x.at[i].set(deviation[i] - (weights @ lower) @ x), None
+            return x.at[i].set(deviation[i] - (weights @ lower[near]) @ x), None
 
-        rows = jnp.arange(deviation.size), jnp.moveaxis(jnp.tril(self.lowers, -1), 1, 0)
-        x, _ = jax.lax.scan(substitute, jnp.zeros_like(deviation), rows)
+        x, _ = jax.lax.scan(substitute, jnp.zeros_like(deviation), (jnp.arange(deviation.size), self._rows()))
         return y[0], x * jnp.exp(-log_scale), log_scale
+
+    def _rows(self) -> Array:
+        """Rows of the U_k less the identity, [D - 1, K, D - 1].
+
+        One after the other: the matrix U(a) of each event would fill the memory of a large batch.
+        """
+        return jnp.moveaxis(jnp.tril(self.lowers, -1), 1, 0)
 
     def log_normaliser(self) -> Scalar:
         r""":math:`\log \int \exp(\text{log\_marginal}(a))\, da`."""
@@ -142,13 +148,15 @@ class Funnel(Reparameterised):
         short, beyond = jnp.minimum(a - self.knots[0], 0), jnp.maximum(a - self.knots[-1], 0)
         return jnp.interp(a, self.knots, self.log_marginal) + before * short - after * beyond - self.log_normaliser()
 
-    def _weights(self, a: Scalar) -> Array:
-        """The phi_k [K]; beyond the knots that of the last alone."""
-        places = jnp.arange(self.knots.size, dtype=self.knots.dtype)
-        r = jnp.abs(jnp.interp(a, self.knots, places) - places)
-        near, far = 1.5 * r**3 - 2.5 * r**2 + 1, -0.5 * r**3 + 2.5 * r**2 - 4 * r + 2
-        weights = jnp.where(r < 1, near, jnp.where(r < 2, far, 0))
-        return weights / jnp.sum(weights)
+    def _blend(self, a: Scalar) -> tuple[Array, Array]:
+        """The four knots around a, and their phi_k; beyond the knots that of the last alone."""
+        last = self.knots.size - 1
+        place = jnp.interp(a, self.knots, jnp.arange(last + 1, dtype=self.knots.dtype))
+        near = jnp.clip(place.astype(jnp.int32), 0, last - 1) + jnp.arange(-1, 3)
+        r = jnp.abs(place - near)
+        inner, outer = 1.5 * r**3 - 2.5 * r**2 + 1, -0.5 * r**3 + 2.5 * r**2 - 4 * r + 2
+        weights = jnp.where((near >= 0) & (near <= last), jnp.where(r < 1, inner, outer), 0)
+        return jnp.clip(near, 0, last), weights / jnp.sum(weights)
 
     def _log_base(self, squared: Scalar) -> Scalar:
         """Log-density of the standard Gaussian or Student t at a point of this squared length."""
