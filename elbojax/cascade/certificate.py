@@ -13,7 +13,7 @@ class Stage(enum.IntEnum):
     FULL_RANK = 1
     LOW_RANK = 2
     STUDENT_T = 3
-    TRIANGULAR = 4
+    FUNNEL = 4
     MIXTURE = 5
     FLOW = 6
     NUTS = 7

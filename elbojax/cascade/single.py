@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, handover
+from elbojax.cascade import doubts, funnel, handover
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
@@ -18,6 +18,7 @@ from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import refit
+from elbojax.families import FullRank, Funnel
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -72,20 +73,26 @@ def fit(
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
-        first, first_status = outcome, int(outcome.certificate.status)
+        first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
-        for stage in (_modes, _refit, _nuts):
+        for stage in (_modes, _refit, _funnel, _nuts):
             if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
                 break
-            candidate = stage(key, target, scouts, outcome, data)
+            candidate = stage(key, target, first, scouts, outcome, data)
             if candidate is not None:
                 say(candidate)
+                if isinstance(candidate.q, Funnel):
+                    note = funnel.sentence(candidate.q, target.names)
                 outcome = better(outcome, candidate)
-        note = _blame(key, target, start, data) if int(outcome.certificate.status) == Status.NON_FINITE else ""
-        if target.size > LARGE and int(outcome.certificate.status) == Status.UNRELIABLE and not note:
-            note = UNCHECKED if int(outcome.certificate.stage) == Stage.LOW_RANK else ""
+        status = int(outcome.certificate.status)
+        if status == Status.NON_FINITE:
+            note = _blame(key, target, start, data)
+        elif outcome.certificate.certified:
+            note = ""
+        elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
+            note = UNCHECKED
         outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
         return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
@@ -151,7 +158,8 @@ def _blame_program(key, target, start, groups, data):
     return doubts.blame(key, density_of(target, data), start, groups)
 
 
-def _modes(key, target, scouts, outcome, data):
+def _modes(key, target, first, scouts, outcome, data):
+    del first
     several = int(outcome.certificate.modes) > 1 and target.size <= LARGE
     return _modes_program(key, target, scouts, outcome, data) if several else None
 
@@ -161,10 +169,8 @@ def _modes_program(key, target, scouts, outcome, data):
     return fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
 
 
-def _refit(key, target, scouts, outcome, data):
-    del scouts
-    from elbojax.families import FullRank
-
+def _refit(key, target, first, scouts, outcome, data):
+    del first, scouts
     return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
 
 
@@ -173,8 +179,26 @@ def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
 
 
-def _nuts(key, target, scouts, outcome, data):
-    del scouts
+def _funnel(key, target, first, scouts, outcome, data):
+    if not 2 <= target.size <= funnel.LARGEST:
+        return None
+    outcome = _funnel_program(key, target, first.q, outcome, data)
+    several = int(outcome.certificate.status) == Status.MULTIMODAL
+    return _recount_program(key, target, scouts, outcome, data) if several else outcome
+
+
+@program
+def _funnel_program(key, target, start, outcome, data):
+    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), start, outcome)
+
+
+@program
+def _recount_program(key, target, scouts, outcome, data):
+    return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
+
+
+def _nuts(key, target, first, scouts, outcome, data):
+    del first, scouts
     return _nuts_program(key, target, outcome, data) if handover.available() else None
 
 

@@ -17,6 +17,7 @@ from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import moments
 from elbojax.cascade.refit import match, refit
+from elbojax.cascade.single import UNFINISHED
 from elbojax.families import FullRank
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
@@ -29,8 +30,6 @@ QUICK_DRAWS = 1024
 """Draws of its check. Models that fail it are checked with those of `fit`."""
 KEPT_DRAWS = 512
 """Draws that are held of each model; more would be most of the memory of a batch."""
-UNFINISHED = 0.1
-"""Nats that a fit without convergence has left to gain."""
 
 
 class Kept(NamedTuple):

@@ -15,6 +15,7 @@ from elbojax.families.base import (
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
 from elbojax.families.full_rank import FullRank, full_rank
+from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.mean_field import MeanField, mean_field
 from elbojax.families.mixture import Mixture, mixture
@@ -31,6 +32,7 @@ __all__ = [
     "Enumerable",
     "Family",
     "FullRank",
+    "Funnel",
     "Gaussian",
     "GaussianBlocks",
     "LowRank",
@@ -49,6 +51,7 @@ __all__ = [
     "entropy",
     "family",
     "full_rank",
+    "funnel",
     "kl_divergence",
     "low_rank",
     "mean_field",

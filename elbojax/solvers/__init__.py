@@ -5,6 +5,7 @@ from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.bfgs import BfgsPath, bfgs
 from elbojax.solvers.dadvi import DadviInfo, dadvi
+from elbojax.solvers.funnel import FunnelInfo, fit_funnel
 from elbojax.solvers.gsm import gsm
 from elbojax.solvers.laplace import LaplaceInfo, laplace
 from elbojax.solvers.lbfgs import LbfgsPath, lbfgs
@@ -22,6 +23,7 @@ __all__ = [
     "bfgs",
     "AveragedState",
     "DadviInfo",
+    "FunnelInfo",
     "LaplaceInfo",
     "LbfgsPath",
     "LinearResponseInfo",
@@ -40,6 +42,7 @@ __all__ = [
     "averaged",
     "batch_and_match",
     "dadvi",
+    "fit_funnel",
     "gsm",
     "laplace",
     "lbfgs",

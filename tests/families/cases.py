@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.integrate
 import scipy.special
 import scipy.stats
 
@@ -95,6 +96,44 @@ def stacked(dtype):
     return jax.vmap(elbojax.full_rank)(*f(dtype, np.stack([LOC, -LOC]), np.stack([TRIL, 0.5 * TRIL])))
 
 
+KNOTS = np.array([-3.0, -1.0, 0.5, 2.0, 4.0])
+HEIGHTS = np.array([-1.5, 0.0, 0.0, -1.0, -4.0])
+BENDS = np.array([[0.0, 1.0], [0.5, -0.4], [0.3, 0.3], [-1.0, 0.2], [0.0, 2.0]])
+TRILS = np.exp(0.5 * KNOTS)[:, None, None] * np.array([[0.5, 0.0], [0.3, 0.8]])
+BASIS = np.array([[0.0, 1.0, 0.2], [1.0, 0.0, 0.0], [0.0, -0.3, 1.0]])
+
+
+def funnel(dtype, df=0):
+    return elbojax.funnel(*f(dtype, KNOTS, HEIGHTS, BENDS, TRILS), basis=jnp.asarray(BASIS, dtype), df=df)
+
+
+def bent(z, df=0):
+    """The marginal by quadrature, the others with scales blended by four-point interpolation written out."""
+    slopes = [max(HEIGHTS[1] - HEIGHTS[0], 1) / 2.0, -max(HEIGHTS[-2] - HEIGHTS[-1], 1) / 2.0]
+    ends = [HEIGHTS[0] - 60 * slopes[0], *HEIGHTS, HEIGHTS[-1] + 60 * slopes[1]]
+    height = lambda a: np.interp(a, [KNOTS[0] - 60, *KNOTS, KNOTS[-1] + 60], ends)  # noqa: E731
+    pieces = [(KNOTS[0] - 60, KNOTS[0]), *zip(KNOTS[:-1], KNOTS[1:], strict=True), (KNOTS[-1], KNOTS[-1] + 60)]
+    total = sum(scipy.integrate.quad(lambda a: np.exp(height(a)), *piece, epsabs=1e-13)[0] for piece in pieces)
+    tables = BENDS, np.log(np.diagonal(TRILS, axis1=1, axis2=2)), TRILS[:, 1, :1] / TRILS[:, :1, 0]
+    log_p = []
+    for a, *b in np.linalg.solve(BASIS, np.asarray(z, "float64").T).T:
+        loc, log_scale, (slope,) = (blend(np.interp(a, KNOTS, np.arange(5)), table) for table in tables)
+        tril = np.array([[1.0, 0.0], [slope, 1.0]]) * np.exp(log_scale)
+        shape = tril @ tril.T
+        others = scipy.stats.multivariate_t(loc, shape, df=df) if df else scipy.stats.multivariate_normal(loc, shape)
+        log_p.append(height(a) - np.log(total) + others.logpdf(b) - np.linalg.slogdet(BASIS)[1])
+    return np.array(log_p)
+
+
+def blend(place, table):
+    """Catmull-Rom, without the points that lie outside."""
+    i = min(int(place), len(table) - 2)
+    t = place - i
+    weights = 0.5 * np.array([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3])
+    there = [k for k in range(4) if 0 <= i - 1 + k < len(table)]
+    return sum(weights[k] * table[i - 1 + k] for k in there) / weights[there].sum()
+
+
 INDEPENDENT, DENSE = np.diag(SCALE**2), TRIL @ TRIL.T
 LOW_RANK = FACTOR @ FACTOR.T + INDEPENDENT
 PAIR = mixed(LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))
@@ -107,6 +146,10 @@ CASES = [
         "banded_precision",
         lambda t: elbojax.banded_precision(*f(t, np.arange(4.0), [1.0, 0.7, 1.3, 0.9], BAND)),
         normal(np.arange(4.0), band_covariance()),
+    ),
+    Case("funnel", funnel, bent, entropy=False, kl=False, moments=False),
+    Case(
+        "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
     ),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(

@@ -10,6 +10,7 @@ from elbojax import (
     blocks,
     categorical,
     full_rank,
+    funnel,
     low_rank,
     mean_field,
     mixture,
@@ -25,6 +26,8 @@ EYE = jnp.eye(3)
 UNIT = mean_field(ZEROS, 1.0)
 SINGLE = mean_field(jnp.zeros(3, "float32"), 1.0)
 COINS = bernoulli(ZEROS)
+RISING = jnp.arange(3.0)
+STACK = jnp.stack([EYE] * 3)
 STACKED = jax.vmap(mean_field)(jnp.zeros((2, 3)), jnp.ones((2, 3)))
 
 MISUSES = {
@@ -48,6 +51,22 @@ MISUSES = {
     "banded: diagonal": (lambda: banded_precision(ZEROS, [1.0], EYE[:1]), ValueError, r"diagonal .*\(3,\), got \(1,\)"),
     "banded: negative": (lambda: banded_precision(ZEROS, -1.0, EYE[:1]), ValueError, "diagonal must be positive"),
     "student_t: df": (lambda: student_t(ZEROS, EYE, df=2.5), TypeError, "df must be an int, got float"),
+    "funnel: knots": (
+        lambda: funnel([0.0, 0.0, 1.0], ZEROS, EYE, STACK),
+        ValueError,
+        "differences of knots must be pos",
+    ),
+    "funnel: one knot": (lambda: funnel([0.0], [0.0], EYE[:1], STACK[:1]), ValueError, "at least 2 knots, got 1"),
+    "funnel: locs": (lambda: funnel(RISING, ZEROS, ZEROS, STACK), ValueError, r"\[3, D - 1\].*, got \(3,\)"),
+    "funnel: scales": (lambda: funnel(RISING, ZEROS, EYE, EYE), ValueError, r"\(3, 3, 3\), got \(3, 3\)"),
+    "funnel: diagonal": (
+        lambda: funnel(RISING, ZEROS, EYE, -STACK),
+        ValueError,
+        "diagonals of scale_trils must be pos",
+    ),
+    "funnel: basis": (lambda: funnel(RISING, ZEROS, EYE, STACK, basis=EYE), ValueError, r"\(4, 4\), got \(3, 3\)"),
+    "funnel: df": (lambda: funnel(RISING, ZEROS, EYE, STACK, df=2.5), TypeError, "df must be an int, got float"),
+    "funnel: negative df": (lambda: funnel(RISING, ZEROS, EYE, STACK, df=-1), ValueError, "0 for the Gaussian, got -1"),
     "blocks: none": (lambda: blocks(), ValueError, "at least one part"),
     "tailed: no Gaussian": (lambda: tailed(COINS), TypeError, "base must be a Gaussian, got Bernoulli"),
     "tailed: df": (lambda: tailed(UNIT, df=0), ValueError, "df must be at least 1, got 0"),

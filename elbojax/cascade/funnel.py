@@ -1,0 +1,157 @@
+"""Funnels: where one coordinate sets the scale of others, a Gaussian for each of its values."""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from elbojax.cascade.certificate import Stage
+from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
+from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
+from elbojax.cascade.refit import TAILS as GUARD_TAILS
+from elbojax.cascade.refit import match
+from elbojax.families import FullRank, Funnel, Reparameterised, StudentT, family
+from elbojax.solvers import fit_funnel, newton
+from elbojax.types import Array, Key, LogDensity, Scalar, Status
+
+LARGEST = 100
+"""Parameters above which the Gaussians at the knots are not worth their memory."""
+FLATTENED = 0.5
+"""Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
+GUARDED = 0.1
+"""Share of the draws of the check that come from around all earlier draws."""
+TINY = 1e-8
+"""Standard deviation of a Gaussian that starts at a mode."""
+BULK = 3.0
+"""Nats below the highest density of the leading coordinate within which it is said to move others."""
+MOVED = 1.0
+"""Change of a log-scale over the bulk that makes a funnel."""
+
+
+@family
+class Defended(Reparameterised):
+    """A mixture whose second component guards the first: where that has a hole, the draws of the guard are heavy."""
+
+    front: Funnel
+    guard: StudentT
+
+    @property
+    def noise_size(self) -> int:
+        """One number to choose, and enough for either."""
+        return 1 + max(self.front.noise_size, self.guard.noise_size)
+
+    def transport(self, noise: Array) -> Array:
+        """[noise_size] to [D]."""
+        front = self.front.transport(noise[1 : self.front.noise_size + 1])
+        guard = self.guard.transport(noise[1 : self.guard.noise_size + 1])
+        return jnp.where(ndtr(noise[0]) < GUARDED, guard, front)
+
+    def log_prob(self, event: Array) -> Scalar:
+        """Of the mixture."""
+        front, guard = self.front.log_prob(event), self.guard.log_prob(event)
+        return jnp.logaddexp(front + math.log(1 - GUARDED), guard + math.log(GUARDED))
+
+
+def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome) -> Outcome:
+    """A `Funnel`, and its check.
+
+    Given the leading coordinate the others may have two modes, of which the walk has seen one. So the check draws some
+    points of a Student t around all draws so far.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar, D >= 2.
+      start: the Gaussian of an earlier stage.
+      outcome: of the stage before, for its cost and its draws.
+
+    Returns:
+      An `Outcome`.
+    """
+    fit_key, check_key = jax.random.split(key)
+    q, info = fit_funnel(fit_key, log_density, start)
+    old = outcome.certificate
+    spent = Spent(
+        num_gradients=old.num_gradients + info.num_gradients,
+        num_log_densities=old.num_log_densities,
+        modes=jnp.asarray(old.modes),
+        decrement=info.decrement,
+        fisher_divergence=old.fisher_divergence,
+    )
+    proposal = Defended(cover(q), envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS))
+    return judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
+
+
+def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+    """The modes counted anew: a scout that ended in the neck looked from the Gaussian like a mode of its own.
+
+    An end is none where the funnel covers it, or where the slice of the posterior around it, at its value of the
+    leading coordinate, holds next to nothing.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      scouts: their ends.
+      outcome: of a `Funnel`, MULTIMODAL.
+
+    Returns:
+      The `Outcome`, certified if no other mode is left.
+    """
+    q: Any = outcome.q
+    best = jnp.argmax(q.log_marginal)
+    centre = q.basis @ jnp.concatenate([q.knots[best, None], q.locs[best]])
+
+    def mass(point):
+        """The bound of a Gaussian around the point, given its leading coordinate."""
+        y = q.basis.T @ point
+        along = lambda b: log_density(q.basis @ jnp.concatenate([y[:1], b]))  # noqa: E731
+        tiny = jnp.full(y[1:].shape, jnp.log(TINY), y.dtype)
+        return newton(key, along, FullRank(y[1:], tiny, jnp.zeros((tiny.size, tiny.size), y.dtype)))[1].elbo
+
+    masses = jax.vmap(mass)(jnp.concatenate([scouts.modes, centre[None]]))
+    a, epsilon = jax.vmap(q.standardised)(scouts.modes)
+    within = (a >= q.knots[0]) & (a <= q.knots[-1])
+    covered = within & (jnp.sum(epsilon**2, axis=-1) < 25 + 4 * centre.size)
+    negligible = masses[:-1] < masses[-1] - NEGLIGIBLE
+    others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
+    modes = 1 + jnp.sum(others)
+    certified = modes == 1
+    status = jnp.where(certified, Status.CONVERGED, Status.MULTIMODAL).astype(jnp.int32)
+    return outcome._replace(certificate=outcome.certificate._replace(modes=modes, certified=certified, status=status))
+
+
+def cover(q: Funnel) -> Funnel:
+    """The same with a flatter marginal, and with Student t for Gaussian: the tails that importance sampling needs.
+
+    The degrees of freedom grow with D, or the length of a draw, which varies like a chi-square's, would eat the weights.
+    """
+    return dataclasses.replace(q, log_marginal=FLATTENED * q.log_marginal, df=max(TAILS, q.basis.shape[-1]))
+
+
+def sentence(q: Funnel, names: tuple[str, ...]) -> str:
+    """What to do about the funnel that the fit has learnt, or nothing where there is none.
+
+    Args:
+      q: with concrete numbers.
+      names: D, of the flat coordinates.
+
+    Returns:
+      One sentence, or the empty one.
+    """
+    places = np.argmax(np.asarray(q.basis), axis=0)
+    bulk = np.asarray(q.log_marginal) > np.max(q.log_marginal) - BULK
+    if bulk.sum() < 2 or not np.all(np.isfinite(q.log_scales)):
+        return ""
+    scales = np.asarray(q.log_scales)[bulk]
+    moved = np.ptp(scales, axis=0) > MOVED
+    leaves = tuple(dict.fromkeys(re.sub(r"\[[\d,]*\]$", "", names[i]) for i in sorted(places[1:][moved])))
+    if not leaves:
+        return ""
+    shown = ", ".join(leaves[:3]) + (f" and {len(leaves) - 3} more" if len(leaves) > 3 else "")
+    widens = np.mean((scales[-1] - scales[0])[moved] > 0) > 0.5
+    remedy = "try non-centring" if widens else "try the other of centred and non-centred"
+    return f"funnel between {names[places[0]]} and {shown}: {remedy}"
