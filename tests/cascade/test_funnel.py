@@ -146,6 +146,21 @@ def test_neals_funnel(seed):
     assert abs(c.log_evidence) < 4 * c.log_evidence_se + 1e-3
 
 
+def banana(z):
+    """Given z[1], far up, z[0] has two modes, of which a walk along z[1] sees one."""
+    return normal(z[0], 0.0, 2.0) + normal(z[1], z[0] ** 2, 1.0) + jnp.sum(normal(z[2:], 0.0, 1.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", (0, 1))
+def test_a_hole_in_the_funnel_is_seen(seed):
+    found = elbojax.fit(jax.random.key(seed), banana, np.zeros(4))
+    if found.certificate.certified:
+        np.testing.assert_allclose(found.mean()[:2] / np.array([2.0, 33**0.5]), [0, 4 / 33**0.5], atol=0.25)
+    else:
+        assert "next step" in str(found)
+
+
 # ---- modes
 
 
@@ -203,10 +218,14 @@ def learnt(log_scales):
     [
         ([[-2.0, -2, 0], [-1.0, -1, 0], [0.0, 0, 0], [1.0, 1, 5]], "funnel between tau and theta: try non-centring"),
         ([[-2.0, 0, 0], [-1.0, 0, 0], [0.0, 0, 2], [1.0, 1, 5]], "funnel between tau and theta, mu: try non-centring"),
+        (
+            [[2.0, 0, 0], [1.0, 0, 0], [0.0, 0, 0], [9.0, 1, 5]],
+            "funnel between tau and theta: try the other of centred and non-centred",
+        ),
         ([[0.0, 0, 0]] * 3 + [[5.0, 5, 5]], ""),
         ([[np.nan, 0, 0]] * 4, ""),
     ],
-    ids=("theta", "theta and mu", "no funnel", "nan"),
+    ids=("theta", "theta and mu", "upside down", "no funnel", "nan"),
 )
 def test_says_what_moves_what(log_scales, words):
     q = learnt(np.nan_to_num(log_scales))
