@@ -1,0 +1,148 @@
+"""What a person would use instead: NumPyro's guides and NUTS, BlackJAX's Pathfinder, on the same flat log-density."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import elbojax
+from benchmarks.answers import Answer, from_family
+from benchmarks.problem import Problem
+from elbojax.diagnostics import psis
+
+NUM_STEPS, RATE, INIT_SCALE = 10_000, 0.01, 0.1
+NUM_WARMUP, NUM_SAMPLES = 500, 500
+NUM_PATHS, SPREAD, PATH_DRAWS, PATH_STEPS = 4, 2.0, 200, 30
+"""Ours for the starts of several paths; BlackJAX's own defaults for the rest."""
+
+
+def optimizer() -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(RATE, NUM_STEPS))
+
+
+def _guide(full: bool):
+    def method(problem: Problem):
+        import numpyro
+        from numpyro.infer import SVI, Trace_ELBO, autoguide
+
+        def model(data):
+            support = numpyro.distributions.constraints.real_vector
+            z = numpyro.sample("z", numpyro.distributions.ImproperUniform(support, (), (problem.size,)))
+            numpyro.factor("log_density", problem.target.log_density(z, data))
+
+        start = numpyro.infer.init_to_value(values={"z": problem.start})
+        make = autoguide.AutoMultivariateNormal if full else autoguide.AutoNormal
+        svi = SVI(model, make(model, init_loc_fn=start, init_scale=INIT_SCALE), optimizer(), Trace_ELBO())
+
+        @jax.jit
+        def train(key, data):
+            # Its own svi.run would compile on each call.
+            state, losses = jax.lax.scan(lambda s, _: svi.update(s, data), svi.init(key, data), length=NUM_STEPS)
+            return svi.get_params(state), losses[-1]
+
+        def answer(key, result):
+            params, loss = result
+            if full:
+                q = elbojax.full_rank(params["auto_loc"], params["auto_scale_tril"])
+            else:
+                q = elbojax.mean_field(params["z_auto_loc"], params["z_auto_scale"])
+            return from_family(key, problem, q, NUM_STEPS, "done" if jnp.isfinite(loss) else "non_finite")
+
+        return lambda key: train(key, problem.model.data), answer
+
+    return method
+
+
+def nuts(problem: Problem):
+    from numpyro.infer import NUTS
+
+    @jax.jit
+    def chain(key, data):
+        # One program for adaptation and sampling, where MCMC.run compiles two, and it counts the leapfrogs of both.
+        density = problem.density(data)
+        kernel = NUTS(potential_fn=lambda z: -density(z))
+        state = kernel.init(key, NUM_WARMUP, problem.start, (), {})
+
+        def step(state, _):
+            state = kernel.sample(state, (), {})
+            return state, (state.z, state.num_steps, state.diverging)
+
+        _, (draws, leapfrogs, diverging) = jax.lax.scan(step, state, length=NUM_WARMUP + NUM_SAMPLES)
+        return draws[NUM_WARMUP:], jnp.sum(leapfrogs), jnp.sum(diverging[NUM_WARMUP:])
+
+    def answer(key, result):
+        del key
+        draws, leapfrogs, diverging = result
+        status = f"{int(diverging)} divergent" if diverging else "done"
+        return Answer(draws, jnp.zeros(len(draws)), float(leapfrogs), status)
+
+    return lambda key: chain(key, problem.model.data), answer
+
+
+def _paths(num_paths: int):
+    """BlackJAX's Pathfinder: draws of the best Gaussian of one path, or those of several, weighted."""
+
+    def method(problem: Problem):
+        from blackjax.vi.multipathfinder import multi_approximate
+        from blackjax.vi.pathfinder import approximate, sample
+
+        def run(key, data, density):
+            fit_key, start_key, draw_key = jax.random.split(key, 3)
+            if num_paths == 1:
+                state, _ = approximate(fit_key, density, problem.start, PATH_DRAWS)
+                draws, log_q = sample(draw_key, state, 4000)
+                return draws, jax.vmap(density)(draws), log_q
+            box = jax.random.uniform(start_key, (num_paths, problem.size), problem.start.dtype, -SPREAD, SPREAD)
+            state, _ = multi_approximate(fit_key, density, problem.start + box.at[0].set(0), PATH_DRAWS)
+            return state.samples.reshape(-1, problem.size), state.logp.ravel(), state.logq.ravel()
+
+        timed = jax.jit(lambda key, data: run(key, data, problem.density(data)))
+
+        def answer(key, result):
+            draws, log_p, log_q = result
+            usable = jnp.isfinite(log_p) & jnp.isfinite(log_q)
+            smoothed = psis(jnp.where(usable, log_p - log_q, -jnp.inf))
+            weights = jnp.zeros(len(draws)) if num_paths == 1 else smoothed.log_weights
+            status = "done" if usable.any() else "non_finite"
+            spent = _evaluations(run, key, problem) - len(draws) * (num_paths == 1)
+            values = num_paths * PATH_DRAWS * (PATH_STEPS + 1) + len(draws) * (num_paths > 1)
+            return Answer(draws, weights, spent - 0.5 * values, status, khat=float(smoothed.khat))
+
+        return lambda key: timed(key, problem.model.data), answer
+
+    return method
+
+
+def _evaluations(run, key, problem: Problem) -> int:
+    """How often a run of BlackJAX, which does not count, looks at the log-density: a second run with a counter in it."""
+    count = np.zeros((), int)
+
+    def counted(data):
+        def density(z):
+            def note(_):
+                count[...] += 1
+
+            jax.debug.callback(note, z[0])
+            return problem.target.log_density(z, data)
+
+        return density
+
+    jax.block_until_ready(jax.jit(lambda key, data: run(key, data, counted(data)))(key, problem.model.data))
+    jax.effects_barrier()
+    return int(count)
+
+
+METHODS = {
+    "numpyro_autonormal": _guide(False),
+    "numpyro_automultivariatenormal": _guide(True),
+    "blackjax_pathfinder": _paths(1),
+    "blackjax_multipathfinder": _paths(NUM_PATHS),
+    "numpyro_nuts": nuts,
+}
+
+
+def absent() -> tuple[str, ...]:
+    """Methods whose package is not installed."""
+    return tuple(name for name in METHODS if importlib.util.find_spec(name.partition("_")[0]) is None)
