@@ -1,7 +1,11 @@
-"""References for posteriors that no database has: long chains of NumPyro's NUTS, or exact draws, kept on disk."""
+"""References for posteriors that no database has: long chains of NumPyro's NUTS, or exact draws, kept on disk.
+
+python -m benchmarks.long_runs [POSTERIOR ...]
+"""
 
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -79,3 +83,16 @@ def _chains(key: Any, name: str, problem: Any) -> np.ndarray:
         raise RuntimeError(f"no reference for {said}")
     print(said, flush=True)
     return columns[:, ::THIN].reshape(-1, columns.shape[-1])
+
+
+def main() -> None:
+    """References of the posteriors named, or of all."""
+    from benchmarks.problem import load_problem
+
+    jax.config.update("jax_enable_x64", True)
+    for name in sys.argv[1:] or unseen.NAMES:
+        load_problem(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -111,19 +111,20 @@ def svi_mean_field(problem: Problem):
     return call, answer
 
 
-METHODS: dict[str, Method] = {
+_OURS: dict[str, Method] = {
     "fit": fit,
-    "laplace": _one_shot(elbojax.laplace),
+    "newton": _one_shot(_newton),
     "pathfinder": _one_shot(elbojax.pathfinder),
     "multipathfinder": multipathfinder,
-    "newton": _one_shot(_newton),
     "dadvi": _one_shot(elbojax.dadvi),
+    "laplace": _one_shot(elbojax.laplace),
     "batch_and_match": _one_shot(elbojax.batch_and_match),
     "gsm": _one_shot(elbojax.gsm),
     "svgd": svgd,
     "svi_mean_field": svi_mean_field,
-    **peers.METHODS,
 }
+METHODS: dict[str, Method] = {"fit": fit, "numpyro_nuts": peers.nuts, **_OURS, **peers.METHODS}
+"""In the order in which they run: what matters most first."""
 
 SETTINGS = (
     f"Solvers alone have their defaults; newton starts from pathfinder; svgd has {SVGD['particles']} particles and"

@@ -63,7 +63,9 @@ def negative_binomial(position: Position, data: Data) -> Scalar:
     """y_n ~ NB(mean exp(x_n . beta), size phi), beta_k ~ normal(0, 5), 1 / sqrt(phi) = r ~ half-normal(0, 1)."""
     y, log_mean, phi = data["y"], data["x"] @ position["beta"], position["r"] ** -2
     log_total = jnp.logaddexp(jnp.log(phi), log_mean)
-    each = gammaln(y + phi) - gammaln(phi) - gammaln(y + 1) + phi * (jnp.log(phi) - log_total) + y * (log_mean - log_total)
+    each = (
+        gammaln(y + phi) - gammaln(phi) - gammaln(y + 1) + phi * (jnp.log(phi) - log_total) + y * (log_mean - log_total)
+    )
     return each.sum() + stats.norm.logpdf(position["beta"], 0.0, 5.0).sum() + half_normal(position["r"], 1.0)
 
 
@@ -89,7 +91,10 @@ def stack_loss() -> Model:
 
 
 def beta_binomial(position: Position, data: Data) -> Scalar:
-    """y_n of m_n ~ beta-binomial(p_n kappa, (1 - p_n) kappa), logit p = x . beta, beta ~ normal(0, 2), log kappa ~ normal(3, 2)."""
+    """y_n of m_n ~ beta-binomial(p_n kappa, (1 - p_n) kappa), logit p_n = x_n . beta.
+
+    Priors beta_k ~ normal(0, 2), log kappa ~ normal(3, 2).
+    """
     kappa, logits = position["kappa"], data["x"] @ position["beta"]
     a, b = kappa * jax.nn.sigmoid(logits), kappa * jax.nn.sigmoid(-logits)
     likelihood = jnp.sum(betaln(data["yes"] + a, data["no"] + b) - betaln(a, b))
@@ -100,7 +105,11 @@ def beta_binomial(position: Position, data: Data) -> Scalar:
 def schools() -> Model:
     d = _statsmodels("star98")
     predictors = ["LOWINC", "PERASIAN", "PERBLACK", "PERHISP", "PERMINTE", "AVYRSEXP", "AVSALK", "PERSPENK", "PTRATIO"]
-    data = {"x": _with_constant(_standardised(d[predictors])), "yes": d["NABOVE"].to_numpy(), "no": d["NBELOW"].to_numpy()}
+    data = {
+        "x": _with_constant(_standardised(d[predictors])),
+        "yes": d["NABOVE"].to_numpy(),
+        "no": d["NBELOW"].to_numpy(),
+    }
     parameters = {"beta": ("real", np.zeros(10)), "kappa": ("positive", 1.0)}
     return build("star98-beta_binomial", beta_binomial, parameters, data)
 
