@@ -320,6 +320,8 @@ def write(ledger: Ledger, folder: pathlib.Path, stem: str) -> None:
     title = "Posteriors of no database" if "unseen" in stem else "Posteriors of posteriordb"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.md").write_text(markdown(ledger, f"{stem}.png", title))
+    if not ledger.rows:
+        return
     try:
         from benchmarks import picture
     except ModuleNotFoundError as missing:
