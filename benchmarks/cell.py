@@ -8,7 +8,6 @@ Writes one line of JSON to the file ROWS as each seed ends. Only the first has a
 import argparse
 import json
 import math
-import os
 import statistics
 import time
 from typing import Any
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks import errors as columns
+from benchmarks import timing
 from benchmarks.answers import Answer
 from benchmarks.methods import METHODS
 from benchmarks.problem import Problem, load_problem
@@ -78,29 +78,33 @@ def plain(value: Any) -> Any:
 
 
 def run(name: str, method: str, seeds: list[int], problem: Problem, limit: float = math.inf):
-    """A row for each seed; the first is cold, and each is repeated warm as far as the time allows."""
+    """A row for each seed; the first is cold, and is repeated warm as far as the time allows."""
     call, finish = METHODS[method](problem)
     for place, seed in enumerate(seeds):
         key = jax.random.key(seed)
         result, first = _clock(call, key)
-        times = [] if place == 0 else [first]
+        cold, warm = (first, []) if place == 0 else (None, [first])
         began = time.perf_counter()
-        while place == 0 and len(times) < 3 and first < limit / 4 and time.perf_counter() - began < WARM_BUDGET:
-            times.append(_clock(call, key)[1])
+        while cold and len(warm) < 3 and cold[0] < limit / 4 and time.perf_counter() - began < WARM_BUDGET:
+            warm.append(_clock(call, key)[1])
+        wall, cpu = (statistics.median(times) for times in zip(*warm, strict=True)) if warm else (None, None)
         yield {
             **row(name, method, seed, problem, finish(jax.random.fold_in(key, 999), result)),
-            "cold_seconds": plain(first) if place == 0 else None,
-            "warm_seconds": plain(statistics.median(times)) if times else None,
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "cold_seconds": plain(cold and cold[0]),
+            "warm_seconds": plain(wall),
+            "cold_cpu_seconds": plain(cold and cold[1]),
+            "warm_cpu_seconds": plain(cpu),
+            "load": timing.load(),
         }
 
 
 def _clock(call, key):
-    began = time.perf_counter()
+    """The result, and (wall, processor) seconds; other programs on the machine disturb the second less."""
+    wall, cpu = time.perf_counter(), time.process_time()
     result = call(key)
     for leaf in jax.tree.leaves(result):
         getattr(leaf, "block_until_ready", lambda: None)()
-    return result, time.perf_counter() - began
+    return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def main() -> None:
