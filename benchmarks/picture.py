@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.errors import GOOD
-from benchmarks.report import Row, worst
+from benchmarks.ledger import Row
+from benchmarks.summary import worst
 
 OURS, PEERS = "#1f6f8b", "#b5651d"
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, summary
 from benchmarks.ledger import Ledger
 
 
@@ -46,21 +46,21 @@ def ledger(tmp_path):
 
 
 def test_figures_by_hand(ledger):
-    table = report.firsts(ledger.rows)
-    s = report.summary(table["fit"], table["numpyro_nuts"])
+    table = summary.firsts(ledger.rows)
+    s = summary.summary(table["fit"], table["numpyro_nuts"])
     assert (s["run"], s["failed"], s["good"], s["certified"]) == (3, 1, 1, 2)
     assert s["rms_mean_error"] == pytest.approx((0.02 + 0.3) / 2)
     assert s["gradients_small"] == 200 and s["gradients_large"] is None
     assert s["gradients_to_nuts"] == pytest.approx((100 / 4000 + 300 / 3000) / 2)
     assert s["cold_to_nuts"] == pytest.approx((2 / 8 + 4 / 8) / 2)
     assert (s["cheap"], s["cheap_and_no_worse"]) == (1, 1)
-    assert report.calibration(ledger.rows) == {"runs": 4, "seeds": 2, "certified": 2, "wrong": 1, "good": 2}
+    assert summary.calibration(ledger.rows) == {"runs": 4, "seeds": 2, "certified": 2, "wrong": 1, "good": 2}
 
 
 def test_no_answer_that_is_certified_is_wrong():
-    assert report.is_wrong({"status": "non_finite", "certified": True})
-    assert not report.is_wrong(row("fit", "a", 0.6, certified=False))
-    assert not report.is_wrong(row("fit", "a", 0.5, certified=True))
+    assert summary.is_wrong({"status": "non_finite", "certified": True})
+    assert not summary.is_wrong(row("fit", "a", 0.6, certified=False))
+    assert not summary.is_wrong(row("fit", "a", 0.5, certified=True))
 
 
 def test_the_page(ledger, tmp_path):
@@ -86,4 +86,4 @@ def test_the_page_of_nothing(tmp_path):
     ("value", "shown"), [(None, ""), (0.01234, "0.0123"), (1234.5, "1,234"), (99.96, "100"), (2.5e7, "2.5e+07")]
 )
 def test_numbers_are_short(value, shown):
-    assert report.number(value) == shown
+    assert summary.number(value) == shown
