@@ -6,6 +6,7 @@ VENV ?= .venv
 PIN ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
@@ -13,18 +14,18 @@ READY := $(VENV)/.ready
 
 unexport PYTHONDONTWRITEBYTECODE
 # Compiled programs are kept between runs and shared by the workers, but for the smallest, which are quicker to compile than to write.
-# `bench` compiles afresh, since it may time that.
+# The benchmarks compile afresh, since they time that.
 demo test test-fast notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 demo test test-fast notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 # jaxlib 0.10 can hang on few cores when two batched LAPACK calls wait for each other in its thread pool.
-demo test test-fast notebooks bench: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+demo test test-fast notebooks bench bench-posteriordb: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint format types bench notebooks docs clean
+.PHONY: help venv demo test test-fast lint format types bench bench-posteriordb notebooks docs clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 venv: $(READY) ## set up the virtual environment, which every other target does too
 
@@ -57,6 +58,9 @@ types: $(READY) ## static types of the package
 
 bench: $(READY) ## time one optimisation step against other libraries
 	@$(BIN)/python benchmarks/step.py
+
+bench-posteriordb: $(READY) ## errors and costs on known posteriors; goes on where it was cut off
+	@$(BIN)/python benchmarks/posteriordb.py $(BENCH_ARGS)
 
 notebooks: $(READY) ## run every notebook in its short form
 	@ELBOJAX_SHORT=1 $(BIN)/python notebooks/run.py

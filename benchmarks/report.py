@@ -1,0 +1,197 @@
+"""The page, the tables for the terminal and the picture of the rows that are done."""
+
+import pathlib
+from collections.abc import Callable
+
+from benchmarks import timing
+from benchmarks.errors import GOOD, WRONG
+from benchmarks.ledger import Ledger, Row
+from benchmarks.summary import NUTS, bracketed, calibration, firsts, is_wrong, median, number, summary, targets, worst
+
+
+def verdict(row: Row) -> str:
+    """Certified or not, where the method says."""
+    return {None: "", True: "yes", False: "no"}[row.get("certified")] + (" WRONG" if is_wrong(row) else "")
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "posterior": lambda row: row["posterior"],
+    "D": lambda row: str(row.get("size", "")),
+    "mean error, max": lambda row: number(row.get("max_mean_error")),
+    "rms": lambda row: number(row.get("rms_mean_error")),
+    "sd error, max": lambda row: number(row.get("max_sd_error")),
+    "rms ": lambda row: number(row.get("rms_sd_error")),
+    "W1, max": lambda row: number(row.get("max_wasserstein")),
+    "k-hat": lambda row: number(row.get("khat")),
+    "certified": verdict,
+    "status": lambda row: row["status"] + (f" ({row['stage']})" if row.get("stage") else ""),
+    "gradients": lambda row: number(row.get("num_gradients")),
+    "values to check": lambda row: number(row.get("num_log_densities")) if row.get("num_log_densities") else "",
+    "cold, s (cpu)": lambda row: number(row.get("cold_seconds")) + bracketed(row.get("cold_cpu_seconds")),
+    "warm, s (cpu)": lambda row: number(row.get("warm_seconds")) + bracketed(row.get("warm_cpu_seconds")),
+}
+
+
+def line(row: Row) -> str:
+    """One row as it ends."""
+    if worst(row) is None:
+        return f"{row['method']:<31} {row['posterior']:<42} seed {row['seed']}: {row['status']}"
+    return (
+        f"{row['method']:<31} {row['posterior']:<42} seed {row['seed']}: mean {number(row['max_mean_error']):>7}"
+        f"  sd {number(row['max_sd_error']):>7}  k-hat {number(row['khat']) or '-':>6}  {verdict(row) or '-':<9}"
+        f" {row['status']:<11} {number(row['num_gradients']):>9} gradients"
+        f"  cold {number(row.get('cold_seconds')) or '-':>5} s  warm {number(row.get('warm_seconds')) or '-':>6} s"
+    )
+
+
+def _methods_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
+    table = firsts(ledger.rows)
+    header = ["method", f"within {GOOD}", "no answer", "rms mean", "rms sd", "certified", "gradients, D <= 20"]
+    header += ["over NUTS's", "cold, s", "over NUTS's ", "warm, s", "over NUTS's  "]
+    rows = []
+    for method, found in table.items():
+        s = summary(found, table.get(NUTS, {}))
+        vouches = any(row.get("certified") is not None for row in found.values())
+        rows.append(
+            [
+                method,
+                f"{s['good']} of {s['run']}",
+                str(s["failed"] or ""),
+                number(s["rms_mean_error"]),
+                number(s["rms_sd_error"]),
+                str(s["certified"]) if vouches else "",
+                *(
+                    number(s[key])
+                    for key in (
+                        "gradients_small",
+                        "gradients_to_nuts",
+                        "cold_seconds",
+                        "cold_to_nuts",
+                        "warm_seconds",
+                        "warm_to_nuts",
+                    )
+                ),
+            ]
+        )
+    return header, rows
+
+
+def terminal(ledger: Ledger) -> str:
+    """The tables for the terminal."""
+    reached = {None: "", True: "yes", False: "NO"}
+    goals = [[what, wanted, found, reached[ok]] for what, wanted, found, ok in targets(ledger)]
+    return "\n" + _aligned(["fit", "wanted", "found", "reached"], goals) + "\n\n" + _aligned(*_methods_table(ledger))
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(str(cell)) for cell in column) for column in zip(header, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(str(cell).ljust(width) for cell, width in zip(cells, widths, strict=True))
+        for cells in [header, *rows]
+    )
+
+
+def markdown(ledger: Ledger, picture: str, title: str) -> str:
+    """The page."""
+    from benchmarks.methods import SETTINGS
+
+    where, table = ledger.environment, firsts(ledger.rows)
+    versions = ", ".join(f"{name} {version}" for name, version in where.get("versions", {}).items() if version)
+    loads = [row["load"] for row in ledger.rows if row.get("load") is not None]
+    reached = {None: "", True: "yes", False: "**no**"}
+    goals = [[what, wanted, found, reached[ok]] for what, wanted, found, ok in targets(ledger)]
+    posteriors = sorted({row["posterior"] for row in ledger.rows})
+    text = [
+        f"# {title}",
+        "",
+        f"{where.get('processor', '')}, {where.get('cores', '')} cores, Python {where.get('python', '')}; {versions}; float64."
+        + (f" Load while it ran: {min(loads)} to {max(loads)}, so times are rough." if loads else ""),
+        *([f"Not installed, so not run: {', '.join(where['absent'])}.", ""] if where.get("absent") else [""]),
+        "Errors are in reference standard deviations: of a mean (m - m_ref) / sd_ref, of an sd sd / sd_ref - 1; columns with a"
+        " heavy tail (excess kurtosis above 50) are judged by their median and the width of their central 90 % instead. The"
+        " references' own error is about 0.01, W1 against 1,000 reference draws about 0.03 for a perfect answer. Gradients"
+        " count 1, Hessian-vector products 2, values 1/2; what a check takes is a column of its own, and the k-hat of a solver"
+        " alone is the benchmark's look at it, charged to nobody. Cold is the first call in a fresh process without"
+        " compilation cache, imports apart; warm is the same call again.",
+        "",
+        SETTINGS,
+        "",
+        "## `fit` against its targets",
+        "",
+        timing.table(["", "wanted", "found", "reached"], goals),
+        f"![Errors and costs]({picture})",
+        "",
+        "## Methods",
+        "",
+        "Medians over posteriors; ratios to NUTS are medians of the ratio on each posterior.",
+        "",
+        timing.table(*_methods_table(ledger)),
+        *_calibration_section(ledger),
+        "## The worst error of each method on each posterior",
+        "",
+        timing.table(
+            ["posterior", *table],
+            [[name, *(_shown(table[method].get(name)) for method in table)] for name in posteriors],
+        ),
+    ]
+    for method, found in table.items():
+        rows = [[column(row) for column in COLUMNS.values()] for _, row in sorted(found.items())]
+        text += [
+            f"<details><summary>{method}: every posterior</summary>",
+            "",
+            timing.table(COLUMNS, rows),
+            "</details>",
+            "",
+        ]
+    return "\n".join(text)
+
+
+def _shown(row: Row | None) -> str:
+    if row is None:
+        return ""
+    found = worst(row)
+    return row["status"].partition(":")[0] if found is None else f"**{found:.2g}**" if found > GOOD else f"{found:.2g}"
+
+
+def _calibration_section(ledger: Ledger) -> list[str]:
+    c = calibration(ledger.rows)
+    if c["seeds"] < 2:
+        return []
+    rows = []
+    for name in sorted({row["posterior"] for row in ledger.rows}):
+        own = [row for row in ledger.rows if row["posterior"] == name and row["method"] == "fit"]
+        one = calibration(own)
+        errors = [error for error in map(worst, own) if error is not None]
+        largest = number(max(errors)) if errors else ""
+        rows.append([name, one["runs"], one["certified"], one["wrong"], one["good"], number(median(errors)), largest])
+    header = [
+        "posterior",
+        "runs",
+        "certified",
+        "certified and wrong",
+        f"within {GOOD}",
+        "median worst error",
+        "largest",
+    ]
+    return [
+        "## `fit` over many seeds",
+        "",
+        f"{c['runs']} runs, {c['certified']} certified, {c['wrong']} of them wrong: a mean or an sd off by more than {WRONG}.",
+        "",
+        timing.table(header, rows),
+    ]
+
+
+def write(ledger: Ledger, folder: pathlib.Path, stem: str) -> None:
+    """`<stem>.md` and `<stem>.png` beside the JSON."""
+    title = "Posteriors of no database" if "unseen" in stem else "Posteriors of posteriordb"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}.md").write_text(markdown(ledger, f"{stem}.png", title))
+    if not ledger.rows:
+        return
+    try:
+        from benchmarks import picture
+    except ModuleNotFoundError as missing:
+        print(f"no picture: {missing}")
+    else:
+        picture.draw(firsts(ledger.rows), folder / f"{stem}.png")

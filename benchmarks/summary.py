@@ -1,0 +1,153 @@
+"""The figures that the rows come down to, and how they stand against what is wanted of `fit`."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.errors import GOOD, WRONG
+from benchmarks.ledger import Ledger, Row
+
+NUTS = "numpyro_nuts"
+
+
+def worst(row: Row) -> float | None:
+    """The largest |mean error| or |sd error|; None where there was no answer."""
+    errors = row.get("max_mean_error"), row.get("max_sd_error")
+    return None if None in errors else max(errors)
+
+
+def is_good(row: Row) -> bool:
+    found = worst(row)
+    return found is not None and found <= GOOD
+
+
+def is_wrong(row: Row) -> bool:
+    """Certified, and a mean or sd is off by more than half a standard deviation."""
+    found = worst(row)
+    return bool(row.get("certified")) and (found is None or found > WRONG)
+
+
+def firsts(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
+    """Method -> posterior -> the row of the lowest seed."""
+    table: dict[str, dict[str, Row]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        table.setdefault(row["method"], {}).setdefault(row["posterior"], row)
+    return table
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def summary(rows: dict[str, Row], nuts: dict[str, Row]) -> dict[str, Any]:
+    """What the page says of one method, from one row a posterior, beside NUTS on the same posteriors."""
+    both = [(row, nuts[name]) for name, row in rows.items() if worst(row) is not None and name in nuts]
+    both = [(row, other) for row, other in both if worst(other) is not None]
+    cheap = [(row, other) for row, other in both if row["num_gradients"] <= other["num_gradients"] / 20]
+
+    def ratio(key: str) -> float | None:
+        return median(a[key] / b[key] for a, b in both if a.get(key) and b.get(key))
+
+    return {
+        "run": len(rows),
+        "failed": sum(worst(row) is None for row in rows.values()),
+        "good": sum(map(is_good, rows.values())),
+        "rms_mean_error": median(row.get("rms_mean_error") for row in rows.values()),
+        "rms_sd_error": median(row.get("rms_sd_error") for row in rows.values()),
+        "certified": sum(bool(row.get("certified")) for row in rows.values()),
+        "gradients_small": median(row["num_gradients"] for row in rows.values() if 0 < row.get("size", 0) <= 20),
+        "gradients_large": median(row["num_gradients"] for row in rows.values() if 20 < row.get("size", 0) <= 200),
+        "beside_nuts": len(both),
+        "gradients_to_nuts": ratio("num_gradients"),
+        "cheap": len(cheap),
+        "cheap_and_no_worse": sum(worst(row) <= worst(other) for row, other in cheap),  # type: ignore[operator]
+        "cold_seconds": median(row.get("cold_seconds") for row in rows.values()),
+        "warm_seconds": median(row.get("warm_seconds") for row in rows.values()),
+        "cold_to_nuts": ratio("cold_seconds"),
+        "warm_to_nuts": ratio("warm_seconds"),
+        "cold_cpu_to_nuts": ratio("cold_cpu_seconds"),
+        "warm_cpu_to_nuts": ratio("warm_cpu_seconds"),
+    }
+
+
+def calibration(rows: Iterable[Row]) -> dict[str, int]:
+    """Over all seeds of `fit`: how many ran, are certified, are certified and wrong, are good."""
+    fits = [row for row in rows if row["method"] == "fit"]
+    return {
+        "runs": len(fits),
+        "seeds": len({row["seed"] for row in fits}),
+        "certified": sum(bool(row.get("certified")) for row in fits),
+        "wrong": sum(map(is_wrong, fits)),
+        "good": sum(map(is_good, fits)),
+    }
+
+
+def targets(ledger: Ledger) -> list[tuple[str, str, str, bool | None]]:
+    """(what, wanted, found, reached) for `fit`; reached is None where nothing is known."""
+    table = firsts(ledger.rows)
+    fits, nuts = table.get("fit", {}), table.get(NUTS, {})
+    s, c = summary(fits, nuts), calibration(ledger.rows)
+    share = c["wrong"] / c["certified"] if c["certified"] else None
+    wanted_good = -(-11 * len(fits) // 12)
+
+    def below(value: float | None, limit: float) -> bool | None:
+        return None if value is None else value <= limit
+
+    return [
+        (
+            f"posteriors with every mean and sd error within {GOOD}",
+            f"{wanted_good} of {len(fits)}",
+            f"{s['good']} of {len(fits)}",
+            s["good"] >= wanted_good if fits else None,
+        ),
+        ("median rms error of the means", "0.015", number(s["rms_mean_error"]), below(s["rms_mean_error"], 0.015)),
+        ("median rms error of the sds", "0.015", number(s["rms_sd_error"]), below(s["rms_sd_error"], 0.015)),
+        (
+            f"certified and wrong (an error above {WRONG}), all seeds",
+            "1 %",
+            "" if share is None else f"{c['wrong']} of {c['certified']} certified ({c['runs']} runs)",
+            below(share, 0.01),
+        ),
+        ("median gradients, D <= 20", "1,000", number(s["gradients_small"]), below(s["gradients_small"], 1000)),
+        (
+            "median gradients, 20 < D <= 200",
+            "10,000",
+            number(s["gradients_large"]),
+            below(s["gradients_large"], 10_000),
+        ),
+        (
+            "median gradients over those of NUTS",
+            "0.05",
+            number(s["gradients_to_nuts"]),
+            below(s["gradients_to_nuts"], 0.05),
+        ),
+        (
+            "at most a twentieth of NUTS's gradients / and the worst error no larger",
+            f"{s['beside_nuts']}",
+            f"{s['cheap']} / {s['cheap_and_no_worse']}",
+            s["cheap_and_no_worse"] == s["beside_nuts"] if s["beside_nuts"] else None,
+        ),
+        *(
+            (
+                f"median {kind} seconds over those of NUTS (of processor time)",
+                str(limit),
+                number(s[f"{kind}_to_nuts"]) + bracketed(s[f"{kind}_cpu_to_nuts"]),
+                below(s[f"{kind}_to_nuts"], limit),
+            )
+            for kind, limit in (("cold", 0.5), ("warm", 0.1))
+        ),
+    ]
+
+
+def bracketed(value: float | None) -> str:
+    return "" if value is None else f" ({number(value)})"
+
+
+def number(value: float | None) -> str:
+    """Short, for a person."""
+    if value is None:
+        return ""
+    if abs(value) >= 1e6:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
