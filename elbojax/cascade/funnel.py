@@ -15,7 +15,7 @@ from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
-from elbojax.families import FullRank, Funnel, Reparameterised, StudentT, family
+from elbojax.families import FullRank, Funnel, Reparameterised, family
 from elbojax.solvers import fit_funnel, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
@@ -38,7 +38,7 @@ class Defended(Reparameterised):
     """A mixture whose second component guards the first: where that has a hole, the draws of the guard are heavy."""
 
     front: Funnel
-    guard: StudentT
+    guard: Reparameterised
 
     @property
     def noise_size(self) -> int:
