@@ -240,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three sizes, one repeat, no NUTS")
     parser.add_argument("--nuts", type=int, default=500, help="largest D of the logistic regression that NUTS does too")
+    parser.add_argument("--only", default="", help="problems whose name holds this; rows of others stay as they were")
     parser.add_argument(
         "--output", default=pathlib.Path(__file__).parent / "results", help="folder of large.json and .md"
     )
