@@ -51,7 +51,8 @@ def fit_ragged(
 
     Raises:
       TypeError: as in `fit_batch`.
-      ValueError: as in `fit_batch` and `pad_ragged`.
+      ValueError: as in `fit_batch` and `pad_ragged`; or several processes run, of which each would hold a share of
+        each bucket.
 
     Example:
       >>> import elbojax, jax
@@ -61,6 +62,8 @@ def fit_ragged(
       >>> abs(fits.mean() - jnp.array([1.0, 3.0, 0.0])).max() < 0.01
       Array(True, dtype=bool)
     """
+    if jax.process_count() > 1:
+        raise ValueError("fit_ragged runs in one process: call fit_batch for each bucket of pad_ragged")
     buckets = pad_ragged(datasets, max_buckets=max_buckets)
     fits = []
     with Progress(len(datasets), show=progress) as bar:
