@@ -21,7 +21,7 @@ def fit_ragged(
     datasets: Sequence[PyTree],
     *,
     support: PyTree = None,
-    max_buckets: int = 4,
+    num_buckets: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -41,7 +41,7 @@ def fit_ragged(
       init: pytree of floats; a start for all models, in the space that `support` says.
       datasets: M pytrees of one structure, as in `pad_ragged`.
       support: as in `fit`.
-      max_buckets: lengths to pad to, at most; programs are compiled for each.
+      num_buckets: as in `pad_ragged`.
       mesh: as in `fit_batch`.
       checkpoint: as in `fit_batch`; a folder with one folder for each length.
       progress: True for one bar of all models, False for none, None for one where a person is watching.
@@ -64,7 +64,7 @@ def fit_ragged(
     """
     if jax.process_count() > 1:
         raise ValueError("fit_ragged runs in one process: call fit_batch for each bucket of pad_ragged")
-    buckets = pad_ragged(datasets, max_buckets=max_buckets)
+    buckets = pad_ragged(datasets, num_buckets=num_buckets)
     fits = []
     with Progress(len(datasets), show=progress) as bar:
         for bucket in buckets:

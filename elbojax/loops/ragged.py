@@ -10,8 +10,9 @@ import numpy as np
 
 from elbojax.types import Array, PyTree, Scalar
 
-WASTE = 0.5
-"""Padding rows for each row of data, above which one more length pays, for which all has to be compiled once more."""
+WORTH = 100_000
+"""Rows of padding that one more length has to save. Measured on logistic regressions (D=5) on CPU: 27 us a row in all of a
+fit, and 4 s to compile the first stage for a length."""
 
 
 class Padded(NamedTuple):
@@ -64,18 +65,19 @@ def masked_sum(values: Any, mask: Any) -> Scalar:
     return jnp.sum(jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - 1)), values, 0))
 
 
-def pad_ragged(datasets: Sequence[PyTree], *, max_buckets: int = 4) -> list[Bucket]:
+def pad_ragged(datasets: Sequence[PyTree], *, num_buckets: int | None = None) -> list[Bucket]:
     """Data sets of unequal length as a few batches of equal length, each row marked as data or padding.
 
     Padding repeats the first row of the data set, and for a data set without rows one of another's: there a
     likelihood is as finite as it is on the data, which zeros would not promise. Lengths are rounded up to 1, 2, 3, 4,
-    6, 8, 12, 16, 24 and so on, so that new data sets of about the same lengths compile nothing, and so few of them
-    are taken as hold the padding below half of the data. Data sets of one length are not padded.
+    6, 8, 12, 16, 24 and so on, so that new data sets of about the same lengths compile nothing. Data sets of one
+    length are not padded.
 
     Args:
       datasets: M pytrees of one structure. Leaves have a leading axis of the data set's N rows, which may be 0;
         scalars, such as a known noise, are passed on. Lists of numbers count as arrays.
-      max_buckets: lengths at most, for each of which a driver compiles its programs.
+      num_buckets: lengths at most, for each of which a driver compiles its programs; by default so many that each saves
+        rows of padding worth the compilation.
 
     Returns:
       `Bucket`s of growing length, which together hold every data set once.
@@ -84,18 +86,18 @@ def pad_ragged(datasets: Sequence[PyTree], *, max_buckets: int = 4) -> list[Buck
       ValueError: there is no data set, structures or trailing shapes differ, or the leaves of one differ in N.
 
     Example:
-      >>> short, long = pad_ragged([[1.0, 2.0], [3.0] * 8, [4.0]])
+      >>> short, long = pad_ragged([[1.0, 2.0], [3.0] * 8, [4.0]], num_buckets=2)
       >>> short.padded.data.tolist(), short.padded.mask.tolist(), short.models.tolist()
       ([[1.0, 2.0], [4.0, 4.0]], [[True, True], [True, False]], [0, 2])
     """
-    if max_buckets < 1:
-        raise ValueError(f"max_buckets must be at least 1, got {max_buckets}")
+    if num_buckets is not None and num_buckets < 1:
+        raise ValueError(f"num_buckets must be at least 1, got {num_buckets}")
     if not isinstance(datasets, Sequence) or isinstance(datasets, str):
         raise TypeError(f"datasets must be a list of pytrees, one for each model, got a {type(datasets).__name__}")
     names, structure, tables = _tables(datasets)
     sizes = np.array([_num_rows(number, names, leaves) for number, leaves in enumerate(tables)])
     spare = _spare_rows(names, sizes, tables)
-    tops = _lengths(sizes, max_buckets)
+    tops = _lengths(sizes, num_buckets)
     buckets = []
     for top, inside in zip(tops, np.searchsorted(tops, sizes) == np.arange(len(tops))[:, None], strict=True):
         models = np.flatnonzero(inside)
@@ -159,19 +161,17 @@ def _is_finite(leaves: list[np.ndarray], row: int) -> bool:
     return all(np.all(np.isfinite(leaf[row])) for leaf in leaves if leaf.ndim and leaf.dtype.kind in "fc")
 
 
-def _lengths(sizes: np.ndarray, max_buckets: int) -> np.ndarray:
-    """The lengths to pad to: neighbours are merged, cheapest first, while they are too many or padding is scarce."""
+def _lengths(sizes: np.ndarray, num_buckets: int | None) -> np.ndarray:
+    """The lengths to pad to: neighbours are merged, cheapest first, while they are too many or not worth it."""
     if np.all(sizes == sizes[0]):
         return np.maximum(sizes[:1], 1)
     counts = collections.Counter(_rounded(int(size)) for size in sizes)
     tops = sorted(counts)
-    rows = sum(top * counts[top] for top in tops)
     while len(tops) > 1:
         costs = [counts[low] * (high - low) for low, high in zip(tops, tops[1:], strict=False)]
         place = int(np.argmin(costs))
-        if len(tops) <= max_buckets and rows + costs[place] > (1 + WASTE) * np.sum(sizes):
+        if costs[place] >= WORTH if num_buckets is None else len(tops) <= num_buckets:
             break
-        rows += costs[place]
         counts[tops[place + 1]] += counts.pop(tops[place])
         del tops[place]
     return np.array(tops)

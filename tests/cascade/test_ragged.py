@@ -54,7 +54,7 @@ def quick(monkeypatch):
 
 
 def fit(data, **settings):
-    return elbojax.fit_ragged(KEY, log_density, INIT, data, support=SUPPORT, max_buckets=2, **settings)
+    return elbojax.fit_ragged(KEY, log_density, INIT, data, support=SUPPORT, num_buckets=2, **settings)
 
 
 @functools.cache
@@ -121,3 +121,9 @@ def test_one_bar_and_a_checkpoint_for_all(tmp_path, capsys, monkeypatch):
     for a, b, c in zip(*map(jax.tree.leaves, (reference()[0], told, resumed)), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
+
+
+def test_several_processes_are_sent_elsewhere(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="one process.*pad_ragged"):
+        fit(datasets())

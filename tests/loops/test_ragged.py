@@ -29,7 +29,7 @@ many = jax.jit(jax.vmap(jax.value_and_grad(log_density), in_axes=(None, 0)))
 def test_log_density_and_gradient_are_those_of_the_data(seed):
     sizes = np.random.default_rng(seed).permutation([1, 2, 5, 7, 9, 40, 41, 130])
     datasets, z = some(sizes, seed), jnp.array([0.4, 1.3])
-    for padded, models in elbojax.pad_ragged(datasets):
+    for padded, models in elbojax.pad_ragged(datasets, num_buckets=4):
         found = many(z, padded)
         for place, model in enumerate(models):
             alone = elbojax.Padded(datasets[model], np.ones(sizes[model], bool))
@@ -41,7 +41,7 @@ def test_every_row_is_where_it_was_and_no_other_counts():
     sizes = [3, 0, 17, 1, 64, 5, 0, 33]
     datasets = some(sizes)
     seen = []
-    for padded, models in elbojax.pad_ragged(datasets):
+    for padded, models in elbojax.pad_ragged(datasets, num_buckets=4):
         assert list(models) == sorted(models)
         for place, model in enumerate(models):
             seen.append(model)
@@ -59,7 +59,7 @@ def test_every_row_is_where_it_was_and_no_other_counts():
 def test_a_data_set_without_rows_borrows_one_without_nan():
     first, second = some([2, 3])
     first["x"][0, 1] = np.nan
-    (bucket,) = elbojax.pad_ragged([{"x": [], "y": [], "scale": 1.0}, first, second], max_buckets=1)
+    (bucket,) = elbojax.pad_ragged([{"x": [], "y": [], "scale": 1.0}, first, second], num_buckets=1)
     np.testing.assert_array_equal(bucket.padded.data["x"][0], np.broadcast_to(first["x"][1], (3, 2)))
     np.testing.assert_array_equal(bucket.padded.data["x"][2], second["x"])
     assert bucket.padded.data["y"].dtype == first["y"].dtype and not bucket.padded.mask[0].any()
@@ -75,15 +75,21 @@ def test_data_sets_of_one_length_are_not_padded():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_few_lengths_and_little_padding(seed):
+def test_each_length_pays(seed, monkeypatch):
     sizes = np.random.default_rng(seed).lognormal(4, 1.5, size=200).astype(int)
-    buckets = {most: elbojax.pad_ragged([np.zeros(n) for n in sizes], max_buckets=most) for most in (1, 3, 100)}
-    rows = {most: sum(bucket.padded.mask.size for bucket in each) for most, each in buckets.items()}
-    assert len(buckets[1]) == 1 and len(buckets[3]) == 3
-    assert rows[100] <= (1 + ragged.WASTE) * sizes.sum() < rows[3] < rows[1]
-    assert len(buckets[100]) < len({ragged._rounded(int(n)) for n in sizes})
+    found = {most: elbojax.pad_ragged([np.zeros(n) for n in sizes], num_buckets=most) for most in (1, 3, 100, None)}
+    rows = {most: sum(bucket.padded.mask.size for bucket in each) for most, each in found.items()}
+    assert [len(found[most]) for most in (1, 3)] == [1, 3]
+    assert len(found[100]) == len({ragged._rounded(int(n)) for n in sizes})
+    assert sizes.sum() < rows[100] < 1.5 * sizes.sum() and rows[100] < rows[3] < rows[1]
+    for worth in (100, 2000, 10**9):
+        monkeypatch.setattr(ragged, "WORTH", worth)
+        buckets = elbojax.pad_ragged([np.zeros(n) for n in sizes])
+        counts, lengths = zip(*[bucket.padded.mask.shape for bucket in buckets], strict=True)
+        assert all(n * (high - low) >= worth for n, low, high in zip(counts, lengths, lengths[1:], strict=False))
+        assert 1 < len(buckets) < len(found[100]) or worth == 10**9 and len(buckets) == 1
     # Of two merges the one is made that pads less.
-    lengths = [b.padded.mask.shape[1] for b in elbojax.pad_ragged([np.zeros(n) for n in (4, 6, 64)], max_buckets=2)]
+    lengths = [b.padded.mask.shape[1] for b in elbojax.pad_ragged([np.zeros(n) for n in (4, 6, 64)], num_buckets=2)]
     assert lengths == [6, 64]
 
 
@@ -130,5 +136,5 @@ def test_misuse_names_the_data_set(datasets, error, match):
 
 
 def test_at_least_one_bucket():
-    with pytest.raises(ValueError, match="max_buckets.*0"):
-        elbojax.pad_ragged([[1.0]], max_buckets=0)
+    with pytest.raises(ValueError, match="num_buckets.*0"):
+        elbojax.pad_ragged([[1.0]], num_buckets=0)
