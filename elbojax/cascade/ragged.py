@@ -78,7 +78,7 @@ def fit_ragged(
                     support=support,
                     mesh=mesh,
                     checkpoint=None if checkpoint is None else os.path.join(checkpoint, f"length-{length:09d}"),
-                    progress=bar.share(len(bucket.models)),
+                    progress=bar.share(),
                 )
             )
     places = np.argsort(np.concatenate([bucket.models for bucket in buckets]))

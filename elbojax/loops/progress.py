@@ -46,16 +46,13 @@ class Progress:
             self._bar.set_postfix(failed=failed, refresh=False)
             self._bar.update(more)
 
-    def share(self, total: int) -> Any:
-        """The part of this bar that belongs to a part of the work, as the `show` of another `Progress`.
-
-        Args:
-          total: models of that part.
+    def share(self) -> Any:
+        """What the next part of the work moves, as the `show` of a `Progress` of its own.
 
         Returns:
           A `Share` that begins where this bar stands, or False where there is no bar.
         """
-        return Share(self, total, self._finished, self._failed) if self.visible else False
+        return Share(self, self._finished, self._failed) if self.visible else False
 
     def __enter__(self) -> Self:
         return self
@@ -71,15 +68,10 @@ class Progress:
 
 
 class Share:
-    """A stretch of a bar.
+    """A stretch of a bar: what one of several calls in turn moves."""
 
-    Attributes:
-      total: models of the stretch.
-    """
-
-    def __init__(self, whole: Progress, total: int, finished: int, failed: int):
+    def __init__(self, whole: Progress, finished: int, failed: int):
         self._whole, self._before = whole, (finished, failed)
-        self.total = total
 
     def update(self, *, finished: int, failed: int) -> None:
         """Move the whole bar to so many models of this stretch finished, of which so many failed."""

@@ -11,8 +11,8 @@ import numpy as np
 from elbojax.types import Array, PyTree, Scalar
 
 WORTH = 100_000
-"""Rows of padding that one more length has to save. Measured on logistic regressions (D=5) on CPU: 27 us a row in all of a
-fit, and 4 s to compile the first stage for a length."""
+"""Rows of padding that one more length has to save. Measured on 200 logistic regressions (D=5, N from 5 to 1,000) on one core:
+36 us a row in all of a fit, and 4 s to compile the first stage for a length."""
 
 
 class Padded(NamedTuple):

@@ -50,7 +50,7 @@ def test_what_is_left_at_the_end_has_failed_but_not_after_an_error(capsys):
 def test_parts_share_one_bar(capsys):
     with Progress(10, show=True) as whole:
         for total, finished in ((4, 4), (6, 5)):
-            with Progress(total, show=whole.share(total)) as part:
+            with Progress(total, show=whole.share()) as part:
                 assert part.visible
                 part.update(finished=finished - 1, failed=0)
                 part.update(finished=finished, failed=1)
@@ -58,7 +58,7 @@ def test_parts_share_one_bar(capsys):
     assert states(shown)[-1] == (10, 10, 3) and {total for _, total, _ in states(shown)} == {10}
     assert shown.count("\n") == 1, "one bar, closed once"
     with Progress(10, show=False) as whole:
-        assert whole.share(4) is False
+        assert whole.share() is False
 
 
 @pytest.mark.parametrize("show", [False, None])
