@@ -166,14 +166,16 @@ class Fit:
             raise TypeError("one fit has no length; fits of fit_batch have")
         return self.log_weights.shape[0]
 
-    def __getitem__(self, index: int) -> "Fit":
-        """One model of a batch."""
+    def __getitem__(self, index: Any) -> "Fit":
+        """One model of a batch; or several, still a batch, by a slice, a list or a mask."""
         if not self.batched:
             raise TypeError("one fit cannot be indexed; fits of fit_batch can")
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"model {index} of {len(self)}")
-        one = jax.tree.map(lambda x: x[index], self)
-        return one.settled()
+        try:
+            models = np.arange(len(self))[np.asarray(index) if isinstance(index, jax.Array) else index]
+        except IndexError as error:
+            raise IndexError(f"model {index} of {len(self)}: {error}") from None
+        some = jax.tree.map(lambda x: x[models], self)
+        return some if np.ndim(models) else some.settled()
 
     def settled(self) -> "Fit":
         """The same fit, with the certificate's codes as enums that print their names."""

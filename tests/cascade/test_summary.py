@@ -116,3 +116,20 @@ def test_the_worst_are_shown_first():
 def test_small_batches(models):
     table = made.fit(q(models), models=models).summary()
     assert len(table.worst) == models and str(table).startswith(f"{models} fits, {models} certified (100.0 %)")
+
+
+def test_several_of_a_batch_are_a_batch():
+    fits = batch(ess=np.arange(M, dtype=float), certified=np.arange(M) % 2 == 0)
+    for index in (slice(3, 9, 2), [7, -1], fits.summary().worst, np.asarray(fits.certificate.certified)):
+        wanted = np.arange(M)[index]
+        for some in (fits[index], fits[jnp.asarray(index)] if not isinstance(index, slice) else fits[index]):
+            assert some.batched and len(some) == len(wanted)
+            np.testing.assert_array_equal(some.certificate.ess, wanted)
+            np.testing.assert_array_equal(some.draws, np.asarray(fits.draws)[wanted])
+    assert fits[-1].certificate.ess == M - 1 and not fits[np.int64(3)].batched
+    assert [one.certificate.ess.item() for one in fits[:2]] == [0, 1]
+    for index in (M, -M - 1, [0, M]):
+        with pytest.raises(IndexError, match=f"of {M}"):
+            fits[index]
+    with pytest.raises(TypeError, match="one fit cannot be indexed"):
+        fits[0][0]
