@@ -10,7 +10,7 @@ from elbojax.objectives.decompose import Decomposition, decompose
 from elbojax.objectives.disarm import elbo_disarm
 from elbojax.objectives.dreg import iw_elbo_dreg, iw_elbo_dreg_at, iw_elbo_gdreg
 from elbojax.objectives.elbo import elbo, elbo_at, elbo_entropy, elbo_entropy_at, elbo_kl, elbo_kl_at
-from elbojax.objectives.enumeration import elbo_enumerated
+from elbojax.objectives.enumeration import elbo_chain, elbo_enumerated
 from elbojax.objectives.importance import iw_elbo, iw_elbo_at
 from elbojax.objectives.multi_sample_score import vimco
 from elbojax.objectives.relaxed import elbo_gumbel_softmax
@@ -32,6 +32,7 @@ __all__ = [
     "elbo",
     "elbo_at",
     "elbo_beta",
+    "elbo_chain",
     "elbo_disarm",
     "elbo_entropy",
     "elbo_entropy_at",
