@@ -107,15 +107,6 @@ class MarkovChain(Enumerable):
         return _expected(jnp.exp(self.log_initial), first) + _expected(self.pairs(), steps)
 
 
-def _expected_log_ratio(self, first: Array, steps: Array) -> Scalar:
-    return _expected(jnp.exp(self.log_initial), first) + _expected(self.pairs(), steps)
-
-
-def first_shape(chain: MarkovChain) -> tuple[int, ...]:
-    """The shape [K] of one latent's logits."""
-    return chain.initial_logits.shape
-
-
 def _expected(probability: Array, value: Array) -> Scalar:
     value = jnp.broadcast_to(value, probability.shape)
     counts = probability > 0
@@ -141,8 +132,8 @@ def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
     Example:
       >>> import jax.numpy as jnp
       >>> q = markov_chain(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([[[0.9, 0.1], [0.2, 0.8]]])))
-      >>> jnp.round(q.marginals(), 3).tolist() == [[0.5, 0.5], [0.55, 0.45]]
-      True
+      >>> [round(float(x), 3) for x in q.marginals()[1]]
+      [0.55, 0.45]
     """
     initial_logits, transition_logits = jnp.asarray(initial_logits), jnp.asarray(transition_logits)
     for name, value in (("initial_logits", initial_logits), ("transition_logits", transition_logits)):

@@ -36,7 +36,8 @@ def iw_elbo(
     .. math:: \frac1S \sum_s \log \frac1K \sum_k w_{sk}, \qquad w = \frac{p(x, z)}{q(z)}, \quad z_{sk} = T_q(\epsilon_{sk})
 
     K = 1 is the `elbo`; in expectation it rises with K towards log p(x). The signal of its gradient in `q` fades as K
-    grows: `iw_elbo_dreg` does not suffer from that.
+    grows: `iw_elbo_dreg` does not suffer from that. Of a mixture each draw stands for one of every component, which are
+    averaged before the logarithm too.
 
     Args:
       key: consumed.

@@ -233,9 +233,7 @@ ESTIMATORS = {
     "elbo_vargrad": Estimator(elbojax.elbo_vargrad, _ANY, always=True, lands=True),
     "elbo_disarm": Estimator(elbojax.elbo_disarm, ("bernoulli, coupled", "bernoulli"), always=True, lands=True),
     # The bounds of K draws, with K = 1.
-    "iw_elbo": Estimator(
-        functools.partial(elbojax.iw_elbo, num_importance=1), (*GAUSSIAN, "mixture"), always=True, lands=False
-    ),
+    "iw_elbo": Estimator(functools.partial(elbojax.iw_elbo, num_importance=1), GAUSSIAN, always=True, lands=False),
     "iw_elbo_dreg": Estimator(
         functools.partial(elbojax.iw_elbo_dreg, num_importance=1), GAUSSIAN, always=True, lands=True
     ),

@@ -159,6 +159,19 @@ def log_w_of(q, noise, target):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_mixture_averages_its_strata_too(seed):
+    """One draw of every component: without bias for the evidence, and so a bound, above the ELBO."""
+    q = elbojax.mixture(jnp.array([0.2, -0.4]), [elbojax.mean_field(jnp.array([m]), 1.6) for m in (-1.0, 1.5)])
+    values, _ = draw(ONE, seed, q=q)
+    assert_mean(np.exp(values), np.exp(TARGET.log_evidence))
+    error = values.std() / np.sqrt(len(values))
+    assert TARGET.exact(q) + 4 * error < values.mean() < TARGET.log_evidence
+
+
+ONE = functools.partial(elbojax.iw_elbo, num_importance=1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_renyi_does_not_increase_in_alpha_draw_by_draw(seed):
     alphas = jnp.array([-jnp.inf, -30.0, -1.0, 0.0, 0.5, 0.99, 1.0, 1.01, 2.0, 30.0, jnp.inf])
     noise = jax.random.normal(jax.random.key(seed), (1, 7, 1))
