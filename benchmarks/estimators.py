@@ -24,6 +24,8 @@ import elbojax  # noqa: E402
 from benchmarks import timing  # noqa: E402
 from elbojax import csiszar, densities, noise  # noqa: E402
 
+jax.config.update("jax_enable_x64", True)
+
 DRAWS = 8
 """Log-densities that one estimate may take, whichever way it spends them."""
 
@@ -263,7 +265,6 @@ def main():
         "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results", help="folder of the page"
     )
     args = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
     environment = timing.environment()
     record = {"environment": environment, "estimates": args.estimates, "problems": {}}
     page = [
