@@ -1,0 +1,86 @@
+"""Several processes at work on one batch: what is whose, and how all of it comes together."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from elbojax.types import PyTree
+
+
+def share(num_models: int) -> slice:
+    """The models of a batch that this process fits.
+
+    Under `jax.distributed` every process makes the same call of `fit_batch` or `run_batch`, and is given the results of
+    its share alone; `gather` joins them. One process has all models.
+
+    Args:
+      num_models: M, of the whole batch.
+
+    Returns:
+      Consecutive models; shares of two processes differ by one model at most, and may be empty.
+
+    Example:
+      >>> share(10)
+      slice(0, 10, None)
+    """
+    process, processes = jax.process_index(), jax.process_count()
+    return slice(num_models * process // processes, num_models * (process + 1) // processes)
+
+
+def gather(tree: PyTree) -> PyTree:
+    """The results of all processes, in every process: whole fits, or only what is asked for.
+
+    All processes must call it. It holds the whole in the memory of each; certificates are small, the draws of a
+    large batch are not.
+
+    Args:
+      tree: what this process has of its share, leading axis of models: a `Fit` of `fit_batch`, its certificate, a
+        `Run` of `run_batch`, or any pytree of arrays.
+
+    Returns:
+      The same pytree with the models of all processes along its leading axis, in the order of the batch.
+
+    Raises:
+      ValueError: leading axes differ.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp
+      >>> log_density = lambda z, y: -0.5 * jnp.sum((y - z) ** 2)
+      >>> fits = elbojax.fit_batch(jax.random.key(0), log_density, 0.0, jnp.array([[1.0, 3.0], [5.0, 5.0]]))
+      >>> gather(fits.certificate).certified.tolist()
+      [True, True]
+
+    References:
+      https://docs.jax.dev/en/latest/multi_process.html
+    """
+    if jax.process_count() == 1:
+        return tree
+    lengths = {x.shape[0] for x in jax.tree.leaves(tree)}
+    if len(lengths) != 1:
+        raise ValueError(f"leaves must share their leading axis of models, got lengths {sorted(lengths)}")
+    (length,) = lengths
+    with jax.enable_x64(True):  # or what was computed in double precision would come in single
+        sizes = _all(np.array(length))
+        return jax.tree.map(lambda x: _gather_leaf(x, sizes), tree)
+
+
+def local(mesh: jax.sharding.Mesh | None) -> jax.sharding.Mesh | None:
+    """The devices of a mesh that this process drives."""
+    return mesh if mesh is None or jax.process_count() == 1 else mesh.local_mesh
+
+
+def _gather_leaf(leaf: Any, sizes: np.ndarray) -> jax.Array:
+    if jnp_key := jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        implementation, leaf = jax.random.key_impl(leaf), jax.random.key_data(leaf)
+    host = np.asarray(leaf)
+    padded = np.zeros((sizes.max(), *host.shape[1:]), host.dtype)  # a collective wants equal shapes
+    padded[: len(host)] = host
+    rows = jax.numpy.asarray(np.concatenate([part[:size] for part, size in zip(_all(padded), sizes, strict=True)]))
+    return jax.random.wrap_key_data(rows, impl=implementation) if jnp_key else rows
+
+
+def _all(array: np.ndarray) -> np.ndarray:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array))
