@@ -70,6 +70,11 @@ def local(mesh: jax.sharding.Mesh | None) -> jax.sharding.Mesh | None:
     return mesh if mesh is None or jax.process_count() == 1 else mesh.local_mesh
 
 
+def spread(tree: PyTree, mesh: jax.sharding.Mesh | None) -> PyTree:
+    """Arrays with their rows shared out among the devices of a mesh, consecutive ones together."""
+    return tree if mesh is None else jax.device_put(tree, jax.NamedSharding(mesh, jax.P(mesh.axis_names)))
+
+
 def _gather_leaf(leaf: Any, sizes: np.ndarray) -> jax.Array:
     if jnp_key := jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         implementation, leaf = jax.random.key_impl(leaf), jax.random.key_data(leaf)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.loops.hosts import local, share
+from elbojax.loops.hosts import local, share, spread
 from elbojax.types import PyTree
 
 
@@ -96,9 +96,7 @@ class Places(NamedTuple):
         return self.mesh is None and self.length == self.num_models
 
     def _on_devices(self, x: np.ndarray) -> jax.Array:
-        if self.mesh is None:
-            return jnp.asarray(x)
-        return jax.device_put(x, jax.sharding.NamedSharding(self.mesh, jax.P(self.mesh.axis_names)))
+        return jnp.asarray(spread(x, self.mesh))
 
 
 def deal(num_models: int, mesh: jax.sharding.Mesh | None = None) -> Places:

@@ -246,8 +246,8 @@ def _checkpointer() -> Any:
 
         def restore(self, directory, args=None):
             del args
-            with np.load(directory / "arrays.npz") as file:
-                return [file[name] for name in file.files]
+            with open(directory / "arrays.npz", "rb") as file, np.load(file) as arrays:
+                return [arrays[name] for name in arrays.files]
 
     @ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)
     @dataclasses.dataclass
