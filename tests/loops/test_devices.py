@@ -1,6 +1,5 @@
 """One batch on several devices and in several processes: the numbers of one device, each with its share of the work."""
 
-import functools
 import socket
 
 import jax
@@ -15,11 +14,6 @@ from elbojax.loops.places import deal
 DEVICES = 8
 
 
-@functools.cache
-def reference():
-    return jax.tree.leaves(worker.answers(*worker.both()))
-
-
 def close(found, wanted):
     for x, y in zip(found, wanted, strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape
@@ -30,7 +24,7 @@ def close(found, wanted):
 def test_eight_devices_give_the_numbers_of_one(tmp_path):
     results = tmp_path / "results.npz"
     worker.finish(worker.start(results, "--mesh", devices=DEVICES))
-    close(worker.leaves(results, "all"), reference())
+    close(worker.leaves(results, "all"), worker.reference())
     close(worker.leaves(results, "one"), jax.tree.leaves(worker.walk(1)))
     (work,) = worker.leaves(results, "work")
     assert len(work) == DEVICES and np.sum(work) == np.sum(worker.walk(1000).num_steps)
@@ -51,22 +45,21 @@ def test_two_processes_with_two_devices_each(tmp_path, monkeypatch):
         worker.start(path, "--mesh", "--checkpoint", folder, "--process", i, "--port", port, devices=2)
         for i, path in enumerate(results)
     ]
-    for process in processes:
-        worker.finish(process)
+    worker.finish(*processes)
     for path in results:
-        close(worker.leaves(path, "all"), reference())
+        close(worker.leaves(path, "all"), worker.reference())
         close(worker.leaves(path, "one"), jax.tree.leaves(worker.walk(1)))
     for path, mine in zip(results, (slice(0, 6), slice(6, 13)), strict=True):
-        close(worker.leaves(path, "share"), [x[mine] for x in reference()])
+        close(worker.leaves(path, "share"), [x[mine] for x in worker.reference()])
 
     # What two processes have written serves one, which has nothing left to do.
-    def program(*args):
+    def again(*args):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(worker.batch, "_program", lambda *args: program)
-    monkeypatch.setattr(worker.walks, "_step", program)
+    monkeypatch.setattr(worker.batch, "_program", lambda *args: again)
+    monkeypatch.setattr(worker.walks, "_advance", again)
     worker.often(monkeypatch.setattr)
-    close(jax.tree.leaves(worker.answers(*worker.both(folder))), reference())
+    close(jax.tree.leaves(worker.answers(*worker.both(folder))), worker.reference())
 
 
 def test_shares_are_all_models_once(monkeypatch):
