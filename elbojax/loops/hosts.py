@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from elbojax.types import PyTree
@@ -75,14 +76,26 @@ def spread(tree: PyTree, mesh: jax.sharding.Mesh | None) -> PyTree:
     return tree if mesh is None else jax.device_put(tree, jax.NamedSharding(mesh, jax.P(mesh.axis_names)))
 
 
+def bare(x: Any) -> np.ndarray:
+    """The numbers of an array, on the host, also of an array of typed keys."""
+    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def typed(x: jax.Array, like: Any) -> jax.Array:
+    """The opposite of `bare`: keys again where `like` is an array of keys."""
+    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like)) if _is_key(like) else x
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.dtype(float)), jax.dtypes.prng_key)
+
+
 def _gather_leaf(leaf: Any, sizes: np.ndarray) -> jax.Array:
-    if jnp_key := jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        implementation, leaf = jax.random.key_impl(leaf), jax.random.key_data(leaf)
-    host = np.asarray(leaf)
+    host = bare(leaf)
     padded = np.zeros((sizes.max(), *host.shape[1:]), host.dtype)  # a collective wants equal shapes
     padded[: len(host)] = host
-    rows = jax.numpy.asarray(np.concatenate([part[:size] for part, size in zip(_all(padded), sizes, strict=True)]))
-    return jax.random.wrap_key_data(rows, impl=implementation) if jnp_key else rows
+    rows = np.concatenate([part[:size] for part, size in zip(_all(padded), sizes, strict=True)])
+    return typed(jnp.asarray(rows), leaf)
 
 
 def _all(array: np.ndarray) -> np.ndarray:

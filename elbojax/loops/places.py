@@ -1,12 +1,12 @@
 """Where the models of a batch sit while they are fitted: on which device, in which row."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.loops.hosts import local, share, spread
+from elbojax.loops.hosts import bare, local, share, spread, typed
 from elbojax.types import PyTree
 
 
@@ -55,7 +55,7 @@ class Places(NamedTuple):
         if self._as_they_are():
             return tree
         rows = np.minimum(self.share.start + self.models, self.num_models - 1)
-        return jax.tree.map(lambda x: _typed(self._on_devices(_bare(x)[rows]), x), tree)
+        return jax.tree.map(lambda x: typed(self._on_devices(bare(x)[rows]), x), tree)
 
     def read(self, tree: PyTree) -> list[np.ndarray]:
         """What is in the places, on the host.
@@ -67,7 +67,7 @@ class Places(NamedTuple):
           Its leaves with the models of this process along the leading axis, in the order of the batch; keys as numbers.
         """
         places = np.argsort(self.models, kind="stable")[: self.length]
-        return [_bare(x)[places] for x in jax.tree.leaves(tree)]
+        return [bare(x)[places] for x in jax.tree.leaves(tree)]
 
     def write(self, leaves: list[np.ndarray], like: PyTree) -> PyTree:
         """The opposite of `read`, on the devices.
@@ -80,9 +80,7 @@ class Places(NamedTuple):
           A pytree like it.
         """
         rows = np.minimum(self.models, self.length - 1)
-        placed = [
-            _typed(self._on_devices(leaf[rows]), x) for leaf, x in zip(leaves, jax.tree.leaves(like), strict=True)
-        ]
+        placed = [typed(self._on_devices(leaf[rows]), x) for leaf, x in zip(leaves, jax.tree.leaves(like), strict=True)]
         return jax.tree.unflatten(jax.tree.structure(like), placed)
 
     def collect(self, tree: PyTree) -> PyTree:
@@ -90,7 +88,7 @@ class Places(NamedTuple):
         if self._as_they_are():
             return tree
         leaves = zip(self.read(tree), jax.tree.leaves(tree), strict=True)
-        return jax.tree.unflatten(jax.tree.structure(tree), [_typed(jnp.asarray(leaf), x) for leaf, x in leaves])
+        return jax.tree.unflatten(jax.tree.structure(tree), [typed(jnp.asarray(leaf), x) for leaf, x in leaves])
 
     def _as_they_are(self) -> bool:
         return self.mesh is None and self.length == self.num_models
@@ -118,17 +116,3 @@ def deal(num_models: int, mesh: jax.sharding.Mesh | None = None) -> Places:
     depth = max(1, -(-length // devices))
     places = np.arange(depth * devices).reshape(depth, devices).T.ravel()
     return Places(num_models, mine, np.minimum(places, length), mesh)
-
-
-def _bare(x: Any) -> np.ndarray:
-    """Numbers on the host, also of typed keys."""
-    if jnp.issubdtype(getattr(x, "dtype", np.dtype(float)), jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
-    return np.asarray(x)
-
-
-def _typed(x: jax.Array, like: Any) -> jax.Array:
-    """Numbers made keys again where `like` is one."""
-    if jnp.issubdtype(getattr(like, "dtype", np.dtype(float)), jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
-    return x

@@ -96,11 +96,11 @@ def run_batch(
       >>> import elbojax, jax, jax.numpy as jnp, optax
       >>> log_density = lambda z, y: -0.5 * (z - y) @ (z - y)
       >>> solver = elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, log_density), optax.adam(0.1))
-      >>> y = jnp.arange(3.0)[:, None]
+      >>> y = jnp.arange(1.0, 4.0)[:, None]
       >>> qs = jax.vmap(lambda y: elbojax.mean_field(y + 1, 1.0))(y)
       >>> fits = run_batch(jax.random.key(0), solver, qs, y, max_steps=300)
       >>> jnp.round(fits.q.loc[:, 0], 1).tolist()
-      [0.0, 1.0, 2.0]
+      [1.0, 2.0, 3.0]
     """
     stop = never() if stop is None else stop
     check_settings(solver, stop, max_steps)
@@ -182,7 +182,7 @@ def _fingerprint(keys: Key, solver: Solver, qs: PyTree, data: PyTree, max_steps:
         state, info = solver.step(key, solver.init(q), datum)
         return state, info, stop.update(stop.init(q), info)
 
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (keys, qs, jax.tree.map(jnp.asarray, data)))
+    one = jax.eval_shape(lambda batch: jax.tree.map(lambda x: x[0], batch), (keys, qs, data))
     return fingerprint(first_step, *one, values=(keys, qs, data, max_steps))
 
 

@@ -1,6 +1,6 @@
 """Two small batches, one of `run_batch` and one of `fit_batch`, in this process or in one of their own.
 
-    python worker.py RESULTS [--mesh] [--checkpoint FOLDER] [--process I --port PORT]
+python worker.py RESULTS [--mesh] [--checkpoint FOLDER] [--process I --port PORT]
 """
 
 import argparse
