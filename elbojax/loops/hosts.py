@@ -1,5 +1,6 @@
 """Several processes at work on one batch: what is whose, and how all of it comes together."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -7,6 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.types import PyTree
+
+PATIENCE = 7 * 24 * 3600
+"""Seconds that processes wait for each other before they gather; one that has died is noticed long before."""
+
+_MEETINGS = itertools.count()
 
 
 def share(num_models: int) -> slice:
@@ -61,6 +67,7 @@ def gather(tree: PyTree) -> PyTree:
     if len(lengths) != 1:
         raise ValueError(f"leaves must share their leading axis of models, got lengths {sorted(lengths)}")
     (length,) = lengths
+    _meet()
     with jax.enable_x64(True):  # or what was computed in double precision would come in single
         sizes = _all(np.array(length))
         return jax.tree.map(lambda x: _gather_leaf(x, sizes), tree)
@@ -96,6 +103,15 @@ def _gather_leaf(leaf: Any, sizes: np.ndarray) -> jax.Array:
     padded[: len(host)] = host
     rows = np.concatenate([part[:size] for part, size in zip(_all(padded), sizes, strict=True)])
     return typed(jnp.asarray(rows), leaf)
+
+
+def _meet() -> None:
+    """Wait until all processes are here: a collective gives up after some seconds, where shares may differ by hours."""
+    import orbax.checkpoint
+
+    everybody = set(range(jax.process_count()))  # named, so that it is the coordinator that they wait at
+    name = f"elbojax-gather-{next(_MEETINGS)}"
+    orbax.checkpoint.multihost.sync_global_processes(name, timeout=PATIENCE, processes=everybody)
 
 
 def _all(array: np.ndarray) -> np.ndarray:

@@ -76,9 +76,9 @@ def answers(run, fits):
 
 
 @functools.cache
-def reference():
+def reference(num_models=M):
     """The answers of one process with one device that nobody disturbs."""
-    return jax.tree.leaves(answers(*both()))
+    return jax.tree.leaves(answers(walk(num_models), posteriors(num_models)))
 
 
 def often(setattr):
@@ -148,17 +148,21 @@ def _main():
         walks.Places.collect = noted
     mesh = jax.make_mesh((jax.device_count(),), ("models",)) if options.mesh else None
     run, fits = both(options.checkpoint, mesh=mesh)
-    one = walk(1, mesh=mesh)
-    extra = {}
-    if options.mesh:
+    one = walk(1, mesh=mesh), posteriors(1, mesh=mesh)  # of two processes one has nothing to do
+    if options.mesh and options.process is None:
         walk(1000, mesh=mesh)
-        extra["work"] = np.array(list(work.values()))
-    everything = elbojax.gather((run, fits))
-    save(options.results, share=answers(run, fits), all=answers(*everything), one=elbojax.gather(one), **extra)
+    everything = answers(*elbojax.gather((run, fits)))
+    save(
+        options.results,
+        share=answers(run, fits),
+        all=everything,
+        one=answers(*elbojax.gather(one)),
+        work=np.array(list(work.values())),
+    )
 
 
 if __name__ == "__main__":
     import faulthandler
 
-    faulthandler.dump_traceback_later(240, exit=True)
+    faulthandler.dump_traceback_later(280, exit=True)
     _main()
