@@ -171,8 +171,8 @@ def _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar
         todo = np.setdiff1d(todo, models)
     for at in range(0, todo.size, chunk):
         models = todo[at : at + chunk]
-        lanes = np.resize(models, chunk)  # a last chunk that is not full goes round
-        its_keys, datum, before = spread((keys[lanes], _take(data, lanes), _take(results, lanes)), mesh)
+        full = np.resize(models, chunk)  # a last chunk that is not full goes round
+        its_keys, datum, before = spread((keys[full], _take(data, full), _take(results, full)), mesh)
         kept = jax.device_get(program(key, its_keys, start, datum, before))
         kept = _take(kept, slice(models.size))
         shards.add(stage.name, models, kept)
