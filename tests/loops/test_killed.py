@@ -1,5 +1,6 @@
 """A run that is killed, however often and whenever, ends with the numbers of one that is not."""
 
+import os
 import signal
 import time
 
@@ -21,7 +22,8 @@ def pieces_written(folder):
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     folder, results = tmp_path / "checkpoint", tmp_path / "results.npz"
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}  # a kill may tear what the others share
+    cache = "JAX_COMPILATION_CACHE_DIR"
+    environment = {cache: os.environ.get(cache, str(tmp_path / "cache"))}  # or each life would compile anew
     rng = np.random.default_rng(4)
     deaths = []
     for batch, pieces in (("walk", 20), ("walk", 60), ("posteriors", 2), ("posteriors", 4)):
