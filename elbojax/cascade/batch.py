@@ -15,6 +15,7 @@ from elbojax.cascade.programs import accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.loops.checks import batch_size
+from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, fingerprint
 from elbojax.types import Array, Key, PyTree, Scalar, Status
@@ -57,7 +58,7 @@ def fit_batch(
     support: PyTree = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Fit:
     """Fit many posteriors without tuning, one for each data set of a batch.
 
@@ -76,7 +77,8 @@ def fit_batch(
       progress: True for a bar of models done.
 
     Returns:
-      A `Fit` whose arrays have a leading axis M. Its draws are 512 for each model, its means and sds from all draws
+      A `Fit` whose arrays have a leading axis M; under `jax.distributed`, where every process makes the same call,
+      that of the models which are its `share`. Its draws are 512 for each model, its means and sds from all draws
       of the check, and its `q` Gaussian, for models that a richer stage answered too.
 
     Raises:
@@ -93,17 +95,21 @@ def fit_batch(
     """
     dtype = jnp.result_type(float)
     num_models = batch_size(data=data)
+    mine, mesh = share(num_models), local(mesh)
     data = jax.tree.map(np.asarray, data)
     with jax.enable_x64(True):
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
-        problem = fingerprint(target.log_density, start, datum, values=(key, start, data))
-        results = _nothing(target, key, start, datum, num_models)
-        with Progress(num_models, show=progress) as bar, Shards(checkpoint, problem) as shards:
+        values = (key, start, data)
+        problem = "" if checkpoint is None else fingerprint(target.log_density, start, datum, values=values)
+        keys = jax.random.split(jax.random.fold_in(key, 1), num_models)[mine]
+        data = _take(data, mine)
+        results = _nothing(target, key, start, datum, len(keys))
+        with Progress(len(keys), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum)):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
-                    _run(stage, key, target, start, data, results, todo, mesh, shards, bar)
+                    _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar)
         as_given = lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)  # noqa: E731
         q, certificate, mean, sd, draws, log_weights = jax.tree.map(as_given, results)
     return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
@@ -147,30 +153,30 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
     return int(np.clip(MEMORY / (8 * stages.QUICK_DRAWS * max(numbers, target.size)), 1, most))
 
 
-def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
+def _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar):
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
     chunk = devices * min(stage.lanes, math.ceil(todo.size / devices))
     light = todo.size < MANY and is_small(target, _take(data, 0))
     program = _program(stage.run, target, mesh, accepted(jax.default_backend()) if light else ())
-    keys = jax.random.split(jax.random.fold_in(key, 1), len(results.draws))
-    at = 0
-    while at < todo.size:
-        leaves = shards.load(stage.name, at)
-        if leaves is None:
-            models = todo[at : at + chunk]
-            lanes = np.resize(models, chunk)  # a last chunk that is not full goes round
-            kept = jax.device_get(program(key, keys[lanes], start, _take(data, lanes), _take(results, lanes)))
-            kept = _take(kept, slice(models.size))
-            shards.add(stage.name, at, kept)
-        else:
-            kept = jax.tree.unflatten(jax.tree.structure(results), leaves)
-            models = todo[at : at + len(kept.draws)]
-        jax.tree.map(lambda out, new, models=models: out.__setitem__(models, new), results, kept)
-        at += models.size
+
+    def keep(models, leaves):
+        jax.tree.map(lambda out, new: out.__setitem__(models, new), results, leaves)
         status = results.certificate.status
         done = results.certificate.certified | np.isin(status, HOPELESS)
         bar.update(finished=int(np.sum(done)), failed=int(np.sum(status == Status.NON_FINITE)))
+
+    for models, leaves in shards.load(stage.name):
+        keep(models, jax.tree.unflatten(jax.tree.structure(results), leaves))
+        todo = np.setdiff1d(todo, models)
+    for at in range(0, todo.size, chunk):
+        models = todo[at : at + chunk]
+        full = np.resize(models, chunk)  # a last chunk that is not full goes round
+        its_keys, datum, before = spread((keys[full], _take(data, full), _take(results, full)), mesh)
+        kept = jax.device_get(program(key, its_keys, start, datum, before))
+        kept = _take(kept, slice(models.size))
+        shards.add(stage.name, models, kept)
+        keep(models, kept)
     shards.flush()
 
 

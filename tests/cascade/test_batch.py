@@ -58,6 +58,12 @@ def reference():
     return fit(data())
 
 
+def at_every_chunk(monkeypatch):
+    """Checkpoints without the pause between them."""
+    monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("elbojax.loops.shards.PART", 1e9)
+
+
 def same(a, b, models=slice(None)):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(np.asarray(x)[models], np.asarray(y)[models])
@@ -94,7 +100,7 @@ def test_a_bad_model_harms_no_neighbour():
 
 
 def test_resumes_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+    at_every_chunk(monkeypatch)
     fits = fit(data(), checkpoint=str(tmp_path / "run"))
     same(fits, reference())
     pieces = sorted(path for path in (tmp_path / "run").iterdir() if path.is_dir())
@@ -112,7 +118,7 @@ def test_resumes_where_it_was(tmp_path, monkeypatch):
 
 
 def test_a_torn_checkpoint_is_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+    at_every_chunk(monkeypatch)
     fits = fit(data(), checkpoint=str(tmp_path))
     piece = sorted(path for path in tmp_path.iterdir() if path.is_dir())[1]
     for file in piece.rglob("*"):
@@ -135,7 +141,7 @@ def test_another_problem_is_refused(tmp_path):
 
 def test_nothing_is_lost_where_nothing_can_be_written(tmp_path, monkeypatch):
     class Full:
-        def save(self, *args):
+        def save(self, *args, **kwargs):
             raise OSError("no space left on device")
 
     monkeypatch.setattr("elbojax.loops.shards._checkpointer", Full)

@@ -1,3 +1,4 @@
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from elbojax import Solver, Status, StopRule, as_loss, elbo, mean_field, moments
 from elbojax.loops import lane as lanes
 from elbojax.loops.run_batch import default_lanes
 
+module = sys.modules["elbojax.loops.run_batch"]  # which the function of that name hides
 M = 13
 
 
@@ -180,6 +182,133 @@ def test_progress_is_shown_on_request_only(capsys):
     assert f"{M}/{M}" in shown.err and "failed=1" in shown.err and shown.out == ""
     _assert_equal(told, quiet, atol=0)
     _assert_equal(unwatched, quiet, atol=0)
+
+
+def _checkpointed(folder, chunks=None, **settings):
+    """The batch with a checkpoint at every block of steps, cut off after so many; and how many it took."""
+    keys, qs, data = _batch()
+    taken = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SECONDS_BETWEEN_UPDATES", 0.0)
+        patch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
+        patch.setattr("elbojax.loops.shards.PART", 1e9)
+        advance = module._advance
+
+        def counted(*args):
+            if len(taken) == chunks:
+                raise KeyboardInterrupt
+            taken.append(1)
+            return advance(*args)
+
+        patch.setattr(module, "_advance", counted)
+        settings = dict(max_steps=200, stop=CLOSE, lanes=3) | settings
+        try:
+            return run_batch(keys, WALK, qs, data, checkpoint=str(folder), **settings), len(taken)
+        except KeyboardInterrupt:
+            return None, len(taken)
+
+
+def _whole(**settings):
+    keys, qs, data = _batch()
+    return run_batch(keys, WALK, qs, data, max_steps=200, stop=CLOSE, **({"lanes": 3} | settings))
+
+
+def _pieces(folder, kind):
+    return sorted(path for path in folder.iterdir() if path.name.startswith(kind))
+
+
+def test_resumes_models_half_way_and_ends_with_the_same_numbers(tmp_path):
+    _, chunks = _checkpointed(tmp_path / "whole")
+    assert chunks > 8 and not _pieces(tmp_path / "whole", "half-way")
+    for after in range(1, chunks, 3):
+        folder = tmp_path / str(after)
+        assert _checkpointed(folder, chunks=after) == (None, after)
+        fits, rest = _checkpointed(folder)
+        _assert_equal(fits, _whole(), atol=0)
+        assert 0 < rest <= chunks - after + 1  # the order of the queue may cost one
+        again, rest = _checkpointed(folder)
+        _assert_equal(again, fits, atol=0)
+        assert rest == 0
+
+
+def test_resumes_with_other_lanes(tmp_path):
+    _checkpointed(tmp_path, chunks=6)
+    fits, _ = _checkpointed(tmp_path, lanes=5)
+    _assert_equal(fits, _whole())
+
+
+@pytest.mark.parametrize("kind", ("half-way", "ended"))
+def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path, kind):
+    _checkpointed(tmp_path, chunks=6)
+    torn = _pieces(tmp_path, kind)
+    assert len(torn) >= 2
+    (torn[-1] / "arrays.npz").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        fits, rest = _checkpointed(tmp_path)
+    _assert_equal(fits, _whole(), atol=0)
+    assert rest < _checkpointed(tmp_path / "whole")[1]
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    class Full:
+        def save(self, *args, **kwargs):
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr("elbojax.loops.shards._checkpointer", Full)
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        fits, _ = _checkpointed(tmp_path)
+    _assert_equal(fits, _whole(), atol=0)
+
+
+_CHANGED = {
+    "data": dict(data=jax.tree.map(lambda x: x + 1, _batch()[2])),
+    "start": dict(qs=jax.tree.map(lambda x: x + 1, _batch()[1])),
+    "keys": dict(keys=_batch()[0][::-1]),
+    "solver": dict(solver=Solver(State, lambda key, state, target: _step(key, state, jax.tree.map(jnp.sin, target)))),
+    "stop": dict(stop=StopRule(CLOSE.init, lambda aux, info: (aux, info.loss < 0.02))),
+    "steps": dict(max_steps=300),
+}
+
+
+@pytest.mark.parametrize("changed", _CHANGED)
+def test_another_problem_is_refused(tmp_path, changed):
+    keys, qs, data = _batch()
+    same = dict(keys=keys, solver=WALK, qs=qs, data=data, max_steps=200, stop=CLOSE, lanes=3, checkpoint=str(tmp_path))
+    run_batch(**same)
+    with pytest.raises(ValueError, match="another problem"):
+        run_batch(**(same | _CHANGED[changed]))
+
+
+def test_one_model_with_everything_at_once(tmp_path, capsys):
+    keys, qs, data = _one(_batch(), slice(0, 1))
+    mesh = jax.make_mesh((1,), ("models",))
+    settings = dict(max_steps=200, stop=CLOSE, mesh=mesh, checkpoint=str(tmp_path), progress=True)
+    fits = run_batch(keys, WALK, qs, data, **settings)
+    _assert_equal(fits, run_batch(keys, WALK, qs, data, max_steps=200, stop=CLOSE))
+    _assert_equal(run_batch(keys, WALK, qs, data, **settings), fits)
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_states_may_hold_keys(tmp_path):
+    """A solver may keep a key of its own, which no file format knows."""
+
+    class Keyed(NamedTuple):
+        q: Any
+        key: Any
+
+    def keyed(key, state, target):
+        q, key = state.q + target, jax.random.split(state.key)[0]
+        return Keyed(q, key), Info(q, jnp.sum(q))
+
+    solver = Solver(lambda q: Keyed(q, jax.random.key(5)), keyed)
+    arguments = (jax.random.key(0), solver, jnp.zeros((3, 1)), jnp.ones((3, 1)))
+    mesh = jax.make_mesh((1,), ("models",))
+    plain = run_batch(*arguments, max_steps=3)
+    for _ in range(2):
+        kept = run_batch(*arguments, max_steps=3, mesh=mesh, checkpoint=str(tmp_path))
+        _assert_equal(kept.q, plain.q)
+        bits = [jax.random.key_data(fits.lane.state.key) for fits in (kept, plain)]
+        np.testing.assert_array_equal(*bits)
 
 
 def test_default_lanes_do_not_outnumber_the_models():
