@@ -8,10 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_factor, cho_solve
 
 from elbojax.cascade import Fit
 from elbojax.types import Array, PyTree, Scalar
 
+DRAWS_PER_CONTROL = 8
+"""Fewer draws than so many for each moment would fit the weights to the noise."""
+MOST = 4.0
+"""No weight is raised by more than this factor, and none goes below zero."""
 SIDE_BY_SIDE = 32
 """Models or observations worked on at once; their draws are then some ten thousand numbers a parameter."""
 
@@ -69,8 +74,53 @@ def log_predictive(
       [N].
     """
     return _log_predictive(
-        fits.draws, fits.log_weights, jnp.asarray(models), observations, log_likelihood, fits.target.constrain
+        fits.draws, matched(fits), jnp.asarray(models), observations, log_likelihood, fits.target.constrain
     )
+
+
+def matched(fits: Fit) -> Array:
+    r"""Log-weights under which the draws that a batch holds have the means and sds that it knows from many more.
+
+    With c the standardised draws and their squares less one, in the user's space, the weights are those of the
+    regression on c,
+
+    .. math:: w_s' \propto w_s \max\Big(0, 1 - c_s^\top \big(\textstyle\sum_t w_t c_t c_t^\top\big)^{-1} \sum_t w_t c_t\Big)
+
+    so that what is nearly quadratic in a position is averaged with little error of the draws. Squares, then means,
+    are left out where there are too few draws for them.
+
+    Args:
+      fits: a batch.
+
+    Returns:
+      [M, S], normalised; as they were where something is not finite.
+    """
+    return _matched(fits.draws, fits.log_weights, fits.mean(), fits.sd(), fits.target.constrain)
+
+
+@functools.partial(jax.jit, static_argnums=(4,))
+def _matched(draws, log_weights, mean, sd, constrain):
+    def flat(tree):
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+    def one(arguments):
+        draws, log_weights, mean, sd = arguments
+        standard = (jax.vmap(lambda z: flat(constrain(z)))(draws) - flat(mean)) / flat(sd)
+        num_draws, size = standard.shape
+        controls = jnp.concatenate([standard, standard**2 - 1], axis=1)
+        controls = controls[:, : size * min(2, num_draws // (DRAWS_PER_CONTROL * size))]
+        log_weights = jax.nn.log_softmax(log_weights)
+        if not controls.shape[1]:
+            return log_weights
+        weighted = jnp.exp(log_weights)[:, None] * controls
+        gram = weighted.T @ controls
+        # A simplex has as many means as numbers, of which one is not free.
+        ridge = 1e-6 * jnp.trace(gram) / len(gram) * jnp.eye(len(gram), dtype=gram.dtype)
+        factors = 1 - controls @ cho_solve(cho_factor(gram + ridge, lower=True), jnp.sum(weighted, axis=0))
+        new = jax.nn.log_softmax(log_weights + jnp.log(jnp.clip(factors, 0, MOST)))
+        return jnp.where(jnp.any(jnp.isnan(new)), log_weights, new)
+
+    return jax.lax.map(one, (draws, log_weights, mean, sd), batch_size=SIDE_BY_SIDE)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
