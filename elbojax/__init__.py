@@ -7,6 +7,7 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 from elbojax import bijectors as bijectors
 from elbojax import densities as densities
 from elbojax import noise as noise
+from elbojax import plots as plots
 from elbojax import samplers as samplers
 from elbojax import targets as targets
 from elbojax.cascade import *  # noqa: F403
