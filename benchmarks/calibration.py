@@ -63,7 +63,9 @@ def logistic_data(key, position):
 
 def logistic_density(position, data, width):
     logits = position["intercept"] + data["x"] @ position["slopes"]
-    prior = densities.normal(position["intercept"], 0.0, width) + jnp.sum(densities.normal(position["slopes"], 0.0, width))
+    prior = densities.normal(position["intercept"], 0.0, width) + jnp.sum(
+        densities.normal(position["slopes"], 0.0, width)
+    )
     return prior + jnp.sum(data["y"] * logits - jax.nn.softplus(logits))
 
 

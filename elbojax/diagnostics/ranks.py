@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+TIE = 1e-9
+"""Tails are the same that differ by less, relatively: those of z and 1 - z differ by rounding."""
+
 
 class Uniformity(NamedTuple):
     """A verdict on ranks, and what a picture of it needs; arrays of NumPy.
@@ -101,7 +104,8 @@ def _tails(size: int, num_draws: int) -> np.ndarray:
 
 def _limits(size: int, num_draws: int, gamma: float, closed: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest count at each place whose tails are at least gamma, or above it."""
-    allowed = _tails(size, num_draws) >= gamma if closed else _tails(size, num_draws) > gamma
+    tails = _tails(size, num_draws)
+    allowed = tails >= gamma * (1 - TIE) if closed else tails > gamma * (1 + TIE)
     return np.argmax(allowed, axis=1), size - np.argmax(allowed[:, ::-1], axis=1)
 
 
@@ -111,7 +115,7 @@ def _coverage(size: int, num_draws: int, gamma: float, closed: bool = True) -> f
 
     lower, upper = _limits(size, num_draws, gamma, closed)
     places = _cuts(num_draws) / (num_draws + 1)
-    if not np.all((_tails(size, num_draws) > gamma).any(axis=1)) and not closed:
+    if not closed and not np.all(np.any(_tails(size, num_draws) > gamma * (1 + TIE), axis=1)):
         return 0.0
     at, probability, before = np.array([0]), np.array([1.0]), 0.0
     for low, high, place in zip(lower, upper, places, strict=True):

@@ -25,7 +25,7 @@ class Calibration(NamedTuple):
     """Ranks of what was simulated among posterior draws, and whether they are uniform.
 
     Attributes:
-      names: Q names, one for each number of a position, and "log density" last.
+      names: Q names: one for each number of a position, "log density", and "quantity" where one was given.
       ranks: [M, Q] how many of the draws lie below the true value; uniform on 0..num_draws if all is right.
       num_draws: L.
       certificate: of the M fits.
@@ -81,6 +81,7 @@ def simulation_based_calibration(
     num_replicates: int = 1000,
     num_draws: int = 99,
     support: PyTree = None,
+    quantity: Callable[[PyTree, PyTree], Scalar] | None = None,
     **settings: Any,
 ) -> Calibration:
     r"""Calibration of a model and of its fit, over simulated data: one call of `fit_batch`.
@@ -89,8 +90,9 @@ def simulation_based_calibration(
               r = \#\{l : f(z_l) < f(z^*)\}
 
     Where q is the posterior, the rank r is uniform on 0..L. It is taken for every number of a position, and for
-    f(z) = log p(z, y): ranks of parameters alone are also uniform where the fit ignores the data and returns the
-    prior. All fits count, whatever their certificate says, for to leave some out would bend the distribution of
+    f(z) = log p(z, y), because ranks of parameters alone are also uniform where a fit ignores the data and returns the
+    prior. A log-density that forgets some of the data itself shows in neither; the log-likelihood of the simulator, as
+    a further `quantity`, sees it. All fits count, whatever their certificate says, for to leave some out would bend the distribution of
     the rest. What fails to give draws at all has rank 0.
 
     The L draws of a rank are independent, as its uniformity needs: picked by weight from 1,024 draws that every
@@ -105,6 +107,7 @@ def simulation_based_calibration(
       num_replicates: M; with 1,000 the 95 % band is 0.05 wide each way.
       num_draws: L; 99 divides (0, 1) into hundredths.
       support: as in `fit_batch`.
+      quantity: `(position, datum) -> scalar`, something else to rank.
       **settings: of `fit_batch`: mesh, checkpoint, progress.
 
     Returns:
@@ -147,13 +150,13 @@ def simulation_based_calibration(
             (fits.q, fits.draws, fits.log_weights, fresh),
             positions,
             data,
-            log_density,
+            (log_density,) if quantity is None else (log_density, quantity),
             fits.target,
             num_draws,
         )
     )
     verdicts = tuple(uniformity(column, num_draws) for column in ranks.T)
-    names = (*names_of(positions, leading=1), "log density")
+    names = (*names_of(positions, leading=1), "log density", "quantity")[: len(verdicts)]
     return Calibration(names, ranks, num_draws, fits.certificate, positions, verdicts)
 
 
@@ -168,7 +171,7 @@ def _simulate(keys: Key, sample_prior: Callable, simulate: Callable) -> tuple[Py
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _ranks(keys, fits, positions, data, log_density, target, num_draws) -> Array:
+def _ranks(keys, fits, positions, data, quantities, target, num_draws) -> Array:
     """[M, Q], one model after the other but for a few side by side."""
 
     def one(arguments):
@@ -181,8 +184,10 @@ def _ranks(keys, fits, positions, data, log_density, target, num_draws) -> Array
             jnp.sum(each < value, axis=0).ravel()
             for each, value in zip(jax.tree.leaves(values), jax.tree.leaves(truth), strict=True)
         ]
-        heights = jax.vmap(lambda position: log_density(position, datum))(values)
-        return jnp.concatenate([*below, jnp.sum(heights < log_density(truth, datum))[None]])
+        for quantity in quantities:
+            heights = jax.vmap(lambda position, f=quantity: f(position, datum))(values)
+            below.append(jnp.sum(heights < quantity(truth, datum))[None])
+        return jnp.concatenate(below)
 
     return jax.lax.map(one, (keys, fits, positions, data), batch_size=SIDE_BY_SIDE)
 

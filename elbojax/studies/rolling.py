@@ -63,7 +63,8 @@ def backtest(
     .. math:: \sum_m \log \int p(y_{t_m : t_m + h} \mid z, y_{t_m - T : t_m}) \, p(z \mid y_{t_m - T : t_m}) \, dz
 
     Every sixteenth window is fitted from `init`, in a first call of `fit_batch`; a second fits the rest, each from the
-    posterior mean of the last of these before it.
+    posterior mean of the last of these before it: measured on windows of 500 days of a GARCH model, 300 gradients
+    instead of 1,500.
 
     Args:
       key: consumed.
@@ -76,7 +77,7 @@ def backtest(
       horizon: h, observations that it predicts.
       stride: observations between the starts of two windows.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, progress.
+      **settings: of `fit_batch`: mesh, progress. A checkpoint is of one call, and here are two.
 
     Returns:
       A `Backtest`.

@@ -125,7 +125,9 @@ def empirical_bayes(
     if max_rounds < 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     num_models = batch_size(data=data)
-    space = targets.unconstrain(_zero, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper), hyper_support)
+    space = targets.unconstrain(
+        _zero, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper), hyper_support
+    )
     here = space.unconstrain(jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper))
     model, starts, converged = _Joint(log_prior, log_likelihood), None, False
     rounds: list[_Round] = []
