@@ -167,10 +167,9 @@ def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
       ValueError: wrong shapes, or a start outside the support.
     """
     like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
-    if jax.tree.structure(starts) != jax.tree.structure(like):
-        raise ValueError(
-            f"starts must be a pytree like init, {jax.tree.structure(like)}, got {jax.tree.structure(starts)}"
-        )
+    wanted, given = str(jax.tree.structure(like)), str(jax.tree.structure(starts))
+    if wanted != given:
+        raise ValueError(f"starts must be a pytree like init, {wanted}, got {given}")
     leading = set()
     for (path, leaf), one in zip(jax.tree_util.tree_flatten_with_path(starts)[0], jax.tree.leaves(like), strict=True):
         name, shape = "starts" + jax.tree_util.keystr(path), jnp.shape(leaf)

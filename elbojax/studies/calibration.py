@@ -13,7 +13,7 @@ from elbojax.cascade import Certificate, Stage, fit_batch
 from elbojax.cascade.judge import envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.studies.base import SIDE_BY_SIDE, names_of
-from elbojax.types import Array, Key, PyTree, Scalar
+from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
 
 FRESH_DRAWS = 1024
 """Of each replicate's posterior. The fits' own come from noise that all models share, whose error is no larger than that
@@ -92,8 +92,8 @@ def simulation_based_calibration(
     Where q is the posterior, the rank r is uniform on 0..L. It is taken for every number of a position, and for
     f(z) = log p(z, y), because ranks of parameters alone are also uniform where a fit ignores the data and returns the
     prior. A log-density that forgets some of the data itself shows in neither; the log-likelihood of the simulator, as
-    a further `quantity`, sees it. All fits count, whatever their certificate says, for to leave some out would bend the distribution of
-    the rest. What fails to give draws at all has rank 0.
+    a further `quantity`, sees it. All fits count, whatever their certificate says, for to leave some out would bend
+    the distribution of the rest. What fails to give draws at all has rank 0.
 
     The L draws of a rank are independent, as its uniformity needs: picked by weight from 1,024 draws that every
     replicate takes for itself from the envelope of its q (from what a richer stage has left, where one answered).
@@ -171,7 +171,9 @@ def _simulate(keys: Key, sample_prior: Callable, simulate: Callable) -> tuple[Py
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _ranks(keys, fits, positions, data, quantities, target, num_draws) -> Array:
+def _ranks(
+    keys: Key, fits: tuple, positions: PyTree, data: PyTree, quantities: tuple, target: Any, num_draws: int
+) -> Array:
     """[M, Q], one model after the other but for a few side by side."""
 
     def one(arguments):
@@ -192,7 +194,7 @@ def _ranks(keys, fits, positions, data, quantities, target, num_draws) -> Array:
     return jax.lax.map(one, (keys, fits, positions, data), batch_size=SIDE_BY_SIDE)
 
 
-def _posterior_draws(noise_key, pick_key, q, log_density, num_draws) -> Array:
+def _posterior_draws(noise_key: Key, pick_key: Key, q: Any, log_density: LogDensity, num_draws: int) -> Array:
     """Independent draws [L, D] of the posterior, by weights on fresh draws of the envelope of q."""
     proposal = envelope(q)
     noise = noises.iid(noise_key, FRESH_DRAWS, proposal.noise_size, proposal.dtype)

@@ -82,9 +82,9 @@ def empirical_bayes(
     .. math:: \sum_m \log \sum_s w_{ms} \frac{p(z_{ms} \mid \varphi)}{p(z_{ms} \mid \varphi_r)},
 
     by Jensen's inequality never less than EM's gain, and stops short where fewer than half of the draws would count.
-    A step after which the evidence has fallen is halved, and is no round. Rounds use the same random numbers, so that evidences can be compared, and start from the posteriors of the round
-    before. Where the evidence is highest at the edge of the support (a group scale of zero) the rounds go there, step by
-    step, and do not converge.
+    A step after which the evidence has fallen is halved, and is no round. Rounds use the same random numbers, so that
+    evidences can be compared, and start from the posteriors of the round before. Where the evidence is highest at the
+    edge of the support (a group scale of zero) the rounds go there, step by step, and may not converge.
 
     Args:
       key: consumed.
@@ -176,7 +176,9 @@ def _zero(hyper: PyTree) -> Scalar:
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _next(here, draws, log_weights, log_prior, space, target) -> tuple[Array, Scalar]:
+def _next(
+    here: Array, draws: Array, log_weights: Array, log_prior: Callable, space: Any, target: Any
+) -> tuple[Array, Scalar]:
     """The hyperparameters of the next round, and the nats that they promise."""
     positions = jax.vmap(jax.vmap(target.constrain))(draws)
 
