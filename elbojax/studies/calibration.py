@@ -10,15 +10,17 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax.cascade import Certificate, Stage, fit_batch
-from elbojax.cascade.judge import envelope
+from elbojax.cascade.judge import NUM_DRAWS, envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
-from elbojax.studies.base import SIDE_BY_SIDE, names_of
+from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
 
-FRESH_DRAWS = 1024
-"""Of each replicate's posterior. The fits' own come from noise that all models share, whose error is no larger than that
-of others but the same in all replicates: measured on a Gaussian, 1,000 replicates, it takes one ECDF in six out of a
-band that one in twenty should leave."""
+FRESH_DRAWS = NUM_DRAWS
+"""Of each replicate's posterior: as many as the certificate asks 400 effective ones of. The fits' own come from noise that
+all models share, whose error is no larger than that of others but the same in all replicates: measured on a Gaussian,
+1,000 replicates, it takes one ECDF in six out of a band that one in twenty should leave."""
+SIDE_BY_SIDE = 8
+"""Replicates worked on at once."""
 
 
 class Calibration(NamedTuple):
@@ -95,7 +97,7 @@ def simulation_based_calibration(
     a further `quantity`, sees it. All fits count, whatever their certificate says, for to leave some out would bend
     the distribution of the rest. What fails to give draws at all has rank 0.
 
-    The L draws of a rank are independent, as its uniformity needs: picked by weight from 1,024 draws that every
+    The L draws of a rank are independent, as its uniformity needs: picked by weight from 4,096 draws that every
     replicate takes for itself from the envelope of its q (from what a richer stage has left, where one answered).
 
     Args:
