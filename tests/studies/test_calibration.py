@@ -1,5 +1,7 @@
 """Simulation-based calibration: exact ranks where the posterior is known, and wrong models caught."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,8 @@ def log_likelihood(position, datum):
     return -0.5 * jnp.sum((datum["y"] - position["z"]) ** 2)
 
 
-def calibrate(seed, width=1.0, **settings):
+@functools.cache
+def calibrate(seed, width=1.0):
     return elbojax.simulation_based_calibration(
         jax.random.key(seed),
         sample_prior,
@@ -42,13 +45,13 @@ def calibrate(seed, width=1.0, **settings):
         {"z": jnp.zeros(2)},
         num_replicates=M,
         quantity=log_likelihood,
-        **settings,
     )
 
 
 SIMULATE = {width: simulate_as(width) for width in (1.0, 0.1)}
 
 
+@pytest.mark.slow
 def test_ranks_are_binomial_about_the_exact_distribution_function():
     result = calibrate(1)
     assert result.names == ("z[0]", "z[1]", "log density", "quantity")
