@@ -94,8 +94,8 @@ def simulation_based_calibration(
     Where q is the posterior, the rank r is uniform on 0..L. It is taken for every number of a position, and for
     f(z) = log p(z, y), because ranks of parameters alone are also uniform where a fit ignores the data and returns the
     prior. A log-density that forgets some of the data itself shows in neither; the log-likelihood of the simulator, as
-    a further `quantity`, sees it. All fits count, whatever their certificate says, for to leave some out would bend
-    the distribution of the rest. What fails to give draws at all has rank 0.
+    a further `quantity`, sees it. All fits count, whatever their certificate says; what fails to give draws at all has
+    rank 0.
 
     The L draws of a rank are independent, as its uniformity needs: picked by weight from 4,096 draws that every
     replicate takes for itself from the envelope of its q (from what a richer stage has left, where one answered).
