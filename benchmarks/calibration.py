@@ -233,7 +233,11 @@ def markdown(record: dict[str, Any]) -> str:
             " right. Seconds are those of the whole call, compilation included.",
             "",
             timing.table(header, rows),
-            *(f"![{model.name}](calibration-{model.name.replace(' ', '-')}.png)" for model in MODELS),
+            *(
+                f"![{row['model']}](calibration-{row['model'].replace(' ', '-')}.png)"
+                for row in record["rows"]
+                if row["prior_width"] == 1
+            ),
             "",
             "## Each number",
             "",

@@ -75,7 +75,7 @@ def uniformity(ranks: Any, num_draws: int, *, level: float = 0.95) -> Uniformity
     strays = _tail(counts, ranks.size, places).min()
     return Uniformity(
         inside=bool(np.all((lower <= counts) & (counts <= upper))),
-        p_value=1 - _coverage(ranks.size, num_draws, strays, closed=False),
+        p_value=max(1 - _coverage(ranks.size, num_draws, strays, closed=False), 0.0),
         places=places,
         ecdf=counts / ranks.size,
         lower=lower / ranks.size,
