@@ -7,6 +7,7 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 from elbojax import bijectors as bijectors
 from elbojax import densities as densities
 from elbojax import noise as noise
+from elbojax import plots as plots
 from elbojax import samplers as samplers
 from elbojax import targets as targets
 from elbojax.cascade import *  # noqa: F403
@@ -15,6 +16,7 @@ from elbojax.families import *  # noqa: F403
 from elbojax.loops import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403
+from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
 
 __version__ = "0.1.0"

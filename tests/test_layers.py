@@ -18,6 +18,7 @@ LAYERS = (
     ("loops",),
     ("interop",),
     ("cascade",),
+    ("studies",),
     ("plots",),
     ("demo",),
     ("__main__",),
@@ -28,10 +29,11 @@ MACHINES = {
     "solvers",
     "loops",
     "cascade",
+    "studies",
     "bijectors",
     "demo",
 }  # made of parts that use one another, where other folders are collections of equals
-DRIVERS = {"loops", "cascade", "interop", "plots", "demo", "__main__"}
+DRIVERS = {"loops", "cascade", "studies", "interop", "plots", "demo", "__main__"}
 LIGHT = {"elbojax", "jax", "numpy", "optax"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

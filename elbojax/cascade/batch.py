@@ -56,6 +56,7 @@ def fit_batch(
     data: PyTree,
     *,
     support: PyTree = None,
+    starts: PyTree = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -72,6 +73,8 @@ def fit_batch(
       init: pytree of floats; a start for all models, in the space that `support` says.
       data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given.
       support: as in `fit`.
+      starts: starts of each model's own in place of `init`: a pytree like it with a leading axis M, or axes [M, K] for
+        K of them, all of which the scouts climb from. Means of neighbours make good ones.
       mesh: devices over which the models are spread; None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
       progress: True for a bar of models done.
@@ -83,8 +86,8 @@ def fit_batch(
 
     Raises:
       TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
-      ValueError: `support` does not fit, `init` lies outside it, leading axes differ, the batch is empty, or the
-        checkpoint is of another problem.
+      ValueError: `support` does not fit, `init` or `starts` lie outside it, leading axes differ, the batch is empty,
+        or the checkpoint is of another problem.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -100,16 +103,18 @@ def fit_batch(
     with jax.enable_x64(True):
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
-        values = (key, start, data)
+        flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
+        values = (key, flat_starts, data)
         problem = "" if checkpoint is None else fingerprint(target.log_density, start, datum, values=values)
+        flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         keys = jax.random.split(jax.random.fold_in(key, 1), num_models)[mine]
         data = _take(data, mine)
-        results = _nothing(target, key, start, datum, len(keys))
+        results = _nothing(target, key, flat_starts[0], datum, len(keys))
         with Progress(len(keys), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum)):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
-                    _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar)
+                    _run(stage, key, keys, target, flat_starts, data, results, todo, mesh, shards, bar)
         as_given = lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)  # noqa: E731
         q, certificate, mean, sd, draws, log_weights = jax.tree.map(as_given, results)
     return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
@@ -153,7 +158,45 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
     return int(np.clip(MEMORY / (8 * stages.QUICK_DRAWS * max(numbers, target.size)), 1, most))
 
 
-def _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar):
+def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
+    """Each model's own starts as flat unconstrained vectors.
+
+    Args:
+      target: of the batch.
+      starts: pytree like init with leading axes [M] or [M, K].
+      num_models: M.
+
+    Returns:
+      [M, D] or [M, K, D].
+
+    Raises:
+      ValueError: wrong shapes, or a start outside the support.
+    """
+    like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
+    wanted, given = str(jax.tree.structure(like)), str(jax.tree.structure(starts))
+    if wanted != given:
+        raise ValueError(f"starts must be a pytree like init, {wanted}, got {given}")
+    leading = set()
+    for (path, leaf), one in zip(jax.tree_util.tree_flatten_with_path(starts)[0], jax.tree.leaves(like), strict=True):
+        name, shape = "starts" + jax.tree_util.keystr(path), jnp.shape(leaf)
+        axes = shape[: len(shape) - len(one.shape)]
+        if len(axes) not in (1, 2) or axes[0] != num_models or shape != (*axes, *one.shape):
+            raise ValueError(
+                f"{name} must have shape [M, ...] or [M, K, ...] with M = {num_models} models and a leaf of shape"
+                f" {one.shape}, got {shape}"
+            )
+        leading.add(axes)
+    if len(leading) != 1:
+        raise ValueError(f"the leaves of starts must share their leading axes, got {sorted(leading)}")
+    unconstrain = jax.vmap(target.unconstrain) if len(min(leading)) == 1 else jax.vmap(jax.vmap(target.unconstrain))
+    flat = np.asarray(unconstrain(jax.tree.map(jnp.asarray, starts)), float)
+    bad = np.flatnonzero(~np.isfinite(flat).reshape(num_models, -1).all(axis=1))
+    if bad.size:
+        raise ValueError(f"starts of {bad.size} models are not finite or outside the support, the first model {bad[0]}")
+    return flat
+
+
+def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, bar):
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
     chunk = devices * min(stage.lanes, math.ceil(todo.size / devices))
@@ -164,7 +207,7 @@ def _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar
         jax.tree.map(lambda out, new: out.__setitem__(models, new), results, leaves)
         status = results.certificate.status
         done = results.certificate.certified | np.isin(status, HOPELESS)
-        bar.update(finished=int(np.sum(done)), failed=int(np.sum(status == Status.NON_FINITE)))
+        bar.update(finished=int(np.sum(done)), failed=int(np.sum(np.isin(status, HOPELESS))))
 
     for models, leaves in shards.load(stage.name):
         keep(models, jax.tree.unflatten(jax.tree.structure(results), leaves))
@@ -172,8 +215,10 @@ def _run(stage, key, keys, target, start, data, results, todo, mesh, shards, bar
     for at in range(0, todo.size, chunk):
         models = todo[at : at + chunk]
         full = np.resize(models, chunk)  # a last chunk that is not full goes round
-        its_keys, datum, before = spread((keys[full], _take(data, full), _take(results, full)), mesh)
-        kept = jax.device_get(program(key, its_keys, start, datum, before))
+        its_keys, its_starts, datum, before = spread(
+            (keys[full], starts[full], _take(data, full), _take(results, full)), mesh
+        )
+        kept = jax.device_get(program(key, its_keys, its_starts, datum, before))
         kept = _take(kept, slice(models.size))
         shards.add(stage.name, models, kept)
         keep(models, kept)
@@ -187,13 +232,13 @@ def _program(run, target, mesh, options):
     def one(shared, key, start, datum, before):
         return run(shared, key, density_of(target, datum), target, start, before)
 
-    models = jax.vmap(one, in_axes=(None, 0, None, 0, 0))
+    models = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
     if mesh is not None:
         spread, same = jax.P(mesh.axis_names), jax.P()
         models = jax.shard_map(
             models,
             mesh=mesh,
-            in_specs=(same, spread, same, spread, spread),
+            in_specs=(same, spread, spread, spread, spread),
             out_specs=spread,
             check_vma=False,
         )

@@ -58,8 +58,8 @@ def scout(
     Args:
       key: consumed.
       log_density: [D] -> scalar.
-      start: [D].
-      num_scouts: P, static; the first starts at `start` itself.
+      start: [D], or [K, D] for several.
+      num_scouts: P, static; the first start at `start` itself, or the K of them.
       num_probes: static; so many more that only look for modes, at a fraction of the cost.
 
     Returns:
@@ -70,9 +70,13 @@ def scout(
     """
     around_key, noise_key = jax.random.split(key)
     num_starts = num_scouts + num_probes
-    radius = AROUND * jnp.arange(num_starts, dtype=start.dtype) / max(num_starts - 1, 1)
-    starts = start + radius[:, None] * jax.random.uniform(around_key, (num_starts, start.size), start.dtype, -1, 1)
-    noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, start.size, start.dtype)
+    centres = jnp.atleast_2d(start)
+    num_centres, size = centres.shape
+    away = jnp.maximum(jnp.arange(num_starts, dtype=start.dtype) - (num_centres - 1), 0)
+    radius = AROUND * away / max(num_starts - num_centres, 1)
+    around = jax.random.uniform(around_key, (num_starts, size), start.dtype, -1, 1)
+    starts = centres[jnp.arange(num_starts) % num_centres] + radius[:, None] * around
+    noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, size, start.dtype)
 
     def path(start):
         path = bfgs(log_density, start)
@@ -145,7 +149,7 @@ def fit_gaussian(
     Args:
       key: consumed.
       log_density: [D] -> scalar.
-      start: [D].
+      start: [D], or [K, D] for several.
       num_scouts: static.
       num_probes: static; starts that only look for modes.
       num_draws: of the check, static, a power of two.

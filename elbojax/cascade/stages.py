@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from elbojax.cascade import doubts, handover
 from elbojax.cascade.certificate import Certificate
-from elbojax.cascade.gaussian import fit_gaussian, scout
+from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import moments
@@ -68,9 +68,12 @@ def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
     draws, log_weights = outcome.draws, outcome.log_weights
     if len(draws) > KEPT_DRAWS:
         # Systematic resampling: a draw of weight w is kept KEPT_DRAWS * w times, rounded up or down.
-        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights)))
-        places = (jnp.arange(KEPT_DRAWS) + jax.random.uniform(key, dtype=edges.dtype)) / KEPT_DRAWS
-        draws = draws[jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), len(draws) - 1)]
+        # In random order, for neighbours of a Sobol net are alike: every second point lies in one half of the space.
+        order_key, place_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, len(draws))
+        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights))[order])
+        places = (jnp.arange(KEPT_DRAWS) + jax.random.uniform(place_key, dtype=edges.dtype)) / KEPT_DRAWS
+        draws = draws[order[jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), len(draws) - 1)]]
         log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), edges.dtype)
     return Kept(q, outcome.certificate, mean, sd, draws, log_weights)
 
@@ -87,6 +90,11 @@ def better(before: Kept, after: Kept) -> Kept:
     return kept._replace(certificate=kept.certificate._replace(**spent))
 
 
+def num_scouts(start: Array) -> int:
+    """As many as `fit` sends out, and no fewer than there are starts, [D] or [K, D]."""
+    return max(NUM_SCOUTS, len(jnp.atleast_2d(start)))
+
+
 def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Any) -> Kept:
     """A Gaussian with the least that a check needs: what nearly all models of most batches get by with."""
     del before
@@ -96,7 +104,7 @@ def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
         log_density,
         start,
         num_scouts=QUICK_SCOUTS,
-        num_probes=QUICK_PROBES,
+        num_probes=max(QUICK_PROBES, len(jnp.atleast_2d(start)) - QUICK_SCOUTS),
         num_draws=QUICK_DRAWS,
         scout_key=scout_key,
     )
@@ -106,7 +114,9 @@ def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
 def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
     """The Gaussian stage of `fit`, with all its scouts and draws, and its refits."""
     fit_key, refit_key, keep_key = jax.random.split(jax.random.fold_in(key, 0), 3)
-    outcome, scouts = fit_gaussian(fit_key, log_density, start, scout_key=jax.random.split(shared)[1])
+    outcome, scouts = fit_gaussian(
+        fit_key, log_density, start, num_scouts=num_scouts(start), scout_key=jax.random.split(shared)[1]
+    )
     first = outcome.certificate
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     endless = (first.decrement > UNFINISHED) & doubts.endless(log_density, outcome.q, best)  # type: ignore[arg-type]
@@ -124,7 +134,7 @@ def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start:
 def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
     """A Gaussian in each mode that the scouts have found."""
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
-    scouts = scout(jax.random.split(shared)[1], log_density, start)
+    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
     nothing = before.certificate._replace(
         num_gradients=scouts.num_gradients, num_log_densities=jnp.zeros_like(before.certificate.num_log_densities)
     )

@@ -11,6 +11,7 @@ import pytest
 import elbojax
 from elbojax import Stage, Status
 from elbojax.cascade import batch
+from elbojax.cascade.gaussian import scout
 
 KEY = jax.random.key(7)
 M = 11
@@ -155,6 +156,49 @@ def test_the_same_on_a_mesh():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_kept_draws_stand_for_the_posterior():
+    fits, (mean, sd) = reference(), exact(data())
+    values = jax.vmap(jax.vmap(fits.target.constrain))(fits.draws)
+    weights = np.exp(np.asarray(fits.log_weights))
+    off = {name: ((weights * values[name]).sum(1) - mean[name]) / sd[name] for name in INIT}
+    # Every second point of a Sobol net, of which the draws are picked, lies in one half: that gave 0.1.
+    assert np.sqrt(np.mean([off[name] ** 2 for name in INIT])) < 512**-0.5
+
+
+def test_starts_of_their_own():
+    means, _ = exact(data())
+    warm = fit(data(), starts=means)
+    assert warm.certificate.certified.all()
+    np.testing.assert_allclose(warm.mean()["mean"], means["mean"], atol=0.01 * 10)
+    np.testing.assert_allclose(warm.sd()["rate"], reference().sd()["rate"], rtol=0.01)
+    assert warm.certificate.num_gradients.mean() < reference().certificate.num_gradients.mean()
+    same(fit(data(), starts=jax.tree.map(lambda x: np.full(M, x), INIT)), reference())
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ({"mean": np.zeros(M)}, "pytree like init"),
+        ({"mean": np.zeros(M), "rate": np.ones(M - 1)}, "rate.*10"),
+        ({"mean": np.zeros(M), "rate": np.ones((M, 2))}, "share"),
+        ({"mean": np.zeros(M), "rate": np.ones((M, 2, 2))}, "rate"),
+        ({"mean": np.zeros(M), "rate": np.where(np.arange(M) == 4, -1.0, 1.0)}, "model 4"),
+    ],
+)
+def test_misuse_of_starts(starts, said):
+    with pytest.raises(ValueError, match=said):
+        fit(data(), starts=starts)
+
+
+def test_scouts_climb_from_all_starts():
+    def target(z):
+        return jnp.logaddexp(-0.5 * jnp.sum((z - 50) ** 2), -0.5 * jnp.sum((z + 50) ** 2))
+
+    starts = jnp.array([[40.0, 40.0], [-40.0, -40.0], [49.0, 51.0]])
+    ends = jax.jit(lambda key: scout(key, target, starts, num_scouts=2, num_probes=4).modes)(KEY)
+    np.testing.assert_allclose(ends[:, 0], [50, -50, 50, 50, -50, 50], atol=0.5)
+
+
 def test_one_model_and_none():
     one = fit(jax.tree.map(lambda x: x[:1], data()))
     assert len(one) == 1 and one.certificate.certified.all()
@@ -175,3 +219,10 @@ def test_what_is_not_gaussian_goes_further():
     assert fits.certificate.certified.tolist() == [True, True, True]
     assert int(fits.certificate.stage[1]) == Stage.MIXTURE
     np.testing.assert_allclose(fits.sd()[:, 0], np.sqrt(0.09 + np.array([0.0, 4.0, 0.1]) ** 2), rtol=0.05)
+
+    # Modes too far apart for scouts around one start.
+    widths = jnp.array([30.0, 20.0])
+    starts = jnp.stack([widths, -widths], axis=1)[..., None] * jnp.array([1.0, 0.0])
+    fits = elbojax.fit_batch(KEY, target, jnp.zeros(2), widths, starts=starts)
+    assert fits.certificate.certified.all() and (fits.certificate.stage == Stage.MIXTURE).all()
+    np.testing.assert_allclose(fits.sd()[:, 0], widths, rtol=0.05)
