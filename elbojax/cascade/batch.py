@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax.cascade import handover, stages
 from elbojax.cascade.posterior import Fit
+from elbojax.cascade.precision import single
 from elbojax.cascade.programs import accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
@@ -179,7 +180,8 @@ def _program(run, target, mesh, options):
     """A stage for the models of a chunk: on every device its share, side by side."""
 
     def one(shared, key, start, datum, before):
-        return run(shared, key, density_of(target, datum), target, start, before)
+        more = {"rough": single(target, datum)} if run is stages.quick else {}
+        return run(shared, key, density_of(target, datum), target, start, before, **more)
 
     models = jax.vmap(one, in_axes=(None, 0, None, 0, 0))
     if mesh is not None:

@@ -49,7 +49,13 @@ class Scouts(NamedTuple):
 
 
 def scout(
-    key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = NUM_SCOUTS, num_probes: int = 0
+    key: Key,
+    log_density: LogDensity,
+    start: Array,
+    *,
+    num_scouts: int = NUM_SCOUTS,
+    num_probes: int = 0,
+    num_candidates: int = NUM_CANDIDATES,
 ) -> Scouts:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
@@ -61,6 +67,7 @@ def scout(
       start: [D].
       num_scouts: P, static; the first starts at `start` itself.
       num_probes: static; so many more that only look for modes, at a fraction of the cost.
+      num_candidates: points of a path that are judged, static.
 
     Returns:
       `Scouts`.
@@ -76,13 +83,13 @@ def scout(
 
     def path(start):
         path = bfgs(log_density, start)
-        share = jnp.arange(1, NUM_CANDIDATES + 1) / NUM_CANDIDATES
+        share = jnp.arange(1, num_candidates + 1) / num_candidates
         chosen = jnp.ceil(share * path.num_steps).astype(jnp.int32)
         candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen])
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)
-        cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(NUM_CANDIDATES, path.num_steps)
+        cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(num_candidates, path.num_steps)
         end = path.positions[path.num_steps], path.values[path.num_steps]
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
@@ -137,8 +144,10 @@ def fit_gaussian(
     *,
     num_scouts: int = NUM_SCOUTS,
     num_probes: int = 0,
+    num_candidates: int = NUM_CANDIDATES,
     num_draws: int = NUM_DRAWS,
     scout_key: Key | None = None,
+    rough: LogDensity | None = None,
 ) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
 
@@ -148,15 +157,22 @@ def fit_gaussian(
       start: [D].
       num_scouts: static.
       num_probes: static; starts that only look for modes.
+      num_candidates: points of a path that are judged, static.
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
+      rough: the log-density in less than full precision, for the check.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
     """
     own_key, fit_key, check_key = jax.random.split(key, 3)
     scouts = scout(
-        own_key if scout_key is None else scout_key, log_density, start, num_scouts=num_scouts, num_probes=num_probes
+        own_key if scout_key is None else scout_key,
+        log_density,
+        start,
+        num_scouts=num_scouts,
+        num_probes=num_probes,
+        num_candidates=num_candidates,
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     q, info = newton(fit_key, log_density, narrowed(best))
@@ -167,5 +183,15 @@ def fit_gaussian(
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    outcome = judge(check_key, q, envelope(q), log_density, Stage.FULL_RANK, info.status, spent, num_draws=num_draws)
+    outcome = judge(
+        check_key,
+        q,
+        envelope(q),
+        log_density,
+        Stage.FULL_RANK,
+        info.status,
+        spent,
+        num_draws=num_draws,
+        rough=rough,
+    )
     return outcome, scouts

@@ -26,6 +26,8 @@ QUICK_SCOUTS = 2
 """Scouts of a model's first fit; the models that it fails get those of `fit`."""
 QUICK_PROBES = 6
 """Further starts of a first fit, so that it looks for modes in as many places as `fit`."""
+QUICK_CANDIDATES = 4
+"""Gaussians judged along each path of a first fit. Measured on logistic regressions: with ten they are a fifth of its time."""
 QUICK_DRAWS = 1024
 """Draws of its check. Models that fail it are checked with those of `fit`."""
 KEPT_DRAWS = 512
@@ -87,8 +89,19 @@ def better(before: Kept, after: Kept) -> Kept:
     return kept._replace(certificate=kept.certificate._replace(**spent))
 
 
-def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Any) -> Kept:
-    """A Gaussian with the least that a check needs: what nearly all models of most batches get by with."""
+def quick(
+    shared: Key,
+    key: Key,
+    log_density: LogDensity,
+    target: Any,
+    start: Array,
+    before: Any,
+    rough: LogDensity | None = None,
+) -> Kept:
+    """A Gaussian with the least that a check needs: what nearly all models of most batches get by with.
+
+    Its check is where the time goes; so it takes the log-density in single precision, if there is one.
+    """
     del before
     fit_key, scout_key = jax.random.split(shared)
     outcome, _ = fit_gaussian(
@@ -97,8 +110,10 @@ def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
         start,
         num_scouts=QUICK_SCOUTS,
         num_probes=QUICK_PROBES,
+        num_candidates=QUICK_CANDIDATES,
         num_draws=QUICK_DRAWS,
         scout_key=scout_key,
+        rough=rough,
     )
     return keep(key, outcome, target)
 
