@@ -160,26 +160,27 @@ def fit_gaussian(
       num_candidates: points of a path that are judged, static.
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
-      rough: the log-density in less than full precision, for the check.
+      rough: the log-density in less than full precision, for all but what the check holds it against.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
     """
     own_key, fit_key, check_key = jax.random.split(key, 3)
+    climbed = log_density if rough is None else rough
     scouts = scout(
         own_key if scout_key is None else scout_key,
-        log_density,
+        climbed,
         start,
         num_scouts=num_scouts,
         num_probes=num_probes,
         num_candidates=num_candidates,
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    q, info = newton(fit_key, log_density, narrowed(best))
+    q, info = newton(fit_key, climbed, narrowed(best))
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),
-        modes=count_modes(q, log_density, scouts),
+        modes=count_modes(q, climbed, scouts),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )

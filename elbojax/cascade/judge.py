@@ -122,7 +122,7 @@ def judge(
     log_p = jax.vmap(each)(draws) if num_draws <= together else jax.lax.map(each, draws, batch_size=together)
     exact = jnp.ones((), bool)
     if rough is not None:
-        log_p, exact = compared(draws, log_p.astype(draws.dtype), log_proposal, log_density)
+        log_p, exact = compared(draws, log_p, log_proposal, log_density)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal
     smoothed = psis(ratios)

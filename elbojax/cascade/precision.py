@@ -15,29 +15,32 @@ ALIKE = 0.01
 
 
 def single(target: Any, datum: PyTree) -> LogDensity | None:
-    """The target's log-density computed in float32 throughout, its data included.
+    """The target's log-density computed in float32 throughout, its data included; in and out are as they were.
 
     Args:
       target: from flat vectors to the user's space.
       datum: one model's data, traced or not.
 
     Returns:
-      A function from a vector [D] of any precision to a float32 scalar; None where the user's function asks for
-      double precision by name, or does not work in single.
+      A function from a vector [D] to a scalar of the same dtype; None where the user's function asks for double
+      precision by name, or does not work in single.
     """
     narrow = jax.tree.map(_narrow, datum)
 
-    def log_density(z: Array) -> Array:
+    def inner(z: Array) -> Array:
         with jax.enable_x64(False):
-            return jnp.asarray(target.log_density(_narrow(z), narrow))
+            return jnp.asarray(target.log_density(z, narrow))
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # JAX warns where float64 is asked for and not to be had
-            value = jax.eval_shape(log_density, jax.ShapeDtypeStruct((target.size,), jnp.float32))
+            value = jax.eval_shape(inner, jax.ShapeDtypeStruct((target.size,), jnp.float32))
     except Exception:  # whatever a user's function raises: the option is one of speed only
         return None
-    return log_density if value.dtype == jnp.float32 else None
+    if value.dtype != jnp.float32:
+        return None
+    once = jax.jit(inner)
+    return lambda z: once(_narrow(z)).astype(z.dtype)
 
 
 def _narrow(x: Array) -> Array:
