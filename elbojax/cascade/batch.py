@@ -29,6 +29,11 @@ LANES_ELSEWHERE = 4096
 MANY = 2000
 """Small models of which a thorough compilation of the first stage pays. Measured on logistic regressions (n=200, D=10):
 3 s to compile for 16, and 11 ms a model for 5."""
+GROUPS = 16
+"""Groups of lanes, one after the other, in one call of a compiled program: what all models share is made once for them,
+and the host looks in between."""
+CALLS = 8
+"""Calls that a batch is divided into at least, if it has as many groups: for the bar and the checkpoints."""
 FEW = 8
 """Lanes on one device of the stages that most models never see."""
 
@@ -145,23 +150,28 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
     position = jax.ShapeDtypeStruct((target.size,), float)
     numbers = work(jax.make_jaxpr(target.log_density)(position, datum).jaxpr)
     most = LANES.get(jax.default_backend(), LANES_ELSEWHERE)
-    return int(np.clip(MEMORY / (8 * stages.QUICK_DRAWS * max(numbers, target.size)), 1, most))
+    return int(np.clip(MEMORY / (8 * stages.quick_draws(target.size) * max(numbers, target.size)), 1, most))
 
 
 def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
-    chunk = devices * min(stage.lanes, math.ceil(todo.size / devices))
+    lanes = min(stage.lanes, math.ceil(todo.size / devices))
+    bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data))
+    room = MEMORY // max(lanes * bytes_of_one, 1)
+    groups = int(np.clip(min(todo.size // (devices * lanes * CALLS), room), 1, GROUPS))
+    calls = math.ceil(todo.size / (devices * lanes * groups))
+    chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
     light = todo.size < MANY and is_small(target, _take(data, 0))
-    program = _program(stage.run, target, mesh, accepted(jax.default_backend()) if light else ())
+    program = _program(stage.run, target, lanes, mesh, accepted(jax.default_backend()) if light else ())
     keys = jax.random.split(jax.random.fold_in(key, 1), len(results.draws))
     at = 0
     while at < todo.size:
         leaves = shards.load(stage.name, at)
         if leaves is None:
             models = todo[at : at + chunk]
-            lanes = np.resize(models, chunk)  # a last chunk that is not full goes round
-            kept = jax.device_get(program(key, keys[lanes], start, _take(data, lanes), _take(results, lanes)))
+            full = np.resize(models, chunk)  # a last chunk that is not full goes round
+            kept = jax.device_get(program(key, keys[full], start, _take(data, full), _take(results, full)))
             kept = _take(kept, slice(models.size))
             shards.add(stage.name, at, kept)
         else:
@@ -176,14 +186,20 @@ def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
 
 
 @functools.lru_cache(maxsize=64)
-def _program(run, target, mesh, options):
-    """A stage for the models of a chunk: on every device its share, side by side."""
+def _program(run, target, lanes, mesh, options):
+    """A stage for the models of a chunk: on every device its share, as many side by side as it has lanes."""
 
-    def one(shared, key, start, datum, before):
-        more = {"rough": single(target, datum)} if run is stages.quick else {}
-        return run(shared, key, density_of(target, datum), target, start, before, **more)
+    def models(shared, keys, start, data, before):
+        quick = run is stages.quick
+        noise = stages.quick_noise(shared, start) if quick else None
 
-    models = jax.vmap(one, in_axes=(None, 0, None, 0, 0))
+        def one(model):
+            key, datum, before = model
+            more = {"rough": single(target, datum), "noise": noise} if quick else {}
+            return run(shared, key, density_of(target, datum), target, start, before, **more)
+
+        return jax.lax.map(one, (keys, data, before), batch_size=lanes)
+
     if mesh is not None:
         spread, same = jax.P(mesh.axis_names), jax.P()
         models = jax.shard_map(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers import bfgs, newton
@@ -148,6 +148,8 @@ def fit_gaussian(
     num_draws: int = NUM_DRAWS,
     scout_key: Key | None = None,
     rough: LogDensity | None = None,
+    noise: Array | None = None,
+    enough: float = ENOUGH,
 ) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
 
@@ -161,6 +163,8 @@ def fit_gaussian(
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
       rough: the log-density in less than full precision, for all but what the check holds it against.
+      noise: draws of the check, made before.
+      enough: effective draws that a certificate needs.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
@@ -194,5 +198,7 @@ def fit_gaussian(
         spent,
         num_draws=num_draws,
         rough=rough,
+        noise=noise,
+        enough=enough,
     )
     return outcome, scouts

@@ -94,6 +94,8 @@ def judge(
     *,
     num_draws: int = NUM_DRAWS,
     rough: LogDensity | None = None,
+    noise: Array | None = None,
+    enough: float = ENOUGH,
 ) -> Outcome:
     r"""Importance-sample the posterior from the proposal, and say what `q` and the weights are worth.
 
@@ -110,11 +112,15 @@ def judge(
       spent: cost and findings so far.
       num_draws: S, static, a power of two.
       rough: the log-density in less than full precision, for the draws; what it gets wrong is not certified.
+      noise: [S, noise_size] draws made before, in place of the key and the number; for many models at once.
+      enough: effective draws that a certificate needs.
 
     Returns:
       An `Outcome`.
     """
-    noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    if noise is None:
+        noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    num_draws = len(noise)
     # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
     together = max(SIDE_BY_SIDE // draws.shape[1], 1)
@@ -152,7 +158,7 @@ def judge(
     )
     resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
     known = (mean_error < DOUBTFUL) & (sd_error < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
-    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= ENOUGH) & known & resolved & exact
+    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= enough) & known & resolved & exact
     alone = spent.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
