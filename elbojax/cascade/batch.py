@@ -12,23 +12,23 @@ import numpy as np
 from elbojax.cascade import handover, stages
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.precision import single
-from elbojax.cascade.programs import accepted, is_small, work
+from elbojax.cascade.programs import LIGHT, LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.loops.checks import batch_size
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, fingerprint
-from elbojax.types import Array, Key, PyTree, Scalar, Status
+from elbojax.types import Key, PyTree, Scalar, Status
 
 MEMORY = 2**30
 """Bytes that the draws of the models side by side may take on one device, as their log-densities are computed."""
 LANES = {"cpu": 16}
-"""Models side by side on one device, at most. Measured on logistic regressions (n=200, D=10): 5.2 ms a model with 8 or 16
-of them, 16 ms with 24, whose draws no longer fit what a CPU keeps near."""
+"""Models side by side on one device, at most. Measured on logistic regressions (n=200, D=10): as quick with 8 or 32; more do
+not fit what a CPU keeps near."""
 LANES_ELSEWHERE = 4096
-MANY = 2000
-"""Small models of which a thorough compilation of the first stage pays. Measured on logistic regressions (n=200, D=10):
-3 s to compile for 16, and 11 ms a model for 5."""
+MANY, VERY_MANY = 800, 50_000
+"""Small models of which it pays to compile a stage better, and best. Measured on logistic regressions (n=200, D=10): 3.4 s to
+compile for 4.2 ms a model, 6 s for 1.0, and 12 s for a tenth less."""
 GROUPS = 16
 """Groups of lanes, one after the other, in one call of a compiled program: what all models share is made once for them,
 and the host looks in between."""
@@ -104,7 +104,7 @@ def fit_batch(
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
         problem = fingerprint(target.log_density, start, datum, values=(key, start, data))
-        results = _nothing(target, key, start, datum, num_models)
+        results = stages.nothing(target, num_models)
         with Progress(num_models, show=progress) as bar, Shards(checkpoint, problem) as shards:
             for stage in cascade(lanes_that_fit(target, datum)):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
@@ -162,8 +162,10 @@ def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
     groups = int(np.clip(min(todo.size // (devices * lanes * CALLS), room), 1, GROUPS))
     calls = math.ceil(todo.size / (devices * lanes * groups))
     chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
-    light = todo.size < MANY and is_small(target, _take(data, 0))
-    program = _program(stage.run, target, lanes, mesh, accepted(jax.default_backend()) if light else ())
+    effort = LIGHT if todo.size < MANY else LIGHTER
+    light = todo.size < VERY_MANY and is_small(target, _take(data, 0))
+    options = accepted(jax.default_backend(), effort) if light else ()
+    program = _program(stage.run, target, lanes, mesh, options)
     keys = jax.random.split(jax.random.fold_in(key, 1), len(results.draws))
     at = 0
     while at < todo.size:
@@ -210,16 +212,6 @@ def _program(run, target, lanes, mesh, options):
             check_vma=False,
         )
     return jax.jit(models, compiler_options=dict(options))
-
-
-def _nothing(target: Any, key: Key, start: Array, datum: PyTree, num_models: int) -> Kept:
-    """Arrays for the results of all models, not certified so far."""
-
-    def first(key, start, datum):
-        return stages.quick(key, key, density_of(target, datum), target, start, None)
-
-    like = jax.eval_shape(first, key, start, datum)
-    return jax.tree.map(lambda x: np.zeros((num_models, *x.shape), x.dtype), like)
 
 
 def _take(tree: PyTree, models: Any) -> PyTree:

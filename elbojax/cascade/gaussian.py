@@ -29,14 +29,14 @@ one that is too wide sees mostly the tails."""
 
 
 class Scouts(NamedTuple):
-    """What the scouts have found, leading axis P; where there were probes too, their ends follow.
+    """What the scouts have found, leading axis P.
 
     Attributes:
       q: Gaussians of best bound along each path.
       elbo: their rough bounds.
-      modes: [P + probes, D] ends of the paths.
-      values: [P + probes] log-densities there.
-      status: [P + probes].
+      modes: [P, D] ends of the paths.
+      values: [P] log-densities there.
+      status: [P].
       num_gradients: of all paths, scalar.
     """
 
@@ -54,8 +54,7 @@ def scout(
     start: Array,
     *,
     num_scouts: int = NUM_SCOUTS,
-    num_probes: int = 0,
-    num_candidates: int = NUM_CANDIDATES,
+    record: bool = True,
 ) -> Scouts:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
@@ -66,8 +65,7 @@ def scout(
       log_density: [D] -> scalar.
       start: [D].
       num_scouts: P, static; the first starts at `start` itself.
-      num_probes: static; so many more that only look for modes, at a fraction of the cost.
-      num_candidates: points of a path that are judged, static.
+      record: static; whether points along each path are judged, or its end alone, at a fraction of the cost.
 
     Returns:
       `Scouts`.
@@ -76,35 +74,26 @@ def scout(
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
     around_key, noise_key = jax.random.split(key)
-    num_starts = num_scouts + num_probes
-    radius = AROUND * jnp.arange(num_starts, dtype=start.dtype) / max(num_starts - 1, 1)
-    starts = start + radius[:, None] * jax.random.uniform(around_key, (num_starts, start.size), start.dtype, -1, 1)
+    num_candidates = NUM_CANDIDATES if record else 1
+    radius = AROUND * jnp.arange(num_scouts, dtype=start.dtype) / max(num_scouts - 1, 1)
+    starts = start + radius[:, None] * jax.random.uniform(around_key, (num_scouts, start.size), start.dtype, -1, 1)
     noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, start.size, start.dtype)
 
     def path(start):
-        path = bfgs(log_density, start)
+        path = bfgs(log_density, start, record=record)
+        last = path.num_steps if record else 0
         share = jnp.arange(1, num_candidates + 1) / num_candidates
-        chosen = jnp.ceil(share * path.num_steps).astype(jnp.int32)
+        chosen = jnp.ceil(share * last).astype(jnp.int32)
         candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen])
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)
         cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(num_candidates, path.num_steps)
-        end = path.positions[path.num_steps], path.values[path.num_steps]
+        end = path.positions[last], path.values[last]
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
-    def probe(start):
-        end = bfgs(log_density, start, record=False)
-        return end.positions[0], end.values[0], end.status, end.num_gradients
-
-    q, elbo, *ends, cost = jax.vmap(path)(starts[:num_scouts])
-    cost = jnp.sum(cost)
-    if num_probes:
-        *more, probes_cost = jax.vmap(probe)(starts[num_scouts:])
-        ends = [jnp.concatenate(pair) for pair in zip(ends, more, strict=True)]
-        cost = cost + jnp.sum(probes_cost)
-    modes, values, status = ends
-    return Scouts(q, elbo, modes, values, status, cost)
+    q, elbo, modes, values, status, cost = jax.vmap(path)(starts)
+    return Scouts(q, elbo, modes, values, status, jnp.sum(cost))
 
 
 def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRank:
@@ -143,8 +132,7 @@ def fit_gaussian(
     start: Array,
     *,
     num_scouts: int = NUM_SCOUTS,
-    num_probes: int = 0,
-    num_candidates: int = NUM_CANDIDATES,
+    record: bool = True,
     num_draws: int = NUM_DRAWS,
     scout_key: Key | None = None,
     rough: LogDensity | None = None,
@@ -158,8 +146,7 @@ def fit_gaussian(
       log_density: [D] -> scalar.
       start: [D].
       num_scouts: static.
-      num_probes: static; starts that only look for modes.
-      num_candidates: points of a path that are judged, static.
+      record: of the scouts.
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
       rough: the log-density in less than full precision, for all but what the check holds it against.
@@ -176,8 +163,7 @@ def fit_gaussian(
         climbed,
         start,
         num_scouts=num_scouts,
-        num_probes=num_probes,
-        num_candidates=num_candidates,
+        record=record,
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     q, info = newton(fit_key, climbed, narrowed(best))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax import noise as noises
 from elbojax.cascade import doubts, handover
@@ -23,12 +24,6 @@ from elbojax.families import FullRank
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 
-QUICK_SCOUTS = 2
-"""Scouts of a model's first fit; the models that it fails get those of `fit`."""
-QUICK_PROBES = 6
-"""Further starts of a first fit, so that it looks for modes in as many places as `fit`."""
-QUICK_CANDIDATES = 4
-"""Gaussians judged along each path of a first fit. Measured on logistic regressions: with ten they are a fifth of its time."""
 QUICK_DRAWS = (512, 1024)
 """Draws of its check, for few parameters and for more. Models that fail it are checked with those of `fit`."""
 FEW_PARAMETERS = 16
@@ -57,6 +52,33 @@ class Kept(NamedTuple):
     sd: PyTree
     draws: Array
     log_weights: Array
+
+
+WHOLE = ("status", "stage", "modes", "num_log_densities")
+"""Integers of a certificate."""
+
+
+def nothing(target: Any, num_models: int) -> Kept:
+    """Room for what a batch will hold, nothing certified so far.
+
+    Args:
+      target: from flat vectors to the user's space.
+      num_models: M.
+
+    Returns:
+      `Kept` of NumPy arrays with a leading axis M.
+    """
+
+    def zeros(*shape, dtype=np.float64):
+        return np.zeros((num_models, *shape), dtype)
+
+    size = target.size
+    kinds = {"certified": np.bool_} | dict.fromkeys(WHOLE, np.int32)
+    certificate = Certificate(*(zeros(dtype=kinds.get(name, np.float64)) for name in Certificate._fields))
+    position = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((size,), np.float64))
+    mean, sd = (jax.tree.map(lambda x: zeros(*x.shape, dtype=x.dtype), position) for _ in range(2))
+    q = FullRank(zeros(size), zeros(size), zeros(size, size))
+    return Kept(q, certificate, mean, sd, zeros(KEPT_DRAWS, size), zeros(KEPT_DRAWS))
 
 
 def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
@@ -117,7 +139,9 @@ def quick_noise(shared: Key, start: Array) -> Array:
       [S, noise_size of the envelope].
     """
     nothing = jnp.zeros_like(start)
-    like = jax.eval_shape(lambda: envelope(FullRank(nothing, nothing, jnp.zeros((start.size, start.size), start.dtype))))
+    like = jax.eval_shape(
+        lambda: envelope(FullRank(nothing, nothing, jnp.zeros((start.size, start.size), start.dtype)))
+    )
     return noises.sobol(jax.random.fold_in(shared, 0), quick_draws(start.size), like.noise_size, start.dtype)
 
 
@@ -133,6 +157,7 @@ def quick(
 ) -> Kept:
     """A Gaussian with the least that a check needs: what nearly all models of most batches get by with.
 
+    As many scouts as in `fit`, for the modes, but of each only the end; funnels, where that is a trap, fail the check.
     Takes the log-density in single precision too, if there is one, and the draws of the check, if they are made already.
     """
     del before
@@ -141,9 +166,7 @@ def quick(
         fit_key,
         log_density,
         start,
-        num_scouts=QUICK_SCOUTS,
-        num_probes=QUICK_PROBES,
-        num_candidates=QUICK_CANDIDATES,
+        record=False,
         scout_key=scout_key,
         rough=rough,
         noise=quick_noise(shared, start) if noise is None else noise,
