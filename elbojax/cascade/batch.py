@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade import handover, stages
+from elbojax.cascade import funnel, handover, stages
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHT, LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.loops.checks import batch_size
+from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, fingerprint
 from elbojax.types import Key, PyTree, Scalar, Status
@@ -79,7 +81,7 @@ def fit_batch(
       support: as in `fit`.
       mesh: devices over which the models are spread; None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
-      progress: True for a bar of models done.
+      progress: True for a bar of models done, and a line after each stage that tells compile time and run time apart.
 
     Returns:
       A `Fit` whose arrays have a leading axis M. Its draws are 512 for each model, its means and sds from all draws
@@ -106,7 +108,7 @@ def fit_batch(
         problem = fingerprint(target.log_density, start, datum, values=(key, start, data))
         results = stages.nothing(target, num_models)
         with Progress(num_models, show=progress) as bar, Shards(checkpoint, problem) as shards:
-            for stage in cascade(lanes_that_fit(target, datum)):
+            for stage in cascade(lanes_that_fit(target, datum), target.size):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
                     _run(stage, key, target, start, data, results, todo, mesh, shards, bar)
@@ -115,26 +117,30 @@ def fit_batch(
     return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
 
 
-def cascade(lanes: int) -> tuple[Stage, ...]:
+def cascade(lanes: int, size: int) -> tuple[Stage, ...]:
     """The stages of a batch, in order.
 
     Args:
       lanes: models side by side of the first.
+      size: D.
 
     Returns:
-      `Stage`s; that of NUTS only where BlackJAX is installed.
+      `Stage`s; a funnel's only where D can have one, that of NUTS only where BlackJAX is installed.
     """
 
     def failed(certificate):
         return ~certificate.certified & ~np.isin(certificate.status, HOPELESS)
 
-    several = (
+    several = [
         Stage("quick", stages.quick, lambda certificate: ~certificate.certified, lanes),
         Stage("thorough", stages.thorough, lambda certificate: ~certificate.certified, min(lanes, FEW)),
         Stage("mixture", stages.mixture, lambda c: failed(c) & (c.modes > 1), min(lanes, FEW)),
-        Stage("chains", stages.chains, failed, min(lanes, FEW)),
-    )
-    return several if handover.available() else several[:-1]
+    ]
+    if 2 <= size <= funnel.LARGEST:
+        several.append(Stage("funnel", stages.along, failed, min(lanes, FEW)))
+    if handover.available():
+        several.append(Stage("chains", stages.chains, failed, min(lanes, FEW)))
+    return tuple(several)
 
 
 def lanes_that_fit(target: Any, datum: PyTree) -> int:
@@ -167,6 +173,7 @@ def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
     options = accepted(jax.default_backend(), effort) if light else ()
     program = _program(stage.run, target, lanes, mesh, options)
     keys = jax.random.split(jax.random.fold_in(key, 1), len(results.draws))
+    began, before = time.perf_counter(), compiled_so_far()
     at = 0
     while at < todo.size:
         leaves = shards.load(stage.name, at)
@@ -185,6 +192,12 @@ def _run(stage, key, target, start, data, results, todo, mesh, shards, bar):
         done = results.certificate.certified | np.isin(status, HOPELESS)
         bar.update(finished=int(np.sum(done)), failed=int(np.sum(status == Status.NON_FINITE)))
     shards.flush()
+    programs, seconds = (new - old for new, old in zip(compiled_so_far(), before, strict=True))
+    running = time.perf_counter() - began - seconds
+    bar.say(
+        f"{stage.name}: {todo.size:,} models, {lanes} side by side on each of {devices} devices;"
+        f" {programs} programs compiled in {seconds:.1f} s, run in {running:.1f} s"
+    )
 
 
 @functools.lru_cache(maxsize=64)

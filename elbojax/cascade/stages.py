@@ -14,6 +14,7 @@ import numpy as np
 from elbojax import noise as noises
 from elbojax.cascade import doubts, handover
 from elbojax.cascade.certificate import Certificate
+from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
@@ -197,18 +198,29 @@ def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: 
     """A Gaussian in each mode that the scouts have found."""
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
     scouts = scout(jax.random.split(shared)[1], log_density, start)
-    nothing = before.certificate._replace(
-        num_gradients=scouts.num_gradients, num_log_densities=jnp.zeros_like(before.certificate.num_log_densities)
-    )
-    outcome = Outcome(before.q, before.draws, before.log_weights, nothing)
+    outcome = _unspent(before, num_gradients=scouts.num_gradients)
     return better(before, keep(keep_key, fit_modes(fit_key, log_density, scouts, outcome), target))
+
+
+def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """A funnel: a coordinate along which the others move and change their spread."""
+    fit_key, count_key, keep_key = jax.random.split(jax.random.fold_in(key, 3), 3)
+    outcome = fit_along(fit_key, log_density, before.q, _unspent(before))
+    scouts = scout(jax.random.split(shared)[1], log_density, start)
+    recounted = recount(count_key, log_density, scouts, outcome)
+    several = outcome.certificate.status == Status.MULTIMODAL  # all that a recount can mend
+    certificate = tree_where(several, recounted.certificate, outcome.certificate)
+    return better(before, keep(keep_key, outcome._replace(certificate=certificate), target))
 
 
 def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
     """NUTS, warm-started from what is kept."""
     del shared, start
     run_key, keep_key = jax.random.split(jax.random.fold_in(key, 2))
-    zero = jnp.zeros_like(before.certificate.num_gradients)
-    nothing = before.certificate._replace(num_gradients=zero, num_log_densities=jnp.zeros((), jnp.int32))
-    outcome = handover.hand_over(run_key, log_density, Outcome(before.q, before.draws, before.log_weights, nothing))
-    return better(before, keep(keep_key, outcome, target))
+    return better(before, keep(keep_key, handover.hand_over(run_key, log_density, _unspent(before)), target))
+
+
+def _unspent(before: Kept, **spent: Array) -> Outcome:
+    """What is kept, as a stage takes it, at no cost so far: `better` adds the costs up."""
+    zeros = {name: jnp.zeros_like(getattr(before.certificate, name)) for name in ("num_gradients", "num_log_densities")}
+    return Outcome(before.q, before.draws, before.log_weights, before.certificate._replace(**zeros | spent))

@@ -35,6 +35,11 @@ class Progress:
             self._bar.set_postfix(failed=failed, refresh=False)
             self._bar.update(finished - self._bar.n)
 
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+
     def __enter__(self) -> Self:
         return self
 
