@@ -459,9 +459,9 @@ def markdown(record: dict[str, Any]) -> str:
             "",
             f"`run_batch` on {r['models']:,} models that take {s['least']} to {s['most']} steps"
             f" (median {s['median']:.0f}, mean {s['mean']:.0f}), against a vmapped `while_loop`: {r['gain']:.2f} times as fast"
-            f" (processor {r['cpu_gain']:.2f}), where lanes that are always busy would give {r['ideal']:.2f}: {r['share']:.0%} of it"
-            f" (processor {r['cpu_share']:.0%}; wanted {WANTED['refill']:.0%}: {verdict(r['cpu_share'] >= WANTED['refill'])})."
-            f" Same step counts: {verdict(r['same_steps'])}; largest difference of the answers {r['difference']:.1e}.",
+            f" (processor {r['cpu_gain']:.2f}), where lanes that are always busy would give {r['ideal']:.2f}:"
+            f" {r['share']:.0%} of it (processor {r['cpu_share']:.0%}; wanted {WANTED['refill']:.0%}:"
+            f" {verdict(r['cpu_share'] >= WANTED['refill'])}). Same step counts: {verdict(r['same_steps'])}; largest difference of the answers {r['difference']:.1e}.",
             "",
         ]
     if r := parts.get("devices"):

@@ -208,7 +208,7 @@ def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
     outcome = fit_along(fit_key, log_density, before.q, _unspent(before))
     scouts = scout(jax.random.split(shared)[1], log_density, start)
     recounted = recount(count_key, log_density, scouts, outcome)
-    several = outcome.certificate.status == Status.MULTIMODAL  # all that a recount can mend
+    several = jnp.equal(outcome.certificate.status, Status.MULTIMODAL)  # all that a recount can mend
     certificate = tree_where(several, recounted.certificate, outcome.certificate)
     return better(before, keep(keep_key, outcome._replace(certificate=certificate), target))
 

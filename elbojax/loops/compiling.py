@@ -43,10 +43,11 @@ def _totals() -> list[Any]:
     """Those of the process, which one listener keeps."""
     totals = [0, 0.0]
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del kwargs
         if event.startswith(EVENTS):
             totals[0] += event.endswith(LAST)
-            totals[1] += duration
+            totals[1] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     return totals
