@@ -461,7 +461,8 @@ def markdown(record: dict[str, Any]) -> str:
             f" (median {s['median']:.0f}, mean {s['mean']:.0f}), against a vmapped `while_loop`: {r['gain']:.2f} times as fast"
             f" (processor {r['cpu_gain']:.2f}), where lanes that are always busy would give {r['ideal']:.2f}:"
             f" {r['share']:.0%} of it (processor {r['cpu_share']:.0%}; wanted {WANTED['refill']:.0%}:"
-            f" {verdict(r['cpu_share'] >= WANTED['refill'])}). Same step counts: {verdict(r['same_steps'])}; largest difference of the answers {r['difference']:.1e}.",
+            f" {verdict(r['cpu_share'] >= WANTED['refill'])}). Same step counts: {verdict(r['same_steps'])};"
+            f" largest difference of the answers {r['difference']:.1e}.",
             "",
         ]
     if r := parts.get("devices"):
