@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,26 +10,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade import handover, stages
+from elbojax.cascade import funnel, handover, stages
 from elbojax.cascade.posterior import Fit
-from elbojax.cascade.programs import accepted, is_small, work
+from elbojax.cascade.precision import single
+from elbojax.cascade.programs import LIGHT, LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.loops.checks import batch_size
+from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, fingerprint
-from elbojax.types import Array, Key, PyTree, Scalar, Status
+from elbojax.types import Key, PyTree, Scalar
 
 MEMORY = 2**30
 """Bytes that the draws of the models side by side may take on one device, as their log-densities are computed."""
 LANES = {"cpu": 16}
-"""Models side by side on one device, at most. Measured on logistic regressions (n=200, D=10): 5.2 ms a model with 8 or 16
-of them, 16 ms with 24, whose draws no longer fit what a CPU keeps near."""
+"""Models side by side on one device, at most. Measured on logistic regressions (n=200, D=10): as quick with 8 or 32; more do
+not fit what a CPU keeps near."""
 LANES_ELSEWHERE = 4096
-MANY = 2000
-"""Small models of which a thorough compilation of the first stage pays. Measured on logistic regressions (n=200, D=10):
-3 s to compile for 16, and 11 ms a model for 5."""
+MANY, VERY_MANY = 800, 50_000
+"""Small models of which it pays to compile a stage better, and best. Measured on logistic regressions (n=200, D=10): 3.4 s to
+compile for 4.2 ms a model, 6 s for 1.0, and 12 s for a tenth less."""
+GROUPS = 16
+"""Groups of lanes, one after the other, in one call of a compiled program: what all models share is made once for them,
+and the host looks in between."""
+CALLS = 8
+"""Calls that a batch is divided into at least, if it has as many groups: for the bar and the checkpoints."""
 FEW = 8
 """Lanes on one device of the stages that most models never see."""
 
@@ -77,7 +85,7 @@ def fit_batch(
         K of them, all of which the scouts climb from. Means of neighbours make good ones.
       mesh: devices over which the models are spread; None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
-      progress: True for a bar of models done.
+      progress: True for a bar of models done, and a line after each stage that tells compile time and run time apart.
 
     Returns:
       A `Fit` whose arrays have a leading axis M; under `jax.distributed`, where every process makes the same call,
@@ -109,9 +117,9 @@ def fit_batch(
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         keys = jax.random.split(jax.random.fold_in(key, 1), num_models)[mine]
         data = _take(data, mine)
-        results = _nothing(target, key, flat_starts[0], datum, len(keys))
+        results = stages.nothing(target, len(keys))
         with Progress(len(keys), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
-            for stage in cascade(lanes_that_fit(target, datum)):
+            for stage in cascade(lanes_that_fit(target, datum), target.size):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
                     _run(stage, key, keys, target, flat_starts, data, results, todo, mesh, shards, bar)
@@ -120,26 +128,30 @@ def fit_batch(
     return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
 
 
-def cascade(lanes: int) -> tuple[Stage, ...]:
+def cascade(lanes: int, size: int) -> tuple[Stage, ...]:
     """The stages of a batch, in order.
 
     Args:
       lanes: models side by side of the first.
+      size: D.
 
     Returns:
-      `Stage`s; that of NUTS only where BlackJAX is installed.
+      `Stage`s; a funnel's only where D can have one, that of NUTS only where BlackJAX is installed.
     """
 
     def failed(certificate):
         return ~certificate.certified & ~np.isin(certificate.status, HOPELESS)
 
-    several = (
+    several = [
         Stage("quick", stages.quick, lambda certificate: ~certificate.certified, lanes),
         Stage("thorough", stages.thorough, lambda certificate: ~certificate.certified, min(lanes, FEW)),
         Stage("mixture", stages.mixture, lambda c: failed(c) & (c.modes > 1), min(lanes, FEW)),
-        Stage("chains", stages.chains, failed, min(lanes, FEW)),
-    )
-    return several if handover.available() else several[:-1]
+    ]
+    if 2 <= size <= funnel.LARGEST:
+        several.append(Stage("funnel", stages.along, failed, min(lanes, FEW)))
+    if handover.available():
+        several.append(Stage("chains", stages.chains, failed, min(lanes, FEW)))
+    return tuple(several)
 
 
 def lanes_that_fit(target: Any, datum: PyTree) -> int:
@@ -155,7 +167,7 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
     position = jax.ShapeDtypeStruct((target.size,), float)
     numbers = work(jax.make_jaxpr(target.log_density)(position, datum).jaxpr)
     most = LANES.get(jax.default_backend(), LANES_ELSEWHERE)
-    return int(np.clip(MEMORY / (8 * stages.QUICK_DRAWS * max(numbers, target.size)), 1, most))
+    return int(np.clip(MEMORY / (8 * stages.quick_draws(target.size) * max(numbers, target.size)), 1, most))
 
 
 def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
@@ -199,9 +211,17 @@ def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
 def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, bar):
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
-    chunk = devices * min(stage.lanes, math.ceil(todo.size / devices))
-    light = todo.size < MANY and is_small(target, _take(data, 0))
-    program = _program(stage.run, target, mesh, accepted(jax.default_backend()) if light else ())
+    lanes = min(stage.lanes, math.ceil(todo.size / devices))
+    bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data))
+    room = MEMORY // max(lanes * bytes_of_one, 1)
+    groups = int(np.clip(min(todo.size // (devices * lanes * CALLS), room), 1, GROUPS))
+    calls = math.ceil(todo.size / (devices * lanes * groups))
+    chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
+    effort = LIGHT if todo.size < MANY else LIGHTER
+    light = todo.size < VERY_MANY and is_small(target, _take(data, 0))
+    options = accepted(jax.default_backend(), effort) if light else ()
+    program = _program(stage.run, target, lanes, mesh, options)
+    began, compiled = time.perf_counter(), compiled_so_far()
 
     def keep(models, leaves):
         jax.tree.map(lambda out, new: out.__setitem__(models, new), results, leaves)
@@ -223,16 +243,29 @@ def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, ba
         shards.add(stage.name, models, kept)
         keep(models, kept)
     shards.flush()
+    programs, seconds = (new - old for new, old in zip(compiled_so_far(), compiled, strict=True))
+    running = time.perf_counter() - began - seconds
+    bar.say(
+        f"{stage.name}: {todo.size:,} models, {lanes} side by side on each of {devices} devices;"
+        f" {programs} programs compiled in {seconds:.1f} s, run in {running:.1f} s"
+    )
 
 
 @functools.lru_cache(maxsize=64)
-def _program(run, target, mesh, options):
-    """A stage for the models of a chunk: on every device its share, side by side."""
+def _program(run, target, lanes, mesh, options):
+    """A stage for the models of a chunk: on every device its share, as many side by side as it has lanes."""
 
-    def one(shared, key, start, datum, before):
-        return run(shared, key, density_of(target, datum), target, start, before)
+    def models(shared, keys, starts, data, before):
+        quick = run is stages.quick
+        noise = stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
 
-    models = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
+        def one(model):
+            key, start, datum, before = model
+            more = {"rough": single(target, datum), "noise": noise} if quick else {}
+            return run(shared, key, density_of(target, datum), target, start, before, **more)
+
+        return jax.lax.map(one, (keys, starts, data, before), batch_size=lanes)
+
     if mesh is not None:
         spread, same = jax.P(mesh.axis_names), jax.P()
         models = jax.shard_map(
@@ -243,16 +276,6 @@ def _program(run, target, mesh, options):
             check_vma=False,
         )
     return jax.jit(models, compiler_options=dict(options))
-
-
-def _nothing(target: Any, key: Key, start: Array, datum: PyTree, num_models: int) -> Kept:
-    """Arrays for the results of all models, not certified so far."""
-
-    def first(key, start, datum):
-        return stages.quick(key, key, density_of(target, datum), target, start, None)
-
-    like = jax.eval_shape(first, key, start, datum)
-    return jax.tree.map(lambda x: np.zeros((num_models, *x.shape), x.dtype), like)
 
 
 def _take(tree: PyTree, models: Any) -> PyTree:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers import bfgs, newton
@@ -29,14 +29,14 @@ one that is too wide sees mostly the tails."""
 
 
 class Scouts(NamedTuple):
-    """What the scouts have found, leading axis P; where there were probes too, their ends follow.
+    """What the scouts have found, leading axis P.
 
     Attributes:
       q: Gaussians of best bound along each path.
       elbo: their rough bounds.
-      modes: [P + probes, D] ends of the paths.
-      values: [P + probes] log-densities there.
-      status: [P + probes].
+      modes: [P, D] ends of the paths.
+      values: [P] log-densities there.
+      status: [P].
       num_gradients: of all paths, scalar.
     """
 
@@ -49,7 +49,12 @@ class Scouts(NamedTuple):
 
 
 def scout(
-    key: Key, log_density: LogDensity, start: Array, *, num_scouts: int = NUM_SCOUTS, num_probes: int = 0
+    key: Key,
+    log_density: LogDensity,
+    start: Array,
+    *,
+    num_scouts: int = NUM_SCOUTS,
+    record: bool = True,
 ) -> Scouts:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
@@ -60,7 +65,7 @@ def scout(
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
       num_scouts: P, static; the first start at `start` itself, or the K of them.
-      num_probes: static; so many more that only look for modes, at a fraction of the cost.
+      record: static; whether points along each path are judged, or its end alone, at a fraction of the cost.
 
     Returns:
       `Scouts`.
@@ -69,39 +74,30 @@ def scout(
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
     around_key, noise_key = jax.random.split(key)
-    num_starts = num_scouts + num_probes
+    num_candidates = NUM_CANDIDATES if record else 1
     centres = jnp.atleast_2d(start)
     num_centres, size = centres.shape
-    away = jnp.maximum(jnp.arange(num_starts, dtype=start.dtype) - (num_centres - 1), 0)
-    radius = AROUND * away / max(num_starts - num_centres, 1)
-    around = jax.random.uniform(around_key, (num_starts, size), start.dtype, -1, 1)
-    starts = centres[jnp.arange(num_starts) % num_centres] + radius[:, None] * around
+    away = jnp.maximum(jnp.arange(num_scouts, dtype=start.dtype) - (num_centres - 1), 0)
+    radius = AROUND * away / max(num_scouts - num_centres, 1)
+    around = jax.random.uniform(around_key, (num_scouts, size), start.dtype, -1, 1)
+    starts = centres[jnp.arange(num_scouts) % num_centres] + radius[:, None] * around
     noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, size, start.dtype)
 
     def path(start):
-        path = bfgs(log_density, start)
-        share = jnp.arange(1, NUM_CANDIDATES + 1) / NUM_CANDIDATES
-        chosen = jnp.ceil(share * path.num_steps).astype(jnp.int32)
+        path = bfgs(log_density, start, record=record)
+        last = path.num_steps if record else 0
+        share = jnp.arange(1, num_candidates + 1) / num_candidates
+        chosen = jnp.ceil(share * last).astype(jnp.int32)
         candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen])
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)
-        cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(NUM_CANDIDATES, path.num_steps)
-        end = path.positions[path.num_steps], path.values[path.num_steps]
+        cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(num_candidates, path.num_steps)
+        end = path.positions[last], path.values[last]
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
-    def probe(start):
-        end = bfgs(log_density, start, record=False)
-        return end.positions[0], end.values[0], end.status, end.num_gradients
-
-    q, elbo, *ends, cost = jax.vmap(path)(starts[:num_scouts])
-    cost = jnp.sum(cost)
-    if num_probes:
-        *more, probes_cost = jax.vmap(probe)(starts[num_scouts:])
-        ends = [jnp.concatenate(pair) for pair in zip(ends, more, strict=True)]
-        cost = cost + jnp.sum(probes_cost)
-    modes, values, status = ends
-    return Scouts(q, elbo, modes, values, status, cost)
+    q, elbo, modes, values, status, cost = jax.vmap(path)(starts)
+    return Scouts(q, elbo, modes, values, status, jnp.sum(cost))
 
 
 def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRank:
@@ -140,9 +136,12 @@ def fit_gaussian(
     start: Array,
     *,
     num_scouts: int = NUM_SCOUTS,
-    num_probes: int = 0,
+    record: bool = True,
     num_draws: int = NUM_DRAWS,
     scout_key: Key | None = None,
+    rough: LogDensity | None = None,
+    noise: Array | None = None,
+    enough: float = ENOUGH,
 ) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
 
@@ -151,25 +150,45 @@ def fit_gaussian(
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
       num_scouts: static.
-      num_probes: static; starts that only look for modes.
+      record: of the scouts.
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
+      rough: the log-density in less than full precision, for all but what the check holds it against.
+      noise: draws of the check, made before.
+      enough: effective draws that a certificate needs.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
     """
     own_key, fit_key, check_key = jax.random.split(key, 3)
+    climbed = log_density if rough is None else rough
     scouts = scout(
-        own_key if scout_key is None else scout_key, log_density, start, num_scouts=num_scouts, num_probes=num_probes
+        own_key if scout_key is None else scout_key,
+        climbed,
+        start,
+        num_scouts=num_scouts,
+        record=record,
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    q, info = newton(fit_key, log_density, narrowed(best))
+    q, info = newton(fit_key, climbed, narrowed(best))
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),
-        modes=count_modes(q, log_density, scouts),
+        modes=count_modes(q, climbed, scouts),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    outcome = judge(check_key, q, envelope(q), log_density, Stage.FULL_RANK, info.status, spent, num_draws=num_draws)
+    outcome = judge(
+        check_key,
+        q,
+        envelope(q),
+        log_density,
+        Stage.FULL_RANK,
+        info.status,
+        spent,
+        num_draws=num_draws,
+        rough=rough,
+        noise=noise,
+        enough=enough,
+    )
     return outcome, scouts

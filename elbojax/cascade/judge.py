@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
+from elbojax.cascade.precision import compared
 from elbojax.diagnostics import psis
 from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -92,6 +93,9 @@ def judge(
     spent: Spent,
     *,
     num_draws: int = NUM_DRAWS,
+    rough: LogDensity | None = None,
+    noise: Array | None = None,
+    enough: float = ENOUGH,
 ) -> Outcome:
     r"""Importance-sample the posterior from the proposal, and say what `q` and the weights are worth.
 
@@ -107,17 +111,24 @@ def judge(
       optimiser_status: `Status` of the solver.
       spent: cost and findings so far.
       num_draws: S, static, a power of two.
+      rough: the log-density in less than full precision, for the draws; what it gets wrong is not certified.
+      noise: [S, noise_size] draws made before, in place of the key and the number; for many models at once.
+      enough: effective draws that a certificate needs.
 
     Returns:
       An `Outcome`.
     """
-    noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    if noise is None:
+        noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    num_draws = len(noise)
     # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
     together = max(SIDE_BY_SIDE // draws.shape[1], 1)
-    log_p = (
-        jax.vmap(log_density)(draws) if num_draws <= together else jax.lax.map(log_density, draws, batch_size=together)
-    )
+    each = log_density if rough is None else rough
+    log_p = jax.vmap(each)(draws) if num_draws <= together else jax.lax.map(each, draws, batch_size=together)
+    exact = jnp.ones((), bool)
+    if rough is not None:
+        log_p, exact = compared(draws, log_p, log_proposal, log_density)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal
     smoothed = psis(ratios)
@@ -147,13 +158,13 @@ def judge(
     )
     resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
     known = (mean_error < DOUBTFUL) & (sd_error < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
-    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= ENOUGH) & known & resolved
+    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= enough) & known & resolved & exact
     alone = spent.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
     trouble = jnp.where(optimiser_status == Status.CONVERGED, Status.UNRELIABLE, optimiser_status)
     status = jnp.select(
-        [certified, trusted & ~alone & ~hopeless, ~resolved & ~hopeless],
+        [certified, trusted & ~alone & ~hopeless, ~resolved & exact & ~hopeless],
         [Status.CONVERGED, Status.MULTIMODAL, Status.IMPRECISE],
         trouble,
     )
@@ -161,13 +172,13 @@ def judge(
         certified=certified,
         status=status.astype(jnp.int32),
         stage=jnp.full((), stage, jnp.int32),
-        khat=smoothed.khat,
-        ess=smoothed.ess,
+        khat=jnp.where(exact, smoothed.khat, jnp.inf),
+        ess=jnp.where(exact, smoothed.ess, 0),
         elbo=elbo,
         elbo_se=jnp.where(jnp.isfinite(elbo_se), elbo_se, jnp.inf),
         log_evidence=log_mean_ratio,
-        log_evidence_se=jnp.where(smoothed.khat < KHAT, log_evidence_se, jnp.inf),
-        upper_bound=jnp.where(smoothed.khat < 0.5, upper_bound, jnp.inf),
+        log_evidence_se=jnp.where(exact & (smoothed.khat < KHAT), log_evidence_se, jnp.inf),
+        upper_bound=jnp.where(exact & (smoothed.khat < 0.5), upper_bound, jnp.inf),
         decrement=spent.decrement,
         mean_error=jnp.where(jnp.isfinite(mean_error), mean_error, jnp.inf),
         fisher_divergence=spent.fisher_divergence,

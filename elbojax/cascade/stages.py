@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from elbojax import noise as noises
 from elbojax.cascade import doubts, handover
 from elbojax.cascade.certificate import Certificate
+from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import moments
 from elbojax.cascade.refit import match, refit
@@ -22,12 +25,12 @@ from elbojax.families import FullRank
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 
-QUICK_SCOUTS = 2
-"""Scouts of a model's first fit; the models that it fails get those of `fit`."""
-QUICK_PROBES = 6
-"""Further starts of a first fit, so that it looks for modes in as many places as `fit`."""
-QUICK_DRAWS = 1024
-"""Draws of its check. Models that fail it are checked with those of `fit`."""
+QUICK_DRAWS = (512, 1024)
+"""Draws of its check, for few parameters and for more. Models that fail it are checked with those of `fit`."""
+FEW_PARAMETERS = 16
+"""So many have more than 0.75 of the draws of a Gaussian's envelope effective."""
+QUICK_ENOUGH = 256.0
+"""Effective draws that it takes: half of them where there are few. Control variates make them worth more."""
 KEPT_DRAWS = 512
 """Draws that are held of each model; more would be most of the memory of a batch."""
 
@@ -50,6 +53,33 @@ class Kept(NamedTuple):
     sd: PyTree
     draws: Array
     log_weights: Array
+
+
+WHOLE = ("status", "stage", "modes", "num_log_densities")
+"""Integers of a certificate."""
+
+
+def nothing(target: Any, num_models: int) -> Kept:
+    """Room for what a batch will hold, nothing certified so far.
+
+    Args:
+      target: from flat vectors to the user's space.
+      num_models: M.
+
+    Returns:
+      `Kept` of NumPy arrays with a leading axis M.
+    """
+
+    def zeros(*shape, dtype=np.float64):
+        return np.zeros((num_models, *shape), dtype)
+
+    size = target.size
+    kinds = {"certified": np.bool_} | dict.fromkeys(WHOLE, np.int32)
+    certificate = Certificate(*(zeros(dtype=kinds.get(name, np.float64)) for name in Certificate._fields))
+    position = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((size,), np.float64))
+    mean, sd = (jax.tree.map(lambda x: zeros(*x.shape, dtype=x.dtype), position) for _ in range(2))
+    q = FullRank(zeros(size), zeros(size), zeros(size, size))
+    return Kept(q, certificate, mean, sd, zeros(KEPT_DRAWS, size), zeros(KEPT_DRAWS))
 
 
 def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
@@ -95,18 +125,61 @@ def num_scouts(start: Array) -> int:
     return max(NUM_SCOUTS, len(jnp.atleast_2d(start)))
 
 
-def quick(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Any) -> Kept:
-    """A Gaussian with the least that a check needs: what nearly all models of most batches get by with."""
+def quick_draws(size: int) -> int:
+    """Draws of the check of a first fit.
+
+    Args:
+      size: D.
+
+    Returns:
+      S, a power of two.
+    """
+    return QUICK_DRAWS[size > FEW_PARAMETERS]
+
+
+def quick_noise(shared: Key, size: int, dtype: Any) -> Array:
+    """The draws of the check of `quick`, which all models share.
+
+    Args:
+      shared: as `quick` takes it.
+      size: D.
+      dtype: of the starts.
+
+    Returns:
+      [S, noise_size of the envelope].
+    """
+    nothing = jnp.zeros(size, dtype)
+    like = jax.eval_shape(lambda: envelope(FullRank(nothing, nothing, jnp.zeros((size, size), dtype))))
+    return noises.sobol(jax.random.fold_in(shared, 0), quick_draws(size), like.noise_size, dtype)
+
+
+def quick(
+    shared: Key,
+    key: Key,
+    log_density: LogDensity,
+    target: Any,
+    start: Array,
+    before: Any,
+    rough: LogDensity | None = None,
+    noise: Array | None = None,
+) -> Kept:
+    """A Gaussian with the least that a check needs: what nearly all models of most batches get by with.
+
+    As many scouts as in `fit`, for the modes, but of each only the end; funnels, where that is a trap, fail the check.
+    Takes the log-density in single precision too, if there is one, and the draws of the check, if they are made already.
+    """
     del before
     fit_key, scout_key = jax.random.split(shared)
     outcome, _ = fit_gaussian(
         fit_key,
         log_density,
         start,
-        num_scouts=QUICK_SCOUTS,
-        num_probes=max(QUICK_PROBES, len(jnp.atleast_2d(start)) - QUICK_SCOUTS),
-        num_draws=QUICK_DRAWS,
+        num_scouts=num_scouts(start),
+        record=False,
         scout_key=scout_key,
+        rough=rough,
+        noise=quick_noise(shared, start.shape[-1], start.dtype) if noise is None else noise,
+        enough=QUICK_ENOUGH,
     )
     return keep(key, outcome, target)
 
@@ -135,18 +208,29 @@ def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: 
     """A Gaussian in each mode that the scouts have found."""
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
     scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    nothing = before.certificate._replace(
-        num_gradients=scouts.num_gradients, num_log_densities=jnp.zeros_like(before.certificate.num_log_densities)
-    )
-    outcome = Outcome(before.q, before.draws, before.log_weights, nothing)
+    outcome = _unspent(before, num_gradients=scouts.num_gradients)
     return better(before, keep(keep_key, fit_modes(fit_key, log_density, scouts, outcome), target))
+
+
+def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """A funnel: a coordinate along which the others move and change their spread."""
+    fit_key, count_key, keep_key = jax.random.split(jax.random.fold_in(key, 3), 3)
+    outcome = fit_along(fit_key, log_density, before.q, _unspent(before))
+    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
+    recounted = recount(count_key, log_density, scouts, outcome)
+    several = jnp.equal(outcome.certificate.status, Status.MULTIMODAL)  # all that a recount can mend
+    certificate = tree_where(several, recounted.certificate, outcome.certificate)
+    return better(before, keep(keep_key, outcome._replace(certificate=certificate), target))
 
 
 def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
     """NUTS, warm-started from what is kept."""
     del shared, start
     run_key, keep_key = jax.random.split(jax.random.fold_in(key, 2))
-    zero = jnp.zeros_like(before.certificate.num_gradients)
-    nothing = before.certificate._replace(num_gradients=zero, num_log_densities=jnp.zeros((), jnp.int32))
-    outcome = handover.hand_over(run_key, log_density, Outcome(before.q, before.draws, before.log_weights, nothing))
-    return better(before, keep(keep_key, outcome, target))
+    return better(before, keep(keep_key, handover.hand_over(run_key, log_density, _unspent(before)), target))
+
+
+def _unspent(before: Kept, **spent: Array) -> Outcome:
+    """What is kept, as a stage takes it, at no cost so far: `better` adds the costs up."""
+    zeros = {name: jnp.zeros_like(getattr(before.certificate, name)) for name in ("num_gradients", "num_log_densities")}
+    return Outcome(before.q, before.draws, before.log_weights, before.certificate._replace(**zeros | spent))

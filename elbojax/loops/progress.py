@@ -54,6 +54,11 @@ class Progress:
         """
         return Share(self, self._finished, self._failed) if self.visible else False
 
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+
     def __enter__(self) -> Self:
         return self
 

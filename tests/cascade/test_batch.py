@@ -1,6 +1,7 @@
 """`fit_batch`: many posteriors, each with its own certificate, and none that harms another."""
 
 import functools
+import re
 import shutil
 
 import jax
@@ -12,6 +13,7 @@ import elbojax
 from elbojax import Stage, Status
 from elbojax.cascade import batch
 from elbojax.cascade.gaussian import scout
+from elbojax.loops.compiling import compiled_so_far
 
 KEY = jax.random.key(7)
 M = 11
@@ -207,6 +209,43 @@ def test_one_model_and_none():
     y, mask, count = data()
     with pytest.raises(ValueError, match="11.*10|10.*11"):
         fit((y, mask, count[:-1]))
+
+
+def test_more_models_are_no_more_programs():
+    small, large = data(9), data(37)
+    fit(small)
+    before = compiled_so_far()
+    fits = fit(large)
+    # The stages are compiled; what depends on M is a split of the key and the like.
+    assert compiled_so_far().programs - before.programs <= 6
+    assert len(fits) == 37 and fits.certificate.certified.all()
+
+
+def test_compile_time_and_run_time_are_told_apart(capsys):
+    fit(data(), progress=True)
+    said = capsys.readouterr().err
+    assert re.search(r"quick: 11 models, 4 side by side .* \d+ programs compiled in \d+\.\d s, run in \d+\.\d s", said)
+
+
+@pytest.mark.slow
+def test_a_funnel_needs_no_chains():
+    def target(z, y):
+        """Centred effects of a group scale that the data leave open."""
+        effects = -0.5 * jnp.sum((z[1:] * jnp.exp(-z[0])) ** 2) - 5 * z[0]
+        return -0.5 * z[0] ** 2 + effects - 0.5 * jnp.sum((y - z[1:]) ** 2 / 100)
+
+    fits = elbojax.fit_batch(KEY, target, jnp.zeros(6), jnp.array([[0.0] * 5, [3.0, -8.0, 5.0, 0.0, 1.0]]))
+    assert fits.certificate.certified.all()
+    assert (fits.certificate.stage == Stage.FUNNEL).any()
+    grid = jnp.linspace(-6, 6, 4001)
+    for y, mean, sd in zip([[0.0] * 5, [3.0, -8.0, 5.0, 0.0, 1.0]], fits.mean()[:, 0], fits.sd()[:, 0], strict=True):
+        variance = jnp.exp(2 * grid)[:, None] + 100  # the effects integrate out
+        log_p = -0.5 * grid**2 - 0.5 * jnp.sum(jnp.array(y) ** 2 / variance + jnp.log(variance), axis=1)
+        weights = jax.nn.softmax(log_p)
+        exact = weights @ grid
+        exact_sd = jnp.sqrt(weights @ (grid - exact) ** 2)
+        np.testing.assert_allclose((mean - exact) / exact_sd, 0, atol=0.1)
+        np.testing.assert_allclose(sd / exact_sd, 1, atol=0.1)
 
 
 @pytest.mark.slow
