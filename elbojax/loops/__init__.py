@@ -1,6 +1,8 @@
 """Loops: one fit, many fits. The only place below `fit` where anything is compiled."""
 
+from elbojax.loops.race import Race, portfolio, race
 from elbojax.loops.run import Run, never, run
 from elbojax.loops.run_batch import run_batch
+from elbojax.loops.settle import Settled, settle
 
-__all__ = ["Run", "never", "run", "run_batch"]
+__all__ = ["Race", "Run", "Settled", "never", "portfolio", "race", "run", "run_batch", "settle"]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from elbojax.solvers.base import Solver
@@ -132,6 +133,7 @@ def descend(
     value: Scalar,
     gradient: PyTree,
     value_fn: Callable[[PyTree], Scalar],
+    rate: Any = 1.0,
 ) -> SviState:
     """One step of any optax optimiser, given the gradient at the training point.
 
@@ -141,6 +143,7 @@ def descend(
       value: the loss at the training point.
       gradient: likewise.
       value_fn: `(q) -> loss`, for a line search.
+      rate: share of the update that is taken; may be traced. A schedule-free optimiser takes all.
 
     Returns:
       A `SviState`.
@@ -152,9 +155,13 @@ def descend(
     updates, inner = optax.with_extra_args_support(optimizer).update(
         gradient, state.optimizer, point, value=value, grad=gradient, value_fn=value_fn
     )
-    q = optax.apply_updates(point, updates)
     free = _schedule_free(inner)
-    return SviState(q if free is None else optax.contrib.schedule_free_eval_params(free, q), inner)
+    if free is not None:
+        q = optax.apply_updates(point, updates)
+        return SviState(optax.contrib.schedule_free_eval_params(free, q), inner)
+    if not isinstance(rate, float) or rate != 1:
+        updates = jax.tree.map(lambda x: jnp.asarray(rate, x.dtype) * x, updates)
+    return SviState(optax.apply_updates(point, updates), inner)
 
 
 def _schedule_free(optimizer_state: PyTree) -> Any:
