@@ -14,7 +14,7 @@ import optax
 from elbojax import minibatches, noise, targets
 from elbojax.families import Family, FullRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.loops.race import NUM_CHECKS, Race, check, portfolio, race
-from elbojax.loops.settle import settle
+from elbojax.loops.settle import MAX_RHAT, settle
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
 from elbojax.solvers import as_loss, pathfinder
@@ -26,8 +26,10 @@ DENSE = 50
 """Up to this many parameters `q` is full-rank by default, above it mean-field."""
 SCOUTED = 1024
 """Rows on which the start and the units are found, or four minibatches if that is more."""
-COOLING, MOST_CHAINS = 0.25, 6
-"""Factor between the step sizes of two chains, and chains at most."""
+COOLING, MOST_FAILURES = 0.25, 3
+"""What the step is cut to between two chains; and chains that may turn NaN."""
+LEGS, SHORTEST_LEG = 5, 2000
+"""The log-likelihood is expanded anew at least so often, but not after fewer steps."""
 SAME = 2.0
 """Tolerances by which the averages of two chains may differ."""
 NUM_SAMPLES = 2
@@ -208,35 +210,40 @@ def fit_minibatches(
     shared = about(start)
     won = race(key_race, early, start, data, batch_size=batch_size, shared=shared, optimizers=optimizers)
     spent = float(scouted) * num_scouted / batch_size + pass_cost + step_cost * won.num_steps
-    state, steps, status = won.state._replace(q=won.q), 0, won.status
+    state, steps, status, rate, failures = won.state._replace(q=won.q), 0, won.status, 1.0, 0
     rhat = mcse = moved = np.nan
     last = None
-    for chain in range(MOST_CHAINS if won.status != Status.NON_FINITE else 0):
+    while won.status != Status.NON_FINITE and (steps == 0 or steps < max_steps):
         shared = about(state.q)
         settled = settle(
-            jax.random.fold_in(key_settle, chain),
+            jax.random.fold_in(key_settle, steps),
             late,
             optimizers[won.winner],
             state,
             data,
             batch_size=batch_size,
             shared=shared,
-            rate=COOLING**chain,
+            rate=rate,
             tolerance=tolerance,
-            max_steps=max_steps - steps,
+            max_steps=min(max(max_steps // LEGS, SHORTEST_LEG), max_steps - steps),
         )
-        steps, status = steps + settled.num_steps, settled.status
+        steps += max(settled.num_steps, SHORTEST_LEG // 10)
         spent += pass_cost + step_cost * settled.num_steps
-        if status == Status.NON_FINITE:
+        if settled.status == Status.NON_FINITE:
+            failures, rate = failures + 1, rate * COOLING
+            state = state._replace(optimizer=optimizers[won.winner].init(state.q))
+            if failures < MOST_FAILURES:
+                continue
+            status = Status.NON_FINITE
             break
         state, rhat, mcse = settled.state._replace(q=settled.q), settled.rhat, settled.mcse
         moved = np.nan if last is None else _distance(last, settled.moments)
-        last = settled.moments
-        if status != Status.CONVERGED or moved < SAME * tolerance:
+        last, status = settled.moments, Status.MAX_STEPS
+        if settled.status == Status.CONVERGED and moved < SAME * tolerance:
+            status = Status.CONVERGED
             break
-        status = Status.MAX_STEPS
-        if steps >= max_steps:
-            break
+        if settled.rhat <= MAX_RHAT:  # a chain that still travels goes on with the steps it has
+            rate = rate * COOLING
 
     losses = np.asarray(check(key_check, [state.q, start], data, shared, early, batch_size))
     spent += 2 * step_cost * NUM_CHECKS
