@@ -15,7 +15,7 @@ ROUNDS, ROUNDS_OF_FEW, FEW = 8, 24, 50
 16 rounds on, on 50 rows all ordered pairs from 6 on."""
 
 
-def reshuffle(key: Key, step: Array, num_data: int, batch_size: int) -> Array:
+def reshuffle(key: Key, step: Array | int, num_data: int, batch_size: int) -> Array:
     r"""The rows of one minibatch, without replacement: a fresh order of all rows in every epoch.
 
     .. math:: \text{rows}_t = \pi_e(kB), \dots, \pi_e(kB + B - 1), \qquad (e, k) = \mathrm{divmod}(t, \lfloor N/B \rfloor)

@@ -325,7 +325,14 @@ def _scout(key, position, data, model, num_scouted, family):
         correlation = scores.T @ scores + jnp.diag(prior * scale**2 + JITTER)
         whitening = scale[:, None] * jnp.linalg.cholesky(jnp.linalg.inv(correlation))
         scale = jnp.where(jnp.all(jnp.isfinite(whitening)), whitening, jnp.diag(scale))
-    units = _Units(loc, jnp.where(jnp.all(jnp.isfinite(scale)), scale, jnp.eye(loc.size, dtype=loc.dtype) if scale.ndim == 2 else jnp.ones_like(loc)))
+    units = _Units(
+        loc,
+        jnp.where(
+            jnp.all(jnp.isfinite(scale)),
+            scale,
+            jnp.eye(loc.size, dtype=loc.dtype) if scale.ndim == 2 else jnp.ones_like(loc),
+        ),
+    )
     return units, info.num_gradients + 1
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -218,9 +218,7 @@ def _heat(key, done, states, active, data, shared, loss, optimizers, batch_size,
             for k in everyone
         )
         late = i >= num_steps // 2
-        sums = tuple(
-            jax.tree.map(lambda s, x: s + jnp.where(late, x, 0), sums[k], states[k].q) for k in everyone
-        )
+        sums = tuple(jax.tree.map(lambda s, x: s + jnp.where(late, x, 0), sums[k], states[k].q) for k in everyone)
         return (states, sums), None
 
     zeros = tuple(jax.tree.map(jnp.zeros_like, state.q) for state in states)

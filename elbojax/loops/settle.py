@@ -74,7 +74,7 @@ def settle(
     .. math:: \hat R \le 1.1 \quad\text{and}\quad \max_i \mathrm{se}(\bar\mu_i) / \sigma_i < \tau
               \quad\text{and}\quad \max_i \mathrm{se}(\overline{\log \sigma_i}) < \tau
 
-    R-hat compares the quarters of a window of iterates, and takes differences below tau for none; the standard error
+    R-hat compares the quarters of a window of iterates, and takes differences below tau / 2 for none; the standard error
     comes from the means of its eighths. Of the last quarter, half, three quarters and the whole of the chain the window
     with the smallest R-hat counts.
 
@@ -179,8 +179,9 @@ def _window(means: np.ndarray, squares: np.ndarray, log_sd: np.ndarray, toleranc
     quarters = pieces(means, QUARTERS)
     within = np.mean(np.maximum(pieces(squares, QUARTERS) - quarters**2, 0), axis=0)
     between = np.var(quarters, axis=0, ddof=1)
-    # An optimiser whose steps shrink leaves hardly any spread: what moves by less than the tolerance counts as still.
-    rhat = np.sqrt(1 + between / (within + (tolerance * units) ** 2))
+    # An optimiser whose steps shrink leaves hardly any spread: what moves by less than half
+    # the tolerance counts as still.
+    rhat = np.sqrt(1 + between / (within + (0.5 * tolerance * units) ** 2))
     error = np.std(pieces(means, BATCHES), axis=0, ddof=1) / math.sqrt(BATCHES) / units
     return _Window(float(np.max(rhat)), float(np.max(error)), len(means))
 
