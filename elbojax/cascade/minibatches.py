@@ -29,9 +29,9 @@ SCOUTED = 1024
 COOLING, MOST_FAILURES = 0.25, 3
 """What the step is cut to between two chains; and chains that may turn NaN."""
 LEGS, SHORTEST_LEG = 5, 2000
-"""The log-likelihood is expanded anew at least so often, but not after fewer steps."""
-SAME = 2.0
-"""Tolerances by which the averages of two chains may differ."""
+"""While a chain still travels, the log-likelihood is expanded anew about so often in all, but not after fewer steps."""
+SAME, LOOSE = 2.0, 3.0
+"""Tolerances by which the averages of two chains may differ; and their factor as long as averages still differ by more."""
 NUM_SAMPLES = 2
 """Draws to a step, an antithetic pair: in the gradient of the mean all that is odd in them cancels."""
 DRAWS = 4096
@@ -212,9 +212,10 @@ def fit_minibatches(
     spent = float(scouted) * num_scouted / batch_size + pass_cost + step_cost * won.num_steps
     state, steps, status, rate, failures = won.state._replace(q=won.q), 0, won.status, 1.0, 0
     rhat = mcse = moved = np.nan
-    last = None
+    last, leg = None, max(max_steps // LEGS, SHORTEST_LEG)
     while won.status != Status.NON_FINITE and (steps == 0 or steps < max_steps):
         shared = about(state.q)
+        wanted = tolerance if moved < LOOSE * SAME * tolerance else LOOSE * tolerance
         settled = settle(
             jax.random.fold_in(key_settle, steps),
             late,
@@ -224,8 +225,8 @@ def fit_minibatches(
             batch_size=batch_size,
             shared=shared,
             rate=rate,
-            tolerance=tolerance,
-            max_steps=min(max(max_steps // LEGS, SHORTEST_LEG), max_steps - steps),
+            tolerance=wanted,
+            max_steps=min(leg, max_steps - steps),
         )
         steps += max(settled.num_steps, SHORTEST_LEG // 10)
         spent += pass_cost + step_cost * settled.num_steps
@@ -239,11 +240,13 @@ def fit_minibatches(
         state, rhat, mcse = settled.state._replace(q=settled.q), settled.rhat, settled.mcse
         moved = np.nan if last is None else _distance(last, settled.moments)
         last, status = settled.moments, Status.MAX_STEPS
-        if settled.status == Status.CONVERGED and moved < SAME * tolerance:
+        if settled.status == Status.CONVERGED and wanted == tolerance and moved < SAME * tolerance:
             status = Status.CONVERGED
             break
-        if settled.rhat <= MAX_RHAT:  # a chain that still travels goes on with the steps it has
+        if settled.rhat <= MAX_RHAT and not moved < SAME * wanted:
             rate = rate * COOLING
+        elif settled.rhat <= MAX_RHAT:  # the step is small enough, and only more of them are wanting
+            leg = 2 * leg
 
     losses = np.asarray(check(key_check, [state.q, start], data, shared, early, batch_size))
     spent += 2 * step_cost * NUM_CHECKS

@@ -179,9 +179,9 @@ def _window(means: np.ndarray, squares: np.ndarray, log_sd: np.ndarray, toleranc
     quarters = pieces(means, QUARTERS)
     within = np.mean(np.maximum(pieces(squares, QUARTERS) - quarters**2, 0), axis=0)
     between = np.var(quarters, axis=0, ddof=1)
-    # An optimiser whose steps shrink leaves hardly any spread: what moves by less than half
-    # the tolerance counts as still.
-    rhat = np.sqrt(1 + between / (within + (0.5 * tolerance * units) ** 2))
+    # An optimiser whose steps shrink leaves hardly any spread: quarters that differ by
+    # half of the tolerance count as still.
+    rhat = np.sqrt(1 + between / (within + (tolerance * units) ** 2))
     error = np.std(pieces(means, BATCHES), axis=0, ddof=1) / math.sqrt(BATCHES) / units
     return _Window(float(np.max(rhat)), float(np.max(error)), len(means))
 
