@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches
-from elbojax.loops.race import like, step_data
+from elbojax.loops.heats import like, step_data
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 
