@@ -56,7 +56,7 @@ class MinibatchFit:
       elbo_se: its standard error.
       num_steps: of all optimisers.
       num_gradients: in gradients of one minibatch for one draw; a pass over all rows counts N / B, the control variate of
-        a step counts one.
+        a draw counts one.
       race: the `Race`; its losses are those of the standardised problem.
       target: from flat vectors to the user's space.
     """
