@@ -239,9 +239,7 @@ def markdown(record: dict[str, Any]) -> str:
                     f"{row['sd_max']:.3f}",
                     f"{row['seconds']:.2f}" if "seconds" in row else "",
                     f"{row['ratio']:.2f}" if "ratio" in row else "",
-                    ", ".join(
-                        f"{s} ({w})" for s, w in zip(row.get("statuses", ()), row.get("winners", ()), strict=True)
-                    ),
+                    ", ".join(one["ended"] for one in row["rounds"] if "ended" in one),
                 ]
             )
         header = [
