@@ -6,6 +6,7 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 
 from elbojax import bijectors as bijectors
 from elbojax import densities as densities
+from elbojax import minibatches as minibatches
 from elbojax import noise as noise
 from elbojax import plots as plots
 from elbojax import samplers as samplers

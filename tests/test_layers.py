@@ -10,7 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "elbojax"
 LAYERS = (
     ("types", "numerics", "noise"),
-    ("densities", "samplers", "bijectors", "targets"),
+    ("densities", "samplers", "bijectors", "minibatches", "targets"),
     ("families",),
     ("objectives",),
     ("diagnostics",),

@@ -12,6 +12,7 @@ from elbojax.objectives.dreg import iw_elbo_dreg, iw_elbo_dreg_at, iw_elbo_gdreg
 from elbojax.objectives.elbo import elbo, elbo_at, elbo_entropy, elbo_entropy_at, elbo_kl, elbo_kl_at
 from elbojax.objectives.enumeration import elbo_chain, elbo_enumerated
 from elbojax.objectives.importance import iw_elbo, iw_elbo_at
+from elbojax.objectives.local import SharedAndLocal, elbo_local
 from elbojax.objectives.multi_sample_score import vimco
 from elbojax.objectives.relaxed import elbo_gumbel_softmax
 from elbojax.objectives.renyi import renyi_bound, renyi_bound_at
@@ -28,6 +29,7 @@ __all__ = [
     "csiszar",
     "cubo",
     "cubo_at",
+    "SharedAndLocal",
     "decompose",
     "elbo",
     "elbo_at",
@@ -40,6 +42,7 @@ __all__ = [
     "elbo_gumbel_softmax",
     "elbo_kl",
     "elbo_kl_at",
+    "elbo_local",
     "elbo_rloo",
     "elbo_score",
     "elbo_stl",

@@ -11,6 +11,7 @@ from elbojax.solvers.gsm import gsm
 from elbojax.solvers.laplace import LaplaceInfo, laplace
 from elbojax.solvers.lbfgs import LbfgsPath, lbfgs
 from elbojax.solvers.linear_response import LinearResponseInfo, linear_response, linear_response_of
+from elbojax.solvers.minibatched import MinibatchedState, minibatched
 from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
 from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
@@ -28,6 +29,7 @@ __all__ = [
     "LaplaceInfo",
     "LbfgsPath",
     "LinearResponseInfo",
+    "MinibatchedState",
     "MultiPathfinderInfo",
     "NewtonInfo",
     "NewtonLowRankInfo",
@@ -51,6 +53,7 @@ __all__ = [
     "linear_response",
     "linear_response_of",
     "loss_settles",
+    "minibatched",
     "moments_settle",
     "multipathfinder",
     "newton",

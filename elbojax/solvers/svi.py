@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from elbojax.solvers.base import Solver
@@ -15,7 +16,10 @@ Loss = Callable[..., Scalar]
 
 
 class SviState(NamedTuple):
-    """The variational distribution and the optimiser's state."""
+    """The variational distribution that answers so far, and the optimiser's state.
+
+    An optimiser of the schedule-free kind takes its gradients elsewhere than at its answer: `training_point`.
+    """
 
     q: PyTree
     optimizer: PyTree
@@ -74,8 +78,9 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
 
     Args:
       loss: `loss(key, q, data) -> scalar`, to be lowered; see `as_loss`.
-      optimizer: any optax optimiser, those that want the loss value included. One with a line search (L-BFGS) needs a
-        loss on fixed draws: with fresh noise in each step it does not converge.
+      optimizer: any optax optimiser, those that want the loss value included; of a schedule-free one the answer is the
+        point to evaluate at. One with a line search (L-BFGS) needs a loss on fixed draws: with fresh noise in each step
+        it does not converge.
 
     Returns:
       A `Solver` for `run` and `run_batch`.
@@ -98,22 +103,74 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
     """
     if not callable(getattr(optimizer, "update", None)) or not callable(getattr(optimizer, "init", None)):
         raise TypeError(f"optimizer must be an optax GradientTransformation, got {type(optimizer).__name__}")
-    extended = optax.with_extra_args_support(optimizer)
 
     def init(q: PyTree) -> SviState:
         return SviState(q, optimizer.init(q))
 
     def step(key: Key, state: SviState, data: PyTree) -> tuple[SviState, SviInfo]:
-        value, gradient = jax.value_and_grad(loss, argnums=1)(key, state.q, data)
-        updates, optimizer_state = extended.update(
-            gradient,
-            state.optimizer,
-            state.q,
-            value=value,
-            grad=gradient,
-            value_fn=lambda q: loss(key, q, data),
-        )
-        q = optax.apply_updates(state.q, updates)
-        return SviState(q, optimizer_state), SviInfo(q, value, gradient)
+        value, gradient = jax.value_and_grad(loss, argnums=1)(key, training_point(state), data)
+        state = descend(optimizer, state, value, gradient, lambda q: loss(key, q, data))
+        return state, SviInfo(state.q, value, gradient)
 
     return Solver(init, step)
+
+
+def training_point(state: SviState) -> PyTree:
+    r"""Where the next gradient is to be taken: at the answer, but for a schedule-free optimiser.
+
+    .. math:: y = (1 - \beta_1) z + \beta_1 x
+
+    Args:
+      state: of `svi`.
+
+    Returns:
+      A pytree like `state.q`.
+    """
+    free = _schedule_free(state.optimizer)
+    if free is None:
+        return state.q
+    return jax.tree.map(lambda x, z: free.b1 * x + (1 - free.b1) * z, state.q, free.z)
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    state: SviState,
+    value: Scalar,
+    gradient: PyTree,
+    value_fn: Callable[[PyTree], Scalar],
+    rate: Any = 1.0,
+) -> SviState:
+    """One step of any optax optimiser, given the gradient at the training point.
+
+    Args:
+      optimizer: whose state it is.
+      state: of `svi`.
+      value: the loss at the training point.
+      gradient: likewise.
+      value_fn: `(q) -> loss`, for a line search.
+      rate: share of the update that is taken; may be traced. A schedule-free optimiser takes all.
+
+    Returns:
+      A `SviState`.
+
+    References:
+      Defazio et al. 2024, schedule-free, https://arxiv.org/abs/2405.15682
+    """
+    point = training_point(state)
+    updates, inner = optax.with_extra_args_support(optimizer).update(
+        gradient, state.optimizer, point, value=value, grad=gradient, value_fn=value_fn
+    )
+    free = _schedule_free(inner)
+    if free is not None:
+        q = optax.apply_updates(point, updates)
+        return SviState(optax.contrib.schedule_free_eval_params(free, q), inner)
+    if not isinstance(rate, float) or rate != 1:
+        updates = jax.tree.map(lambda x: jnp.asarray(rate, x.dtype) * x, updates)
+    return SviState(optax.apply_updates(point, updates), inner)
+
+
+def _schedule_free(optimizer_state: PyTree) -> Any:
+    """The state of the schedule-free part of an optimiser, None without one."""
+    found = lambda state: isinstance(state, optax.contrib.ScheduleFreeState)  # noqa: E731
+    states = [state for state in jax.tree.leaves(optimizer_state, is_leaf=found) if found(state)]
+    return states[0] if states else None

@@ -7,6 +7,7 @@ from optax import contrib
 
 from elbojax import Status, as_loss, averaged, elbo, elbo_at, elbo_stl, mean_field, run, svi
 from elbojax.noise import whitened
+from elbojax.solvers.svi import descend
 
 MEAN, SD = np.array([1.0, -2.0]), np.array([0.5, 2.0])
 
@@ -109,3 +110,27 @@ def test_any_pytree_of_floats_can_be_trained():
 def test_errors_say_what_was_wanted_and_given(optimizer):
     with pytest.raises(TypeError, match=f"optax GradientTransformation, got {type(optimizer).__name__}"):
         svi(LOSS, optimizer)
+
+
+def test_the_answer_of_a_schedule_free_optimiser_is_where_it_is_evaluated():
+    """Step for step that of optax used as documented: gradients at y, the answer at x."""
+    optimizer = contrib.schedule_free_adamw(0.1)
+    solver, point = svi(LOSS, optimizer), _start()
+    state, theirs = solver.init(point), optimizer.init(point)
+    for i in range(5):
+        key = jax.random.key(i)
+        state, info = solver.step(key, state, None)
+        updates, theirs = optimizer.update(jax.grad(LOSS, argnums=1)(key, point, None), theirs, point)
+        point = optax.apply_updates(point, updates)
+        wanted = contrib.schedule_free_eval_params(theirs, point)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), info.q, wanted)
+    assert np.abs(info.q.loc - point.loc).max() > 1e-3
+
+
+@pytest.mark.parametrize("rate", [0.25, jnp.array(0.25)])
+def test_a_share_of_an_update(rate):
+    optimizer = optax.sgd(0.1)
+    state = svi(LOSS, optimizer).init(_start())
+    gradient = jax.grad(LOSS, argnums=1)(jax.random.key(0), state.q, None)
+    moved = descend(optimizer, state, 0.0, gradient, None, rate).q
+    np.testing.assert_allclose(moved.loc, -0.025 * gradient.loc, rtol=1e-12)
