@@ -74,11 +74,18 @@ class Flow(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one way back through the layers."""
+        return self._log_prob(*self._backward(event))
+
+    def standardised(self, event: Array) -> Array:
+        """The standard numbers epsilon [D] that an event is made from."""
+        return self._backward(event)[0]
+
+    def _backward(self, event):
         x = solve_triangular(self.scale_tril, event - self.loc, lower=True)
         h, log_det = self.map.inverse_and_log_det(self.layers, x)
         epsilon = sinh_arcsinh_inverse(h, self.skew, self.tail)
         log_dets = sinh_arcsinh_and_log_det(epsilon, self.skew, self.tail)[1]
-        return self._log_prob(epsilon, jnp.sum(log_dets) + log_det)
+        return epsilon, jnp.sum(log_dets) + log_det
 
     def _log_prob(self, epsilon, log_det):
         base = log_standard(epsilon @ epsilon, self.loc.shape[-1], self.df)
