@@ -93,9 +93,12 @@ def _affine(raw: Array) -> tuple[Array, Array]:
 
 @functools.cache
 def perceptron(hidden: tuple[int, ...], num_outputs: int, dtype: str) -> Any:
-    """A network with tanh between its layers, that gives zeros before it is trained.
+    r"""A network with tanh between its layers, beside a quadratic; both give zeros before they are trained.
 
-    tanh is bounded: far out, where no draw has been, the layers move what they moved further in.
+    .. math:: W_2 \tanh(W_1 x + b_1) + b_2 + V (x, x^2)
+
+    tanh is bounded. Far out, where training has seen no draw, the quadratic goes on: funnels are linear there and
+    bananas quadratic, and a layer that stood still would leave a hole in the tail that no importance weight can see.
 
     Args:
       hidden: widths.
@@ -107,10 +110,17 @@ def perceptron(hidden: tuple[int, ...], num_outputs: int, dtype: str) -> Any:
     """
     import flax.linen as nn
 
-    modules: list[Any] = []
-    for width in hidden:
-        modules += [nn.Dense(width, param_dtype=dtype), nn.tanh]
-    return nn.Sequential([*modules, nn.Dense(num_outputs, kernel_init=nn.initializers.zeros, param_dtype=dtype)])
+    last = functools.partial(nn.Dense, num_outputs, kernel_init=nn.initializers.zeros, param_dtype=dtype)
+
+    class Perceptron(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = x
+            for width in hidden:
+                y = nn.tanh(nn.Dense(width, param_dtype=dtype)(y))
+            return last()(y) + last(use_bias=False)(jnp.concatenate([x, x**2]))
+
+    return Perceptron()
 
 
 @functools.cache
@@ -132,7 +142,7 @@ def orders(num_layers: int, size: int) -> np.ndarray:
     """
     moved = size // 2
     sweep = math.ceil(size / moved)
-    # The first sweep moves the last coordinates first: hierarchical models list their scales before their groups.
+    # The first sweep moves the last coordinates first, given the first ones.
     rng = np.random.default_rng(size)
     matrices = []
     for layer in range(num_layers):

@@ -173,9 +173,10 @@ def unflowed(z, kind="rational_quadratic", df=0):
     log_slopes = 0.0
     # Which coordinate each layer moves, and what its network is given; the fourth begins a second round.
     for k, order in list(enumerate([(2, 1, 0), (1, 0, 2), (0, 2, 1), (2, 1, 0)]))[::-1]:
-        first, last = weights["layers_0"], weights["layers_2"]
-        hidden = np.tanh(x[:, order[1:]] @ first["kernel"][k] + first["bias"][k])
-        raw = hidden @ last["kernel"][k] + last["bias"][k]
+        first, last, beside = (weights[f"Dense_{i}"] for i in range(3))
+        given = x[:, order[1:]]
+        hidden = np.tanh(given @ first["kernel"][k] + first["bias"][k])
+        raw = hidden @ last["kernel"][k] + last["bias"][k] + np.hstack([given, given**2]) @ beside["kernel"][k]
         y = x[:, order[0]]
         if kind == "affine":
             log_scale = 3 * np.tanh(raw[:, 0] / 3)
