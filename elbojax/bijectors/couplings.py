@@ -14,6 +14,9 @@ from elbojax.types import Array, Key, PyTree, Scalar
 
 STEEPEST = 3.0
 """Log-scale that one affine layer gives at most: a factor of twenty."""
+FARTHEST = 6.0
+"""Standard deviations beyond which the square that a network is given grows no more: layers upon layers of squares would
+lose all digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +100,9 @@ def perceptron(hidden: tuple[int, ...], num_outputs: int, dtype: str) -> Any:
 
     .. math:: W_2 \tanh(W_1 x + b_1) + b_2 + V (x, x^2)
 
-    tanh is bounded. Far out, where training has seen no draw, the quadratic goes on: funnels are linear there and
-    bananas quadratic, and a layer that stood still would leave a hole in the tail that no importance weight can see.
+    tanh is bounded. Where training has seen few draws the quadratic goes on (up to some standard deviations): funnels
+    are linear there and bananas quadratic, and a layer that stood still would leave a hole in the tail that no
+    importance weight can see.
 
     Args:
       hidden: widths.
@@ -118,7 +122,8 @@ def perceptron(hidden: tuple[int, ...], num_outputs: int, dtype: str) -> Any:
             y = x
             for width in hidden:
                 y = nn.tanh(nn.Dense(width, param_dtype=dtype)(y))
-            return last()(y) + last(use_bias=False)(jnp.concatenate([x, x**2]))
+            square = FARTHEST**2 * jnp.tanh(x**2 / FARTHEST**2)
+            return last()(y) + last(use_bias=False)(jnp.concatenate([x, square]))
 
     return Perceptron()
 

@@ -120,6 +120,8 @@ def fit_flow(
         return (optax.apply_updates(q, updates), state), value
 
     (white, _), values = jax.lax.scan(step, (white, optimizer.init(white)), jnp.arange(num_steps))
+    last = values[-max(num_steps // 10, 1) :]
+    elbo = jnp.nanmean(last) + jnp.sum(q.log_diagonal)  # back in the units of the event
     root = scale_tril @ white.scale_tril
     q = dataclasses.replace(
         white,
@@ -127,7 +129,5 @@ def fit_flow(
         log_diagonal=q.log_diagonal + white.log_diagonal,
         lower=jnp.tril(root, -1),
     )
-    last = values[-max(num_steps // 10, 1) :]
-    elbo = jnp.nanmean(last)
     status = jnp.where(jnp.isfinite(elbo), Status.MAX_STEPS, Status.NON_FINITE)
     return q, FlowInfo(status.astype(jnp.int32), jnp.asarray(num_samples * num_steps, jnp.int32), elbo)

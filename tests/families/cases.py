@@ -162,7 +162,7 @@ def flow(dtype, kind="rational_quadratic", df=0):
         jax.random.key(0), *f(dtype, LOC, TRIL), kind=kind, num_layers=4, hidden=(4,), num_bins=3, bound=2.5, df=df
     )
     rng = np.random.default_rng(0)
-    layers = jax.tree.map(lambda x: jnp.asarray(0.2 * rng.normal(size=x.shape), dtype), q.layers)
+    layers = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), dtype), q.layers)
     return dataclasses.replace(q, layers=layers, skew=jnp.asarray(SKEW, dtype), tail=jnp.asarray(TAIL, dtype))
 
 
@@ -176,7 +176,11 @@ def unflowed(z, kind="rational_quadratic", df=0):
         first, last, beside = (weights[f"Dense_{i}"] for i in range(3))
         given = x[:, order[1:]]
         hidden = np.tanh(given @ first["kernel"][k] + first["bias"][k])
-        raw = hidden @ last["kernel"][k] + last["bias"][k] + np.hstack([given, given**2]) @ beside["kernel"][k]
+        raw = (
+            hidden @ last["kernel"][k]
+            + last["bias"][k]
+            + np.hstack([given, 36 * np.tanh(given**2 / 36)]) @ beside["kernel"][k]
+        )
         y = x[:, order[0]]
         if kind == "affine":
             log_scale = 3 * np.tanh(raw[:, 0] / 3)
@@ -225,8 +229,7 @@ CASES = [
     Case(
         "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
     ),
-    Case("sinh_arcsinh", skewed, unskewed, entropy=False, kl=False, moments=False),
-    Case("sinh_arcsinh_with_tails", lambda t: skewed(t, 7), lambda z: unskewed(z, 7), False, False, False),
+    Case("sinh_arcsinh", lambda t: skewed(t, 7), lambda z: unskewed(z, 7), False, False, False),
     Case("spline_flow", flow, unflowed, entropy=False, kl=False, moments=False),
     Case("affine_flow", lambda t: flow(t, "affine", 7), lambda z: unflowed(z, "affine", 7), False, False, False),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
