@@ -18,6 +18,10 @@ from elbojax.types import Array, Key, LogDensity, Status
 
 LARGEST = 50
 """Parameters above which the weights of a flow were not measured to hold."""
+HEAT = 4.0
+"""Temperature at which the first round starts."""
+FAR = 3
+"""Degrees of freedom of the draws of the check that look along the flow further than it goes."""
 ROUNDS = 2
 """Trainings, one after the other, the second where the check of the first fails; each 32,000 gradients, where NUTS takes
 50,000 to 500,000."""
@@ -47,7 +51,7 @@ def bend(
     def body(carry):
         i, q, best = carry
         fit_key, check_key = jax.random.split(jax.random.fold_in(key, i))
-        q, info = fit_flow(fit_key, log_density, q)
+        q, info = fit_flow(fit_key, log_density, q, heat=jnp.where(i == 0, HEAT, 1.0).astype(q.dtype))
         spent = Spent(
             num_gradients=best.certificate.num_gradients + info.num_gradients,
             num_log_densities=best.certificate.num_log_densities,
@@ -57,7 +61,8 @@ def bend(
         )
         # No number of steps is known to be enough: the check decides.
         status = jnp.where(info.status == Status.NON_FINITE, info.status, Status.CONVERGED).astype(jnp.int32)
-        new = judge(check_key, q, Defended(cover(q), guard), log_density, Stage.FLOW, status, spent)
+        proposal = Defended(Defended(cover(q), dataclasses.replace(q, df=FAR)), guard)
+        new = judge(check_key, q, proposal, log_density, Stage.FLOW, status, spent)
         new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, best)
         cost = {name: getattr(new.certificate, name) for name in ("num_gradients", "num_log_densities")}
         best = best._replace(certificate=best.certificate._replace(**cost))

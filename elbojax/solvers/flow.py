@@ -40,6 +40,7 @@ def fit_flow(
     num_samples: int = 64,
     num_steps: int = 500,
     rate: float = 0.01,
+    heat: float = 1.0,
 ) -> tuple[Flow, FlowInfo]:
     r"""Bend a Gaussian until it fits, by stochastic gradients of the bound in coordinates that whiten it.
 
@@ -61,6 +62,8 @@ def fit_flow(
       num_samples: S draws for each step, even.
       num_steps: taken.
       rate: of Adam, to begin with.
+      heat: temperature by which the log-density is divided to begin with, falling to one half-way: above one, the
+        flow spreads before it settles, and finds the far ends of a bend.
 
     Returns:
       The `Flow`, and a `FlowInfo`.
@@ -100,7 +103,7 @@ def fit_flow(
         optax.clip_by_global_norm(LONGEST), optax.adam(optax.cosine_decay_schedule(rate, num_steps))
     )
 
-    def loss(q, noise):
+    def loss(q, noise, heat):
         events, log_q = jax.vmap(q.transport_and_log_prob)(noise)
         values, gradients = score(jax.lax.stop_gradient(events))
         finite = jnp.isfinite(values) & jnp.all(jnp.isfinite(gradients), axis=1) & jnp.isfinite(log_q)
@@ -108,13 +111,14 @@ def fit_flow(
         # The gradient of the log-density at the draw stands for it, so that one that is not finite can be left out.
         gradients = jnp.where(finite[:, None], gradients, 0)
         pathwise = jnp.sum(gradients * (events - jax.lax.stop_gradient(events)), axis=1)
-        elbo = share @ (jnp.where(finite, values, 0) + pathwise - jnp.where(finite, log_q, 0))
-        return -elbo, jnp.where(jnp.any(finite), elbo, jnp.nan)
+        values, log_q = jnp.where(finite, values, 0), jnp.where(finite, log_q, 0)
+        elbo = share @ (values - log_q)
+        return -share @ (pathwise / heat - log_q), jnp.where(jnp.any(finite), elbo, jnp.nan)
 
     def step(carry, i):
         q, state = carry
         noise = noises.antithetic(jax.random.fold_in(draw_key, i), num_samples, q.noise_size, q.dtype)
-        gradient, value = jax.grad(loss, has_aux=True)(q, noise)
+        gradient, value = jax.grad(loss, has_aux=True)(q, noise, heat ** jnp.maximum(1 - 2 * i / num_steps, 0))
         gradient = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), gradient)
         updates, state = optimizer.update(gradient, state, q)
         return (optax.apply_updates(q, updates), state), value
