@@ -41,6 +41,7 @@ def fit_flow(
     num_steps: int = 500,
     rate: float = 0.01,
     heat: float = 1.0,
+    cooled: float = 1.0,
 ) -> tuple[Flow, FlowInfo]:
     r"""Bend a Gaussian until it fits, by stochastic gradients of the bound in coordinates that whiten it.
 
@@ -62,8 +63,9 @@ def fit_flow(
       num_samples: S draws for each step, even.
       num_steps: taken.
       rate: of Adam, to begin with.
-      heat: temperature by which the log-density is divided to begin with, falling to one half-way: above one, the
-        flow spreads before it settles, and finds the far ends of a bend.
+      heat: temperature by which the log-density is divided to begin with: above one, the flow spreads before it
+        settles, and finds the far ends of a bend.
+      cooled: temperature from half-way on; one for the posterior.
 
     Returns:
       The `Flow`, and a `FlowInfo`.
@@ -118,7 +120,9 @@ def fit_flow(
     def step(carry, i):
         q, state = carry
         noise = noises.antithetic(jax.random.fold_in(draw_key, i), num_samples, q.noise_size, q.dtype)
-        gradient, value = jax.grad(loss, has_aux=True)(q, noise, heat ** jnp.maximum(1 - 2 * i / num_steps, 0))
+        gradient, value = jax.grad(loss, has_aux=True)(
+            q, noise, cooled * (heat / cooled) ** jnp.maximum(1 - 2 * i / num_steps, 0)
+        )
         gradient = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), gradient)
         updates, state = optimizer.update(gradient, state, q)
         return (optax.apply_updates(q, updates), state), value
