@@ -10,17 +10,23 @@ import pytest
 import elbojax
 from elbojax import Status
 from elbojax.cascade import Stage, handover, single
-from elbojax.cascade.flow import bend
+from elbojax.cascade.flow import NUM_STEPS, bend
 from elbojax.cascade.gaussian import fit_gaussian
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.programs import accepted
 
 SEEDS = (1, 2, 3)
+AWAY = np.array([60.0, 0.0])
 KEYS = jnp.stack([jax.random.key(seed) for seed in SEEDS])
 
 
+light = functools.partial(
+    jax.jit, compiler_options=dict(accepted(jax.default_backend()))
+)  # as `fit` compiles small models
+
+
 def banana(z):
-    """A ridge along a parabola, steeper than a Gaussian or a Student t around it can follow."""
-    return -0.5 * (z[0] / 1.5) ** 2 - 0.5 * ((z[1] - z[0] ** 2) / 0.5) ** 2
+    """A ridge along a parabola."""
+    return -0.5 * z[0] ** 2 - 0.5 * (z[1] - 3 * z[0] ** 2) ** 2
 
 
 def skewed(z):
@@ -31,10 +37,10 @@ def skewed(z):
 
 def two(z):
     """A banana, and another far away."""
-    return jnp.logaddexp(banana(z), banana(z - jnp.array([60.0, 0.0])))
+    return jnp.logaddexp(banana(z), banana(z - AWAY))
 
 
-CASES = {banana: ((-8, 8), (-6, 70)), skewed: ((-45, 8), (-30, 8))}
+CASES = {banana: ((-6, 6), (-6, 110)), skewed: ((-45, 8), (-30, 8))}
 
 
 def exact(log_density):
@@ -54,11 +60,11 @@ def exact(log_density):
 def bent(log_density):
     """The stage straight after the Gaussian, one for each seed."""
 
-    @jax.jit
+    @light
     @jax.vmap
     def program(key):
         before, scouts = fit_gaussian(key, log_density, jnp.zeros(2))
-        return before, bend(key, log_density, before.q, scouts, before, num_rounds=2)
+        return before, bend(key, log_density, before.q, scouts, before, num_rounds=3)
 
     return program(KEYS)
 
@@ -70,7 +76,7 @@ def test_right_on_bent_posteriors(log_density):
     log_evidence, mean, sd = exact(log_density)
     c = after.certificate
     assert np.all(c.certified) and np.all(c.stage == Stage.FLOW) and np.all(c.modes == 1)
-    assert np.all(c.ess > 2 * before.certificate.ess)
+    assert np.all(c.ess > 1000)
     assert np.all(np.abs(c.log_evidence - log_evidence) < 5 * c.log_evidence_se)
     assert np.all(c.elbo < log_evidence + 4 * c.elbo_se)
     weights = np.exp(after.log_weights)
@@ -79,18 +85,18 @@ def test_right_on_bent_posteriors(log_density):
     np.testing.assert_allclose(means, np.broadcast_to(mean, means.shape), atol=5 * np.max(c.mean_error) * sd.max())
     np.testing.assert_allclose(sds / sd, 1, atol=0.15)
     # What was spent is counted: the rounds of training, and the draws of their checks.
-    rounds = (c.num_gradients - before.certificate.num_gradients) / 32_000
-    assert np.all(np.isin(rounds, (1, 2)))
+    rounds = (c.num_gradients - before.certificate.num_gradients) / (64 * NUM_STEPS)
+    assert np.all(np.isin(rounds, (1, 2, 3)))
     np.testing.assert_array_equal(c.num_log_densities - before.certificate.num_log_densities, 4096 * rounds)
 
 
 @pytest.mark.slow
 def test_a_mode_that_the_flow_does_not_know_of_forbids_a_certificate():
-    @jax.jit
+    @light
     @jax.vmap
     def program(key):
         before, scouts = fit_gaussian(key, banana, jnp.zeros(2))
-        elsewhere = scouts._replace(modes=scouts.modes.at[0].set(jnp.array([60.0, 0.0])))
+        elsewhere = scouts._replace(modes=scouts.modes.at[0].set(AWAY))
         return bend(key, two, before.q, elsewhere, before, num_rounds=1).certificate
 
     c = program(KEYS)
@@ -98,29 +104,28 @@ def test_a_mode_that_the_flow_does_not_know_of_forbids_a_certificate():
     assert np.all((c.status == Status.MULTIMODAL) | (c.khat > 0.7))
 
 
-def outcome(certified, ess, stage):
-    """Only what `better` looks at."""
-    certificate = elbojax.fit(KEYS[0], lambda z: -0.5 * z @ z, np.zeros(2)).certificate
-    return Outcome(None, None, None, certificate._replace(certified=certified, ess=ess, stage=stage, num_gradients=7))
-
-
-def fit_with(monkeypatch, stages, answer, log_density):
-    """`fit` whose earlier stages fail and whose flow gives this answer."""
-    monkeypatch.setattr(handover, "available", lambda: False)
-    for name in stages:
-        monkeypatch.setattr(single, name, lambda *args: None)
-    flow = single._flow
-    monkeypatch.setattr(single, "_flow", lambda *args: answer(flow(*args)))
-    return elbojax.fit(KEYS[0], log_density, np.zeros(2))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("worse", (True, False))
 def test_never_worse_than_before(monkeypatch, worse):
-    def answer(found):
-        ess = jnp.where(worse, 1.0, found.certificate.ess)
-        return found._replace(certificate=found.certificate._replace(certified=jnp.asarray(not worse), ess=ess))
+    """`fit` whose stages between the Gaussian and the flow find nothing, without NUTS."""
+    monkeypatch.setattr(handover, "available", lambda: False)
+    for name in ("_modes", "_refit", "_funnel"):
+        monkeypatch.setattr(single, name, lambda *args: None)
+    flow = single._flow
 
-    found = fit_with(monkeypatch, ("_modes", "_refit", "_funnel"), answer, banana)
-    assert found.certificate.stage is (Stage.FULL_RANK if worse else Stage.FLOW)
-    assert found.certificate.num_gradients > 32_000  # spent all the same
+    def answer(*args):
+        found = flow(*args)
+        spoilt = found.certificate._replace(certified=jnp.array(False), ess=jnp.array(1.0))
+        return found._replace(certificate=spoilt) if worse else found
+
+    monkeypatch.setattr(single, "_flow", answer)
+    c = elbojax.fit(KEYS[0], banana, np.zeros(2)).certificate
+    assert c.stage is (Stage.FULL_RANK if worse else Stage.FLOW) and c.certified is not worse
+    assert c.num_gradients > 64 * NUM_STEPS  # spent all the same
+
+
+def test_only_where_a_flow_can_be():
+    """Of one parameter there is nothing to bend, and of many the weights do not hold."""
+    for size in (1, 51):
+        target = elbojax.targets.unconstrain(lambda z: -0.5 * z @ z, np.zeros(size))
+        assert single._flow(KEYS[0], target, None, None, None, None) is None

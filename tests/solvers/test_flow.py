@@ -9,8 +9,10 @@ import pytest
 
 import elbojax
 from elbojax import Status
+from elbojax.cascade.programs import accepted
 
 KEYS = jnp.stack([jax.random.key(seed) for seed in (1, 2, 3)])
+light = functools.partial(jax.jit, compiler_options=dict(accepted(jax.default_backend())))
 LOG_EVIDENCE = np.log(2 * np.pi)
 
 
@@ -28,7 +30,7 @@ def gaussian(units):
 
 @functools.cache
 def program(**settings):
-    @jax.jit
+    @light
     @functools.partial(jax.vmap, in_axes=(0, None, None, None))
     def train(key, start, units, wall):
         density = functools.partial(log_density, units=units, wall=wall)
@@ -59,6 +61,14 @@ def test_does_not_notice_units():
     np.testing.assert_allclose(fits(units=(1e-3, 1e4), kind="affine")[2], fits(kind="affine")[2], atol=1e-6)
 
 
+def test_heat_widens():
+    """At temperature T the bound is that of the T-th root of the density, whose entropy is higher."""
+    cold, warm = (fits(kind="affine", heat=heat, cooled=heat)[0] for heat in (1.0, 3.0))
+    # Of z[0], whose density at temperature 3 is normal(0, sqrt 3).
+    spread = lambda q: jnp.std(jax.vmap(q.transport)(elbojax.noise.sobol(KEYS[0], 4096, 2))[:, 0])  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(spread)(warm) / jax.vmap(spread)(cold), np.sqrt(3), rtol=0.3)
+
+
 def test_passes_over_draws_that_are_not_finite():
     q, info, elbo = fits(wall=2.5, kind="affine")
     assert np.all(np.isfinite(info.elbo)) and np.all(info.status == Status.MAX_STEPS)
@@ -73,7 +83,7 @@ def test_nothing_finite_is_a_status_and_leaves_q_finite():
 
 
 def test_goes_on_with_the_flow_it_is_given():
-    @jax.jit
+    @light
     def twice(key):
         settings = dict(num_samples=16, num_steps=100, num_layers=2, hidden=(8,))
         first, before = elbojax.fit_flow(key, banana, gaussian(jnp.ones(2)), **settings)
