@@ -112,4 +112,4 @@ def sinh_arcsinh(loc: Any, scale_tril: Any, *, skew: Any = 0.0, tail: Any = 0.0,
         if value.shape not in ((), loc.shape):
             raise ValueError(f"{name} must be a scalar or have shape {loc.shape}, got {value.shape}")
         shapes.append(jnp.broadcast_to(value, loc.shape))
-    return SinhArcsinh(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1), *shapes, check_df(df))
+    return SinhArcsinh(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1), shapes[0], shapes[1], check_df(df))
