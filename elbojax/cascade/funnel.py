@@ -37,7 +37,7 @@ MOVED = 1.0
 class Defended(Reparameterised):
     """A mixture whose second component guards the first: where that has a hole, the draws of the guard are heavy."""
 
-    front: Funnel
+    front: Reparameterised
     guard: Reparameterised
 
     @property

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, funnel, handover
+from elbojax.cascade import doubts, flow, funnel, handover
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
@@ -75,7 +75,7 @@ def fit(
         outcome, scouts = _gaussian(key, target, start, data)
         first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
-        for stage in (_modes, _refit, _funnel, _nuts):
+        for stage in (_modes, _refit, _funnel, _flow, _nuts):
             if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
@@ -195,6 +195,20 @@ def _funnel_program(key, target, start, outcome, data):
 @program
 def _recount_program(key, target, scouts, outcome, data):
     return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
+
+
+def _flow(key, target, first, scouts, outcome, data):
+    if not (2 <= target.size <= flow.LARGEST and isinstance(first.q, FullRank)):
+        return None
+    return _flow_program(key, target, first.q, scouts, outcome, data)
+
+
+@program
+def _flow_program(key, target, start, scouts, outcome, data):
+    num_rounds = flow.ROUNDS if handover.available() else flow.ROUNDS_ALONE
+    return flow.bend(
+        jax.random.fold_in(key, 5), density_of(target, data), start, scouts, outcome, num_rounds=num_rounds
+    )
 
 
 def _nuts(key, target, first, scouts, outcome, data):

@@ -14,6 +14,7 @@ from elbojax.families.base import (
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
+from elbojax.families.flow import Flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.low_rank import LowRank, low_rank
@@ -22,6 +23,7 @@ from elbojax.families.mean_field import MeanField, mean_field
 from elbojax.families.mixture import Mixture, mixture
 from elbojax.families.particles import Particles, particles
 from elbojax.families.product import Product, ReparameterisedProduct, product
+from elbojax.families.sinh_arcsinh import SinhArcsinh, sinh_arcsinh
 from elbojax.families.student_t import StudentT, student_t
 from elbojax.families.tailed import Tailed, tailed
 
@@ -32,6 +34,7 @@ __all__ = [
     "Categorical",
     "Enumerable",
     "Family",
+    "Flow",
     "FullRank",
     "Funnel",
     "Gaussian",
@@ -44,12 +47,14 @@ __all__ = [
     "Product",
     "Reparameterised",
     "ReparameterisedProduct",
+    "SinhArcsinh",
     "StudentT",
     "Tailed",
     "banded_precision",
     "bernoulli",
     "blocks",
     "categorical",
+    "coupling_flow",
     "entropy",
     "family",
     "full_rank",
@@ -62,6 +67,7 @@ __all__ = [
     "particles",
     "product",
     "sample_many",
+    "sinh_arcsinh",
     "smoother",
     "static",
     "student_t",

@@ -276,6 +276,66 @@ def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:
     return jax.vmap(q.sample_and_log_prob)(jax.random.split(key, num_samples))
 
 
+def log_standard(squared: Scalar, size: int, df: int = 0) -> Scalar:
+    r"""Log-density of the standard Gaussian over [D], or of the standard Student t, at a point of this squared length.
+
+    Args:
+      squared: :math:`\|\epsilon\|^2`.
+      size: D.
+      df: degrees of freedom, static; 0 for the Gaussian.
+
+    Returns:
+      Scalar.
+
+    Example:
+      >>> round(float(log_standard(0.0, 1)), 4)
+      -0.9189
+    """
+    if not df:
+        return -0.5 * (squared + size * math.log(2 * math.pi))
+    constant = math.lgamma(0.5 * (df + size)) - math.lgamma(0.5 * df) - 0.5 * size * math.log(df * math.pi)
+    return constant - 0.5 * (df + size) * jnp.log1p(squared / df)
+
+
+def standard(noise: Array, size: int) -> Array:
+    r"""A draw of the standard Gaussian, or of the standard Student t, :math:`\epsilon \sqrt{\nu / \|\eta\|^2}`.
+
+    Args:
+      noise: [D], or [D + df] where the last df make the tails.
+      size: D.
+
+    Returns:
+      [D].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> standard(jnp.array([1.0, 3.0, 4.0]), 2).tolist()
+      [0.25, 0.75]
+    """
+    df = noise.shape[-1] - size
+    return noise[:size] * jnp.sqrt(df / jnp.sum(noise[size:] ** 2)) if df else noise
+
+
+def check_df(df: Any) -> int:
+    """Degrees of freedom of a family whose base may be a Gaussian.
+
+    Args:
+      df: an integer of at least 1, or 0 for the Gaussian.
+
+    Returns:
+      The same.
+
+    Raises:
+      TypeError: not an integer.
+      ValueError: negative.
+    """
+    if isinstance(df, bool) or not isinstance(df, int | np.integer):
+        raise TypeError(f"df must be an int, got {type(df).__name__}")
+    if df < 0:
+        raise ValueError(f"df must be at least 1, or 0 for the Gaussian, got {df}")
+    return int(df)
+
+
 def check_vector(name: str, value: Any, size: int | None = None) -> Array:
     """The value as a floating-point array [D], or an error that says what was wanted and what was given.
 

@@ -1,14 +1,21 @@
 """A Gaussian whose mean and covariance bend along one leading coordinate: it fits funnels."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.scipy.special import gammaln, ndtr
+from jax.scipy.special import ndtr
 
-from elbojax.families.base import Reparameterised, check_positive, check_vector, family, static
+from elbojax.families.base import (
+    Reparameterised,
+    check_df,
+    check_positive,
+    check_vector,
+    family,
+    log_standard,
+    standard,
+    static,
+)
 from elbojax.types import Array, Scalar
 
 FLAT = 1e-6
@@ -58,22 +65,23 @@ class Funnel(Reparameterised):
         return self._forward(noise)
 
     def _forward(self, noise):
-        size = self.locs.shape[-1]
-        a, epsilon = self._quantile(noise[0]), noise[1 : size + 1]
-        stretch = jnp.sqrt(self.df / jnp.sum(noise[size + 1 :] ** 2)) if self.df else 1
-        epsilon = epsilon * stretch
+        a, epsilon = self._quantile(noise[0]), standard(noise[1:], self.locs.shape[-1])
         near, weights = self._blend(a)
         log_scale = weights @ self.log_scales[near]
         x = jnp.exp(log_scale) * epsilon
         regress = lambda lower: (weights @ lower[near]) @ x  # noqa: E731
         b = weights @ self.locs[near] + x + jax.lax.map(regress, self._rows())
-        log_prob = self._log_marginal_at(a) + self._log_base(epsilon @ epsilon) - jnp.sum(log_scale)
+        log_prob = (
+            self._log_marginal_at(a) + log_standard(epsilon @ epsilon, epsilon.size, self.df) - jnp.sum(log_scale)
+        )
         return self.basis @ jnp.concatenate([a[None], b]), log_prob - jnp.linalg.slogdet(self.basis)[1]
 
     def log_prob(self, event: Array) -> Scalar:
         """By forward substitution once B is undone."""
         a, epsilon, log_scale = self._backward(event)
-        log_prob = self._log_marginal_at(a) + self._log_base(epsilon @ epsilon) - jnp.sum(log_scale)
+        log_prob = (
+            self._log_marginal_at(a) + log_standard(epsilon @ epsilon, epsilon.size, self.df) - jnp.sum(log_scale)
+        )
         return log_prob - jnp.linalg.slogdet(self.basis)[1]
 
     def standardised(self, event: Array) -> tuple[Scalar, Array]:
@@ -158,14 +166,6 @@ class Funnel(Reparameterised):
         weights = jnp.where((near >= 0) & (near <= last), jnp.where(r < 1, inner, outer), 0)
         return jnp.clip(near, 0, last), weights / jnp.sum(weights)
 
-    def _log_base(self, squared: Scalar) -> Scalar:
-        """Log-density of the standard Gaussian or Student t at a point of this squared length."""
-        size, df = self.locs.shape[-1], self.df
-        if not df:
-            return -0.5 * (squared + size * math.log(2 * math.pi))
-        constant = gammaln(0.5 * (df + size)) - gammaln(0.5 * df) - 0.5 * size * math.log(df * math.pi)
-        return constant - 0.5 * (df + size) * jnp.log1p(squared / df)
-
 
 def funnel(knots: Any, log_marginal: Any, locs: Any, scale_trils: Any, *, basis: Any = None, df: int = 0) -> Funnel:
     r"""One coordinate of any density, and all the others Gaussian given it, from Gaussians at K of its values.
@@ -212,11 +212,8 @@ def funnel(knots: Any, log_marginal: Any, locs: Any, scale_trils: Any, *, basis:
     basis = jnp.eye(size, dtype=knots.dtype) if basis is None else jnp.asarray(basis, knots.dtype)
     if basis.shape != (size, size):
         raise ValueError(f"basis must have shape {(size, size)}, got {basis.shape}")
-    if isinstance(df, bool) or not isinstance(df, int | np.integer):
-        raise TypeError(f"df must be an int, got {type(df).__name__}")
-    if df < 0:
-        raise ValueError(f"df must be at least 1, or 0 for the Gaussian, got {df}")
+    df = check_df(df)
     diagonal = jnp.diagonal(scale_trils, axis1=-2, axis2=-1)
     check_positive("the diagonals of scale_trils", diagonal)
     lowers = jnp.tril(scale_trils / diagonal[:, None, :], -1)
-    return Funnel(knots, log_marginal.astype(knots.dtype), locs, jnp.log(diagonal), lowers, basis, int(df))
+    return Funnel(knots, log_marginal.astype(knots.dtype), locs, jnp.log(diagonal), lowers, basis, df)

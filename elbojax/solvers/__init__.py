@@ -6,6 +6,7 @@ from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.bfgs import BfgsPath, bfgs
 from elbojax.solvers.dadvi import DadviInfo, dadvi
+from elbojax.solvers.flow import FlowInfo, fit_flow
 from elbojax.solvers.funnel import FunnelInfo, fit_funnel
 from elbojax.solvers.gsm import gsm
 from elbojax.solvers.laplace import LaplaceInfo, laplace
@@ -25,6 +26,7 @@ __all__ = [
     "bfgs",
     "AveragedState",
     "DadviInfo",
+    "FlowInfo",
     "FunnelInfo",
     "LaplaceInfo",
     "LbfgsPath",
@@ -46,6 +48,7 @@ __all__ = [
     "averaged",
     "batch_and_match",
     "dadvi",
+    "fit_flow",
     "fit_funnel",
     "gsm",
     "laplace",

@@ -1,5 +1,6 @@
 """The table of families. A new family adds one row, and `test_laws.py` holds it to every law."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -145,6 +146,83 @@ def blend(place, table):
     return sum(weights[k] * table[i - 1 + k] for k in there) / weights[there].sum()
 
 
+SKEW, TAIL = np.array([0.3, -0.2, 0.0]), np.array([0.2, 0.0, -0.1])
+
+
+def skewed(dtype, df=0):
+    return elbojax.sinh_arcsinh(*f(dtype, LOC, TRIL), skew=SKEW, tail=TAIL, df=df)
+
+
+def standardised(h, df):
+    """Log-density of the skewed and tailed noise h [S, 3]; derivatives by complex steps."""
+    unskewed = np.sinh(np.arcsinh(h + 1e-30j) * np.exp(-TAIL) - SKEW)
+    base = (
+        scipy.stats.multivariate_t(np.zeros(3), np.eye(3), df=df)
+        if df
+        else scipy.stats.multivariate_normal(np.zeros(3))
+    )
+    return base.logpdf(unskewed.real) + np.log(unskewed.imag / 1e-30).sum(1) - np.log(np.diagonal(TRIL)).sum()
+
+
+def unskewed(z, df=0):
+    return standardised(np.linalg.solve(TRIL, np.asarray(z - LOC, "float64").T).T, df)
+
+
+def flow(dtype, kind="rational_quadratic", df=0):
+    q = elbojax.coupling_flow(
+        jax.random.key(0), *f(dtype, LOC, TRIL), kind=kind, num_layers=4, hidden=(4,), num_bins=3, bound=2.5, df=df
+    )
+    rng = np.random.default_rng(0)
+    layers = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), dtype), q.layers)
+    return dataclasses.replace(q, layers=layers, skew=jnp.asarray(SKEW, dtype), tail=jnp.asarray(TAIL, dtype))
+
+
+def unflowed(z, kind="rational_quadratic", df=0):
+    """Layer by layer in NumPy: splines knot by knot, inverted by bisection, derivatives by complex steps."""
+    x = np.linalg.solve(TRIL, np.asarray(z - LOC, "float64").T).T
+    weights = jax.tree.map(np.asarray, flow("float64", kind).layers["params"])
+    log_slopes = 0.0
+    # Which coordinate each layer moves, and what its network is given; the fourth begins a second round.
+    for k, order in list(enumerate([(2, 1, 0), (1, 0, 2), (0, 2, 1), (2, 1, 0)]))[::-1]:
+        first, last, beside = (weights[f"Dense_{i}"] for i in range(3))
+        given = x[:, order[1:]]
+        hidden = np.tanh(given @ first["kernel"][k] + first["bias"][k])
+        raw = (
+            hidden @ last["kernel"][k]
+            + last["bias"][k]
+            + np.hstack([given, 36 * np.tanh(given**2 / 36)]) @ beside["kernel"][k]
+        )
+        y = x[:, order[0]]
+        if kind == "affine":
+            log_scale = 3 * np.tanh(raw[:, 0] / 3)
+            x[:, order[0]], log_slope = (y - raw[:, 1]) * np.exp(-log_scale), log_scale
+        else:
+            low, high = np.minimum(y, -2.5), np.maximum(y, 2.5)
+            for _ in range(70):
+                middle = 0.5 * (low + high)
+                below = bend(raw, middle) < y
+                low, high = np.where(below, middle, low), np.where(below, high, middle)
+            x[:, order[0]], log_slope = low, np.log(bend(raw, low + 1e-30j).imag / 1e-30)
+        log_slopes = log_slopes + log_slope
+    return standardised(x, df) - log_slopes
+
+
+def bend(raw, x):
+    """The spline of Durkan et al. with three bins on [-2.5, 2.5], for each row of raw."""
+    shares = [1e-3 + (1 - 3e-3) * scipy.special.softmax(part, axis=1) for part in (raw[:, :3], raw[:, 3:6])]
+    xs, ys = ([np.full(len(x), -2.5), *(-2.5 + 5 * np.cumsum(share, axis=1).T)] for share in shares)
+    inner = 1e-3 + np.log1p(np.exp(raw[:, 6:] + np.log(np.expm1(1 - 1e-3))))
+    slopes = [np.ones(len(x)), *inner.T, np.ones(len(x))]
+    out = x
+    for k in range(3):
+        width, height = xs[k + 1] - xs[k], ys[k + 1] - ys[k]
+        t, s = (x - xs[k]) / width, height / width
+        top = height * (s * t**2 + slopes[k] * t * (1 - t))
+        y = ys[k] + top / (s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t))
+        out = np.where((np.real(x) >= xs[k]) & (np.real(x) < xs[k + 1]), y, out)
+    return out
+
+
 INDEPENDENT, DENSE = np.diag(SCALE**2), TRIL @ TRIL.T
 LOW_RANK = FACTOR @ FACTOR.T + INDEPENDENT
 PAIR = mixed(LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))
@@ -162,6 +240,9 @@ CASES = [
     Case(
         "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
     ),
+    Case("sinh_arcsinh", lambda t: skewed(t, 7), lambda z: unskewed(z, 7), False, False, False),
+    Case("spline_flow", flow, unflowed, entropy=False, kl=False, moments=False),
+    Case("affine_flow", lambda t: flow(t, "affine", 7), lambda z: unflowed(z, "affine", 7), False, False, False),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
         "tailed",

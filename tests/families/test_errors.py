@@ -9,6 +9,7 @@ from elbojax import (
     bernoulli,
     blocks,
     categorical,
+    coupling_flow,
     full_rank,
     funnel,
     low_rank,
@@ -18,6 +19,7 @@ from elbojax import (
     particles,
     product,
     sample_many,
+    sinh_arcsinh,
     smoother,
     student_t,
     tailed,
@@ -31,6 +33,11 @@ COINS = bernoulli(ZEROS)
 RISING = jnp.arange(3.0)
 STACK = jnp.stack([EYE] * 3)
 STACKED = jax.vmap(mean_field)(jnp.zeros((2, 3)), jnp.ones((2, 3)))
+
+
+def flow(*args, **settings):
+    return coupling_flow(jax.random.key(0), *args, **settings)
+
 
 MISUSES = {
     "mean_field: integers": (
@@ -57,6 +64,23 @@ MISUSES = {
     "markov_chain: integers": (lambda: markov_chain(jnp.arange(3), STACK), TypeError, "initial_logits .*got int64"),
     "markov_chain: events": (lambda: markov_chain(ZEROS, jnp.stack([EYE] * 14)).enumerate(), ValueError, r"got 3\^15"),
     "smoother: shapes": (lambda: smoother(EYE, ZEROS, STACK), ValueError, r"\(2, 3, 3\), got \(3,\) and \(3, 3, 3\)"),
+    "flow: D": (lambda: flow(jnp.zeros(1), jnp.eye(1)), ValueError, "needs D >= 2, got 1"),
+    "flow: shape": (lambda: flow(ZEROS, jnp.eye(2)), ValueError, r"scale_tril .*\(3, 3\), got \(2, 2\)"),
+    "flow: diagonal": (lambda: flow(ZEROS, -EYE), ValueError, "diagonal of scale_tril must be positive"),
+    "flow: kind": (lambda: flow(ZEROS, EYE, kind="cubic"), ValueError, "affine, rational_quadratic, got 'cubic'"),
+    "flow: layers": (lambda: flow(ZEROS, EYE, num_layers=0), ValueError, "num_layers must be at least 1, got 0"),
+    "flow: hidden": (lambda: flow(ZEROS, EYE, hidden=(8, 2.0)), TypeError, "hidden must be an int, got float"),
+    "flow: bins": (lambda: flow(ZEROS, EYE, num_bins=-1), ValueError, "num_bins must be at least 1, got -1"),
+    "flow: bound": (lambda: flow(ZEROS, EYE, bound=0.0), ValueError, "bound must be positive, got 0.0"),
+    "flow: df": (lambda: flow(ZEROS, EYE, df=-1), ValueError, "df must be at least 1, or 0 for the Gaussian, got -1"),
+    "sinh_arcsinh: shape": (lambda: sinh_arcsinh(ZEROS, EYE[:2]), ValueError, r"scale_tril .*\(3, 3\), got \(2, 3\)"),
+    "sinh_arcsinh: diagonal": (
+        lambda: sinh_arcsinh(ZEROS, -EYE),
+        ValueError,
+        "diagonal of scale_tril must be positive",
+    ),
+    "sinh_arcsinh: skew": (lambda: sinh_arcsinh(ZEROS, EYE, skew=[1.0]), ValueError, r"skew .*\(3,\), got \(1,\)"),
+    "sinh_arcsinh: df": (lambda: sinh_arcsinh(ZEROS, EYE, df=2.5), TypeError, "df must be an int, got float"),
     "student_t: df": (lambda: student_t(ZEROS, EYE, df=2.5), TypeError, "df must be an int, got float"),
     "funnel: knots": (
         lambda: funnel([0.0, 0.0, 1.0], ZEROS, EYE, STACK),
