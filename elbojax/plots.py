@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from elbojax.diagnostics import GradientNoise
 from elbojax.studies import Calibration
 
 INK, BAND, STRAY = "#1f6f8b", "#d9e4e8", "#b5651d"
 COLUMNS = 4
+NO_NOISE = 1e-12
+"""Of the largest variance: what is below is rounding."""
 
 
 def calibration(result: Calibration, *, title: str = "") -> Any:
@@ -58,4 +61,45 @@ def calibration(result: Calibration, *, title: str = "") -> Any:
         figure.suptitle(title, fontsize=10)
     figure.supxlabel("rank / (L + 1)", fontsize=9)
     figure.supylabel("ECDF less uniform", fontsize=9)
+    return figure
+
+
+def gradient_noise(table: GradientNoise, *, title: str = "") -> Any:
+    """Variance at equal cost of every estimator, the least noisy on top; those with a bias that chance does not explain apart.
+
+    Args:
+      table: of `gradient_noise`.
+      title: over the panel.
+
+    Returns:
+      A matplotlib `Figure` that belongs to no window: `figure.savefig(...)`, or the last line of a notebook's cell.
+
+    Raises:
+      ModuleNotFoundError: matplotlib is not installed.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp
+      >>> q, p = elbojax.mean_field(jnp.ones(2), 0.5), elbojax.mean_field(jnp.zeros(2), 1.0)
+      >>> table = elbojax.gradient_noise(jax.random.key(0), {"stl": elbojax.elbo_stl}, q, p.log_prob, num_estimates=64)
+      >>> [label.get_text() for label in gradient_noise(table).axes[0].get_yticklabels()]
+      ['stl']
+    """
+    from matplotlib.figure import Figure
+
+    order = np.argsort(table.variance_at_equal_cost, kind="stable")[::-1]
+    noise = table.variance_at_equal_cost[order]
+    visible = noise[noise > NO_NOISE * noise.max()]
+    floor = visible.min() / 10 if visible.size else 1.0
+    biased = ((table.bias > 4 * table.bias_error) & (table.bias**2 > NO_NOISE * table.variance.max()))[order]
+    figure = Figure(figsize=(6.4, 0.32 * len(order) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hlines(range(len(order)), floor, np.maximum(noise, floor), color=BAND, linewidth=1.5)
+    for those, colour, label in ((~biased, INK, "no bias to be seen"), (biased, STRAY, "biased")):
+        if those.any():
+            axes.plot(np.maximum(noise, floor)[those], np.flatnonzero(those), "o", color=colour, label=label)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(order)), [table.names[i] for i in order], fontsize=9)
+    axes.set_xlabel("variance of the gradient x cost" + (" (leftmost: none)" if visible.size < len(order) else ""), fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(title, fontsize=10)
     return figure

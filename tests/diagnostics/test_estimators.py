@@ -41,6 +41,10 @@ def test_bias_variance_and_order():
     assert table.variance[score] > 10 * table.variance[elbo]
     np.testing.assert_allclose(table.value[[elbo, none]], value, atol=4 * table.value_sd[elbo] / 32)
     np.testing.assert_allclose(table.cost, [4, 4, 8, 4 / 3])
+    axes = elbojax.plots.gradient_noise(table).axes[0]
+    apart = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert apart["biased"] == [1.0]  # the steep one, above the score function, below the unbiased
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["score", "twice as steep", "elbo", "exact"]
     lines = str(table).splitlines()
     assert lines[0].split()[:3] == ["estimator", "variance", "x"]
     assert lines[1].startswith("exact") and lines[-1].startswith("score")
