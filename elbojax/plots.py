@@ -99,7 +99,9 @@ def gradient_noise(table: GradientNoise, *, title: str = "") -> Any:
             axes.plot(np.maximum(noise, floor)[those], np.flatnonzero(those), "o", color=colour, label=label)
     axes.set_xscale("log")
     axes.set_yticks(range(len(order)), [table.names[i] for i in order], fontsize=9)
-    axes.set_xlabel("variance of the gradient x cost" + (" (leftmost: none)" if visible.size < len(order) else ""), fontsize=9)
+    axes.set_xlabel(
+        "variance of the gradient x cost" + (" (leftmost: none)" if visible.size < len(order) else ""), fontsize=9
+    )
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(title, fontsize=10)
     return figure

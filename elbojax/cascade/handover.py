@@ -76,7 +76,7 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     each = jnp.moveaxis(draws, 2, 0)
     rhat, ess = jax.lax.map(lambda x: (split_rhat(x), effective_draws(x)), each, batch_size=COORDINATES)
     share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
-    certified = (jnp.max(rhat) < RHAT) & (jnp.min(ess) >= ENOUGH) & (share_divergent < DIVERGENT)
+    certified = jnp.all(rhat < RHAT) & jnp.all(ess >= ENOUGH) & (share_divergent < DIVERGENT)
     pooled = draws.reshape(-1, draws.shape[-1])
     certificate = outcome.certificate._replace(
         certified=certified,

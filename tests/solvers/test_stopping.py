@@ -152,3 +152,20 @@ def test_a_fit_stops_and_a_constant_does_not_move_the_stop(make):
 def test_errors_say_what_was_wanted_and_given(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_first_window_settles_nothing_in_a_large_batch():
+    """XLA on CPU takes the maximum of 512 rows and more without their NaNs, which here stand for no window yet."""
+    rule = moments_settle(window=2, tolerance=0.1)
+    q = jax.vmap(lambda x: mean_field(x * jnp.ones(3), 1.0))(jnp.arange(1024.0))
+
+    @jax.jit
+    def after_each_step(q):
+        aux, done = jax.vmap(rule.init)(q), []
+        for _ in range(4):
+            aux, each = jax.vmap(lambda aux, q: rule.update(aux, Info(q, 0.0)))(aux, q)
+            done.append(each)
+        return jnp.stack(done)
+
+    done = np.asarray(after_each_step(q))
+    assert not np.any(done[:3]) and np.all(done[3])
