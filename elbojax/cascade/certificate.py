@@ -26,7 +26,8 @@ class Certificate(NamedTuple):
     """Scalars for one fit; leading axis M for a batch.
 
     Attributes:
-      certified: whether means and sds can be used: k-hat below 0.7, 400 effective draws, one mode or a mixture that
+      certified: whether means and sds can be used: k-hat below 0.7, 400 effective draws (256 suffice in the first look of
+        a batch, whose moments are mended by control variates), one mode or a mixture that
         covers those found.
       status: `Status`; CONVERGED where certified, else what stands in the way.
       stage: `Stage` whose answer was kept.

@@ -157,7 +157,7 @@ def test_errors_say_what_was_wanted_and_given(call, error, message):
 def test_a_first_window_settles_nothing_in_a_large_batch():
     """XLA on CPU takes the maximum of 512 rows and more without their NaNs, which here stand for no window yet."""
     rule = moments_settle(window=2, tolerance=0.1)
-    q = jax.vmap(lambda x: mean_field(x * jnp.ones(3), 1.0))(jnp.arange(1024.0))
+    q = jax.vmap(lambda x: mean_field(x * jnp.ones(10, "float32"), 1.0))(jnp.arange(1024, dtype="float32"))
 
     @jax.jit
     def after_each_step(q):
