@@ -42,6 +42,13 @@ class Target(NamedTuple):
             return tuple(f"z[{i}]" for i in range(self.size))
         return self.constrain.space.names
 
+    @property
+    def supports(self) -> tuple[Bijector, ...]:
+        """One bijector per leaf of the user's pytree, in the order of `jax.tree.leaves`."""
+        if not isinstance(self.constrain, _Constrain):
+            raise TypeError("only a target made by `unconstrain` or `ravel` knows its supports")
+        return self.constrain.space.supports
+
 
 def unconstrain(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree = None, *, data: PyTree = None

@@ -105,6 +105,8 @@ def test_names():
     assert targets.ravel(jnp.sum, jnp.zeros(2)).names == ("z[0]", "z[1]")
     by_hand = targets.Target(jnp.sum, lambda x: x, lambda x: x, 2)
     assert by_hand.names == ("z[0]", "z[1]")
+    with pytest.raises(TypeError, match="made by"):
+        by_hand.supports  # noqa: B018
 
 
 def test_ravel_is_the_identity_of_a_vector():

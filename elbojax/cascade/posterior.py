@@ -1,14 +1,19 @@
 """What `fit` and `fit_batch` give back: a posterior in the user's own space, with its certificate."""
 
 import functools
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.cascade import storage
 from elbojax.cascade.certificate import Certificate, Stage, report
+from elbojax.cascade.handover import NUM_CHAINS
+from elbojax.cascade.summary import BatchSummary, PosteriorSummary, of_batch, of_posterior
 from elbojax.families import Family, family, static
+from elbojax.interop import arviz
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 
@@ -75,20 +80,102 @@ class Fit:
             return self.moments
         return moments(self.draws, self.log_weights, self.target)
 
+    def summary(self) -> PosteriorSummary | BatchSummary:
+        """A table to print, whose entries are its fields.
+
+        Returns:
+          Of one fit, mean, sd and quantiles of each number of the user's pytree. Of a batch, counts of statuses and
+          stages, quantiles over models of each field of the certificate, and the models to look at first.
+        """
+        if self.batched:
+            return of_batch(self.certificate)
+        values = _rows(jax.vmap(self.target.constrain)(self.draws), len(self.draws))
+        mean, sd = (_rows(part, 1)[0] for part in self._moments())
+        weights = np.exp(np.asarray(self.log_weights))
+        return of_posterior(tuple(_names(self.target)), mean, sd, values, weights, self.certificate)
+
+    def to_arviz(self, num_samples: int | None = None) -> Any:
+        """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`.
+
+        Draws are picked by weight from those of the check, the same on every call, and make one chain; where NUTS
+        answered one model they are its chains as they ran, so that ArviZ can look at their mixing.
+
+        Args:
+          num_samples: draws of each model; as many as the fit holds by default.
+
+        Returns:
+          An `xarray.DataTree`: dimensions chain and draw, then model for a batch, then those of the variable.
+
+        Raises:
+          ModuleNotFoundError: the `interop` extra is not installed.
+          ValueError: `num_samples` is below 1.
+        """
+        c, num_chains = self.certificate, self._num_chains()
+        if num_samples is None and num_chains > 1:
+            chains = jax.vmap(self.target.constrain)(self.draws)
+            draws = jax.tree.map(lambda x: x.reshape(num_chains, -1, *x.shape[1:]), chains)
+        else:
+            size = self.draws.shape[-2] if num_samples is None else num_samples
+            models_first = self.sample(jax.random.key(0), size)
+            draws = jax.tree.map(lambda x: (jnp.swapaxes(x, 0, 1) if self.batched else x)[None], models_first)
+        words = dict(status=np.vectorize(lambda i: str(Status(i)))(c.status))
+        words["stage"] = np.vectorize(lambda i: str(Stage(i)))(c.stage)
+        attributes = {"inference_library": "elbojax", "note": self.note}
+        return arviz.to_arviz(draws, c._asdict() | words, batched=self.batched, attributes=attributes)
+
+    def _num_chains(self) -> int:
+        """How many chains of one length, one after the other, the draws are."""
+        if self.batched or int(self.certificate.stage) != Stage.NUTS:
+            return 1
+        return NUM_CHAINS if len(self.draws) % NUM_CHAINS == 0 else 1
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file, from which `elbojax.load` makes the same fit; no pickle.
+
+        A crash on the way leaves what stood there. The log-density itself is not held, for it is code.
+
+        Args:
+          path: of the file; .npz by custom.
+
+        Raises:
+          TypeError: `q` is of a family that is not one of elbojax.
+        """
+        like = _like(self.target)
+        leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+        space = {
+            "tree": _stored(jax.tree.unflatten(structure, range(len(leaves)))),
+            "paths": [jax.tree_util.keystr(path) for path, _ in leaves],
+            "shapes": [leaf.shape for _, leaf in leaves],
+            "supports": [_stored(bijector) for bijector in self.target.supports],
+            "shown": [str(bijector) for bijector in self.target.supports],
+        }
+        contents = {
+            "space": space,
+            "q": self.q,
+            "certificate": {name: np.asarray(value) for name, value in self.certificate._asdict().items()},
+            "draws": self.draws,
+            "log_weights": self.log_weights,
+            "note": self.note,
+            "moments": None if self.moments is None else [jax.tree.leaves(part) for part in self.moments],
+        }
+        storage.write(path, contents)
+
     def __len__(self) -> int:
         """M, of a batch."""
         if not self.batched:
             raise TypeError("one fit has no length; fits of fit_batch have")
         return self.log_weights.shape[0]
 
-    def __getitem__(self, index: int) -> "Fit":
-        """One model of a batch."""
+    def __getitem__(self, index: Any) -> "Fit":
+        """One model of a batch; or several, still a batch, by a slice, a list or a mask."""
         if not self.batched:
             raise TypeError("one fit cannot be indexed; fits of fit_batch can")
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"model {index} of {len(self)}")
-        one = jax.tree.map(lambda x: x[index], self)
-        return one.settled()
+        try:
+            models = np.arange(len(self))[np.asarray(index) if isinstance(index, jax.Array) else index]
+        except IndexError as error:
+            raise IndexError(f"model {index} of {len(self)}: {error}") from None
+        some = jax.tree.map(lambda x: x[models], self)
+        return some if np.ndim(models) else some.settled()
 
     def settled(self) -> "Fit":
         """The same fit, with the certificate's codes as enums that print their names."""
@@ -118,11 +205,29 @@ class Fit:
         return "\n".join(lines)
 
 
+def _like(target: Target) -> PyTree:
+    """The shapes of the user's pytree."""
+    return jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
+
+
+def _stored(value: Any) -> Any:
+    """The value, or None where a file cannot hold it."""
+    try:
+        storage.encode(value, [])
+    except TypeError:
+        return None
+    return value
+
+
+def _rows(tree: PyTree, count: int) -> np.ndarray:
+    """[count, P] the numbers of the user's pytree side by side, from leaves that hold `count` of each."""
+    return np.concatenate([np.reshape(leaf, (count, -1)) for leaf in jax.tree.leaves(tree)], axis=1)
+
+
 def _names(target: Target) -> list[str]:
     """One name per number of the user's pytree."""
-    like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
     names = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(_like(target))[0]:
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "z"
         index = [f"[{','.join(map(str, i))}]" for i in np.ndindex(leaf.shape)] if leaf.shape else [""]
         names += [name + i for i in index]

@@ -82,6 +82,7 @@ from elbojax.densities.multivariate import (
     multivariate_normal_low_rank,
     multivariate_normal_precision,
 )
+from elbojax.densities.sequences import hidden_markov
 
 __all__ = [
     "bernoulli",
@@ -118,6 +119,7 @@ __all__ = [
     "half_cauchy",
     "half_normal",
     "half_t",
+    "hidden_markov",
     "inverse_gamma",
     "kl_bernoulli",
     "kl_beta",

@@ -17,6 +17,7 @@ from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categor
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.low_rank import LowRank, low_rank
+from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
 from elbojax.families.mean_field import MeanField, mean_field
 from elbojax.families.mixture import Mixture, mixture
 from elbojax.families.particles import Particles, particles
@@ -36,6 +37,7 @@ __all__ = [
     "Gaussian",
     "GaussianBlocks",
     "LowRank",
+    "MarkovChain",
     "MeanField",
     "Mixture",
     "Particles",
@@ -54,11 +56,13 @@ __all__ = [
     "funnel",
     "kl_divergence",
     "low_rank",
+    "markov_chain",
     "mean_field",
     "mixture",
     "particles",
     "product",
     "sample_many",
+    "smoother",
     "static",
     "student_t",
     "tailed",

@@ -101,6 +101,10 @@ class Reparameterised(Family):
     def transport(self, noise: Array) -> Event:
         """The pathwise map: [noise_size] standard normal numbers to one event."""
 
+    def noise_of(self, event: Event) -> Array:
+        """The inverse of `transport`, [noise_size]."""
+        raise TypeError(f"the pathwise map of {type(self).__name__} has no inverse")
+
     def transport_and_log_prob(self, noise: Array) -> tuple[Event, Scalar]:
         """The event and its log-probability."""
         event = self.transport(noise)

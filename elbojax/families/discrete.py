@@ -49,6 +49,16 @@ class Bernoulli(Enumerable):
         r""":math:`-\sum_i \mathrm{softplus}(\mp l_i)`, the upper sign for a one."""
         return -jnp.sum(softplus(jnp.where(event == 1, -self.logits, self.logits)))
 
+    def relax(self, key: Key, temperature: Scalar | float) -> Array:
+        """[D] in (0, 1), a draw that is nearly discrete where the temperature is low; differentiable."""
+        return jax.nn.sigmoid(
+            (self.logits + jax.random.logistic(key, self.logits.shape, self.logits.dtype)) / temperature
+        )
+
+    def harden(self, relaxed: Array) -> Array:
+        """The coins [D] that a relaxed draw stands for, as floats."""
+        return (relaxed > 0.5).astype(relaxed.dtype)
+
     def enumerate(self) -> Array:
         """Int32 [2^D, D], in the order of binary numbers."""
         size = self.logits.shape[-1]
@@ -127,6 +137,15 @@ class Categorical(Enumerable):
         """The sum over dice."""
         chosen = jnp.take_along_axis(self._log_probability(), jnp.asarray(event)[..., None], axis=-1)
         return jnp.sum(chosen)
+
+    def relax(self, key: Key, temperature: Scalar | float) -> Array:
+        """[..., K] points of the simplex, nearly corners where the temperature is low; differentiable."""
+        gumbel = jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+        return jax.nn.softmax((self.logits + gumbel) / temperature)
+
+    def harden(self, relaxed: Array) -> Array:
+        """The corner [..., K] nearest to a relaxed draw."""
+        return jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), relaxed.shape[-1], dtype=relaxed.dtype)
 
     def enumerate(self) -> Array:
         """Int32 [K^n, ...] for n dice, in the order of the numbers that they spell."""

@@ -37,6 +37,10 @@ class FullRank(Gaussian):
         """[D]."""
         return jnp.tril(self.lower, -1) @ noise + jnp.exp(self.log_diagonal) * noise
 
+    def noise_of(self, event: Array) -> Array:
+        """[D], by one triangular solve."""
+        return solve_triangular(self.scale_tril, event - self.loc, lower=True)
+
     def mahalanobis(self, deviation: Array) -> Scalar:
         """By one triangular solve."""
         return jnp.sum(solve_triangular(self.scale_tril, deviation, lower=True) ** 2)

@@ -29,6 +29,10 @@ class MeanField(Gaussian):
         """[D]."""
         return jnp.exp(self.log_scale) * noise
 
+    def noise_of(self, event: Array) -> Array:
+        """[D] standardised."""
+        return (event - self.loc) * jnp.exp(-self.log_scale)
+
     def mahalanobis(self, deviation: Array) -> Scalar:
         """Sum of squared standardised deviations."""
         return jnp.sum((deviation * jnp.exp(-self.log_scale)) ** 2)

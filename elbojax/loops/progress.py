@@ -1,28 +1,36 @@
 """One bar, moved by the host between chunks of compiled work."""
 
 import sys
+import warnings
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import jax
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Where the bar goes to a file, in which each state is one more line."""
 
 
 class Progress:
-    """A progress bar over models, or nothing at all.
+    """A bar of models finished and failed, the rate and the time left; or nothing at all.
 
     Args:
       total: models in all.
-      show: True, False, or None for "where a person is watching".
+      show: True; False; None for "where a person is watching", at a terminal or in a notebook; or the share of another
+        bar. Of several processes only the first shows a bar.
 
     Example:
       >>> with Progress(10, show=False) as bar:
       ...     bar.update(finished=4, failed=1)
     """
 
-    def __init__(self, total: int, *, show: bool | None):
-        self._bar = None
-        if show or (show is None and sys.stderr.isatty()):
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, unit="model")
+    def __init__(self, total: int, *, show: "bool | Share | None"):
+        self._bar: Any = None
+        self._total, self._finished, self._failed = total, 0, 0
+        if isinstance(show, Share):
+            self._bar = show
+        elif (show or (show is None and watched())) and jax.process_index() == 0:
+            self._bar = _tqdm(total)
 
     @property
     def visible(self) -> bool:
@@ -31,9 +39,20 @@ class Progress:
 
     def update(self, *, finished: int, failed: int) -> None:
         """Move the bar to so many models finished, of which so many failed."""
-        if self._bar is not None:
+        more, self._finished, self._failed = finished - self._finished, finished, failed
+        if isinstance(self._bar, Share):
+            self._bar.update(finished=finished, failed=failed)
+        elif self._bar is not None:
             self._bar.set_postfix(failed=failed, refresh=False)
-            self._bar.update(finished - self._bar.n)
+            self._bar.update(more)
+
+    def share(self) -> Any:
+        """What the next part of the work moves, as the `show` of a `Progress` of its own.
+
+        Returns:
+          A `Share` that begins where this bar stands, or False where there is no bar.
+        """
+        return Share(self, self._finished, self._failed) if self.visible else False
 
     def __enter__(self) -> Self:
         return self
@@ -41,5 +60,38 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self._bar is None:
+            return
+        if kind is None:  # what is not finished when all work is done will never be
+            self.update(finished=self._total, failed=self._failed + self._total - self._finished)
+        self._bar.close()
+
+
+class Share:
+    """A stretch of a bar: what one of several calls in turn moves."""
+
+    def __init__(self, whole: Progress, finished: int, failed: int):
+        self._whole, self._before = whole, (finished, failed)
+
+    def update(self, *, finished: int, failed: int) -> None:
+        """Move the whole bar to so many models of this stretch finished, of which so many failed."""
+        self._whole.update(finished=self._before[0] + finished, failed=self._before[1] + failed)
+
+    def close(self) -> None:
+        """The bar goes on."""
+
+
+def watched() -> bool:
+    """Whether a person is watching: standard error is a terminal, or this is a notebook."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _tqdm(total: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a notebook without ipywidgets gets a bar of text
+        from tqdm.auto import tqdm
+    pause = 0.1 if watched() else SECONDS_BETWEEN_LINES
+    return tqdm(total=total, unit="model", mininterval=pause, miniters=0, dynamic_ncols=True, maxinterval=60)

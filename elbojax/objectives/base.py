@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
+from elbojax.numerics import magic_box, stop_gradient
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
+
+
+def lowered(objective: Callable[..., Scalar]) -> Callable[..., Scalar]:
+    """Mark a divergence or an upper bound: an optimiser lowers it as it stands, where it lowers minus a lower bound."""
+    objective.lowered = True  # type: ignore[attr-defined]
+    return objective
 
 
 def evaluate(log_density: LogDensity, event: Event) -> Scalar:
@@ -110,3 +117,103 @@ def sample_events(key: Key, q: Family, num_samples: int) -> tuple[Any, Array]:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     events = jax.lax.stop_gradient(jax.vmap(q.sample)(jax.random.split(key, num_samples)))
     return events, jax.vmap(q.log_prob)(events)
+
+
+def log_ratios(
+    noise: Array, q: Reparameterised, log_density: LogDensity, *, frozen: bool = False
+) -> tuple[Array, Array]:
+    r"""Logarithms of importance ratios at pathwise draws, and how much each counts.
+
+    .. math:: \log w = \log p(x, z) - \log q(z), \qquad z = T_q(\epsilon)
+
+    Args:
+      noise: [S, noise_size].
+      q: a `Reparameterised` family of C strata, 1 for all but mixtures.
+      log_density: event -> scalar.
+      frozen: True to stop the gradient in `q` but through the draws, static.
+
+    Returns:
+      [S, C] log-ratios and [S, C] weights of the strata, which sum to one for each draw.
+    """
+    if frozen:
+        events, weights = jax.vmap(q.strata)(noise)
+        log_q = map_strata(stop_gradient(q).log_prob, events)
+    else:
+        events, log_q, weights = jax.vmap(q.strata_and_log_prob)(noise)
+    return map_strata(lambda z: evaluate(log_density, z), events) - log_q, weights
+
+
+def draw_groups(key: Key, q: Family, num_samples: int, num_importance: int, draws: Draws) -> Array:
+    """Noise for S estimates of K draws each, once it is known that both are at least 1.
+
+    Args:
+      key: consumed.
+      q: a `Reparameterised` family.
+      num_samples: S, static.
+      num_importance: K, static.
+      draws: one of the samplers in `elbojax.noise`.
+
+    Returns:
+      [S, K, noise_size].
+
+    Raises:
+      TypeError: `q` is not reparameterised.
+      ValueError: S or K are below 1.
+    """
+    check_groups(num_samples, num_importance)
+    flat = draw_noise(key, q, num_samples * num_importance, draws)
+    return flat.reshape(num_samples, num_importance, -1)
+
+
+def check_groups(num_samples: int, num_importance: int, least: int = 1) -> None:
+    """Raise ValueError unless there is an estimate, of so many draws at least."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if num_importance < least:
+        raise ValueError(f"num_importance must be at least {least}, got {num_importance}")
+
+
+def rewards(key: Key, q: Family, log_density: LogDensity, num_samples: int) -> tuple[Array, Array, Any]:
+    """What score-function gradients weigh: log p(x, z) - log q(z) of draws through which no gradient flows.
+
+    Args:
+      key: consumed.
+      q: any `Family`.
+      log_density: event -> scalar.
+      num_samples: S, static.
+
+    Returns:
+      [S] rewards, which have no gradient in `q`; [S] log q, which has; the events.
+    """
+    events, log_q = sample_events(key, q, num_samples)
+    log_p = jax.vmap(lambda z: evaluate(log_density, z))(events)
+    return log_p - jax.lax.stop_gradient(log_q), log_q, events
+
+
+def with_score(value: Array, advantage: Array, log_q: Array) -> Scalar:
+    """The mean value, whose gradient in `q` is the mean of advantage times score.
+
+    Args:
+      value: [S] or scalar.
+      advantage: [S].
+      log_q: [S], with its gradient.
+
+    Returns:
+      Scalar.
+    """
+    return jnp.mean(value) + jnp.mean((magic_box(log_q) - 1) * jax.lax.stop_gradient(advantage))
+
+
+def mean_log_mean_exp(log_w: Array, weights: Array) -> Scalar:
+    r"""Estimates of the log evidence from K draws each, averaged.
+
+    .. math:: \frac1S \sum_s \log \frac1K \sum_{k, c} b_{skc}\, w_{skc}
+
+    Args:
+      log_w: [S, K, C] log-ratios of C strata.
+      weights: [S, K, C] of the strata, which sum to one for each draw.
+
+    Returns:
+      Scalar.
+    """
+    return jnp.mean(jax.nn.logsumexp(log_w, axis=(1, 2), b=weights / log_w.shape[1]))

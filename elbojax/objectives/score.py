@@ -1,29 +1,18 @@
 """Bounds whose gradient needs only the score of `q`: for discrete latents and densities without a gradient."""
 
-import jax
 import jax.numpy as jnp
 
 from elbojax.families import Family
-from elbojax.numerics import magic_box
-from elbojax.objectives.base import evaluate, sample_events
-from elbojax.types import Array, Key, LogDensity, Scalar
+from elbojax.objectives.base import rewards, with_score
+from elbojax.types import Key, LogDensity, Scalar
 
 
-def _rewards(key, q, log_density, num_samples):
-    events, log_q = sample_events(key, q, num_samples)
-    log_p = jax.vmap(lambda z: evaluate(log_density, z))(events)
-    return log_p - jax.lax.stop_gradient(log_q), log_q
-
-
-def _with_score(reward: Array, advantage: Array, log_q: Array) -> Scalar:
-    """The mean reward, whose gradient in `q` is the mean of advantage times score."""
-    return jnp.mean(reward + (magic_box(log_q) - 1) * jax.lax.stop_gradient(advantage))
-
-
-def elbo_score(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1) -> Scalar:
+def elbo_score(
+    key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, baseline: Scalar | float = 0.0
+) -> Scalar:
     r"""Evidence lower bound with the plain score-function gradient.
 
-    .. math:: \nabla = \frac1S \sum_s r_s \nabla_\phi \log q_\phi(z_s), \qquad r_s = \log p(x, z_s) - \log q(z_s)
+    .. math:: \nabla = \frac1S \sum_s (r_s - b) \nabla_\phi \log q_\phi(z_s), \qquad r_s = \log p(x, z_s) - \log q(z_s)
 
     Works for any family and any log-density; very noisy. `elbo_rloo` has the same mean, and far less noise unless the
     rewards are already centred about zero.
@@ -33,6 +22,7 @@ def elbo_score(key: Key, q: Family, log_density: LogDensity, *, num_samples: int
       q: any `Family`.
       log_density: event -> scalar, log p(x, z) as a function of z.
       num_samples: S, static.
+      baseline: b, any number that does not depend on these draws, such as a running mean of the bound.
 
     Returns:
       Scalar, in nats; to be raised.
@@ -50,8 +40,8 @@ def elbo_score(key: Key, q: Family, log_density: LogDensity, *, num_samples: int
     References:
       Ranganath, Gerrish, Blei 2014, https://arxiv.org/abs/1401.0118
     """
-    reward, log_q = _rewards(key, q, log_density, num_samples)
-    return _with_score(reward, reward, log_q)
+    reward, log_q, _ = rewards(key, q, log_density, num_samples)
+    return with_score(reward, reward - baseline, log_q)
 
 
 def elbo_rloo(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 2) -> Scalar:
@@ -87,6 +77,6 @@ def elbo_rloo(key: Key, q: Family, log_density: LogDensity, *, num_samples: int 
     """
     if num_samples < 2:
         raise ValueError(f"the leave-one-out baseline needs num_samples >= 2, got {num_samples}")
-    reward, log_q = _rewards(key, q, log_density, num_samples)
+    reward, log_q, _ = rewards(key, q, log_density, num_samples)
     others = (jnp.sum(reward) - reward) / (num_samples - 1)
-    return _with_score(reward, reward - others, log_q)
+    return with_score(reward, reward - others, log_q)

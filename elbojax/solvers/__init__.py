@@ -1,5 +1,6 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
+from elbojax.solvers.annealing import annealed_svi
 from elbojax.solvers.averaging import AveragedState, averaged
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
@@ -38,6 +39,7 @@ __all__ = [
     "SvgdState",
     "SviInfo",
     "SviState",
+    "annealed_svi",
     "as_loss",
     "averaged",
     "batch_and_match",

@@ -10,7 +10,7 @@ import optax
 from elbojax.solvers.base import Solver
 from elbojax.types import Key, PyTree, Scalar
 
-Loss = Callable[[Key, PyTree, PyTree], Scalar]
+Loss = Callable[..., Scalar]
 """`loss(key, q, data) -> scalar`, to be lowered: minus a bound."""
 
 
@@ -30,11 +30,12 @@ class SviInfo(NamedTuple):
 
 
 def as_loss(objective: Callable[..., Scalar], log_density: Callable[..., Scalar], **settings: Any) -> Loss:
-    r"""Minus an objective: what an optimiser lowers.
+    r"""What an optimiser lowers: minus a lower bound.
 
     .. math:: \mathrm{loss} = -\mathrm{objective}(q)
 
-    This is the one place where the sign is flipped.
+    This is the one place where the sign is flipped. Divergences and upper bounds (`forward_kl`, `cubo`, ...) know of
+    themselves that they are to be lowered, and keep their sign.
 
     Args:
       objective: any function `(key, q, log_density, **settings) -> scalar` to be raised, such as `elbo`.
@@ -42,7 +43,7 @@ def as_loss(objective: Callable[..., Scalar], log_density: Callable[..., Scalar]
       **settings: passed on to the objective, `num_samples` say.
 
     Returns:
-      `loss(key, q, data) -> scalar`.
+      `loss(key, q, data, **more) -> scalar`; what else it is given goes to the objective too.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -50,10 +51,14 @@ def as_loss(objective: Callable[..., Scalar], log_density: Callable[..., Scalar]
       >>> loss(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), jnp.ones(2)), None).shape
       ()
     """
+    function = objective
+    while isinstance(function, functools.partial):
+        function = function.func
+    sign = 1 if getattr(function, "lowered", False) else -1
 
-    def loss(key: Key, q: PyTree, data: PyTree) -> Scalar:
+    def loss(key: Key, q: PyTree, data: PyTree, **more: Any) -> Scalar:
         density = log_density if data is None else functools.partial(_with_data, log_density, data)
-        return -objective(key, q, density, **settings)
+        return sign * objective(key, q, density, **settings, **more)
 
     return loss
 

@@ -66,6 +66,17 @@ def dice(z):
     return table[0, z[:, 0]] + table[1, z[:, 1]]
 
 
+CHAIN = (
+    np.array([0.4, -0.3, 0.1]),
+    np.array([[[0.2, 1.0, -0.5], [0.0, 0.3, 0.8], [-1.0, 0.5, 0.5]]] * 2) * [[[1.0]], [[-0.6]]],
+)
+
+
+def chain(z):
+    first, steps = scipy.special.log_softmax(CHAIN[0]), scipy.special.log_softmax(CHAIN[1], axis=-1)
+    return first[z[:, 0]] + steps[0, z[:, 0], z[:, 1]] + steps[1, z[:, 1], z[:, 2]]
+
+
 def band_covariance():
     tril = np.diag(np.array([1.0, 0.7, 1.3, 0.9]))
     for k in (1, 2):
@@ -204,6 +215,7 @@ CASES = [
     ),
     Case("bernoulli", lambda t: elbojax.bernoulli(*f(t, COINS)), coins),
     Case("categorical", lambda t: elbojax.categorical(*f(t, DICE)), dice, moments=False),
+    Case("markov_chain", lambda t: elbojax.markov_chain(*f(t, *CHAIN)), chain, moments=False),
     Case(
         "particles",
         lambda t: elbojax.particles(*f(t, LOCATIONS, 0.6)),

@@ -230,6 +230,22 @@ ESTIMATORS = {
     "elbo_kl": Estimator(elbojax.elbo_kl, GAUSSIAN, always=False, lands=False, reconstruction=True),
     "elbo_score": Estimator(elbojax.elbo_score, _ANY, always=True, lands=False),
     "elbo_rloo": Estimator(elbojax.elbo_rloo, _ANY, always=True, lands=True),
+    "elbo_vargrad": Estimator(elbojax.elbo_vargrad, _ANY, always=True, lands=True),
+    "elbo_disarm": Estimator(elbojax.elbo_disarm, ("bernoulli, coupled", "bernoulli"), always=True, lands=True),
+    # The bounds of K draws, with K = 1.
+    "iw_elbo": Estimator(functools.partial(elbojax.iw_elbo, num_importance=1), GAUSSIAN, always=True, lands=False),
+    "iw_elbo_dreg": Estimator(
+        functools.partial(elbojax.iw_elbo_dreg, num_importance=1), GAUSSIAN, always=True, lands=True
+    ),
+    "renyi_bound": Estimator(
+        functools.partial(elbojax.renyi_bound, alpha=1.0, num_importance=4),
+        (*GAUSSIAN, "mixture"),
+        always=True,
+        lands=False,
+    ),
+    "elbo_beta": Estimator(
+        functools.partial(elbojax.elbo_beta, beta=1.0), GAUSSIAN, always=False, lands=False, reconstruction=True
+    ),
 }
 PAIRS = [(estimator, case) for estimator, row in ESTIMATORS.items() for case in row.cases]
 PATHWISE = ("elbo", "elbo_stl", "elbo_entropy", "elbo_kl")

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from objectives.cases import ESTIMATORS, PATHWISE, get
 
-from elbojax import elbo, elbo_entropy, elbo_kl, elbo_rloo, mean_field, noise
+from elbojax import bernoulli, elbo, elbo_entropy, elbo_kl, elbo_rloo, mean_field, noise
 
 KEY = jax.random.key(0)
 Q = mean_field(jnp.zeros(2), 1.0)
 
 
-def _call(name, log_density, q=Q, **settings):
+def _call(name, log_density, q=None, **settings):
+    q = bernoulli(jnp.zeros(2)) if q is None and name == "elbo_disarm" else Q if q is None else q
     prior = {"prior": Q} if ESTIMATORS[name].reconstruction else {}
     return ESTIMATORS[name].objective(
         KEY, q, log_density, num_samples=settings.pop("num_samples", 2), **prior, **settings
@@ -51,7 +52,7 @@ def test_a_discrete_q_has_no_pathwise_gradient(name, case):
 @pytest.mark.parametrize("num_samples", (0, -2))
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_there_must_be_draws(name, num_samples):
-    wanted = "num_samples >= 2" if name == "elbo_rloo" else "num_samples must be at least 1"
+    wanted = "num_samples >= 2" if name in ("elbo_rloo", "elbo_vargrad") else "num_samples must be at least 1"
     with pytest.raises(ValueError, match=f"{wanted}, got {num_samples}"):
         _call(name, jnp.sum, num_samples=num_samples)
 

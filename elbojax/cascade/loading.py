@@ -1,0 +1,103 @@
+"""`load`: a fit back from its file."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax import targets
+from elbojax.bijectors import Bijector, resolve
+from elbojax.cascade import storage
+from elbojax.cascade.certificate import Certificate
+from elbojax.cascade.posterior import Fit
+from elbojax.types import PyTree, Scalar
+
+
+def load(
+    path: str | os.PathLike[str],
+    log_density: Callable[..., Scalar] | None = None,
+    init: PyTree = None,
+    support: PyTree = None,
+) -> Fit:
+    """A fit, or fits of a batch, from a file that `fit.save` wrote.
+
+    The file holds all that draws, moments and certificates take, and is no pickle: it runs no code. Only
+    `fit.target.log_density` needs the log-density again.
+
+    Args:
+      path: of the file.
+      log_density: as it was given to `fit`; without it `fit.target.log_density` raises.
+      init: as it was given to `fit`; only its structure and shapes count. Needed where the user's pytree is not made
+        of dicts, lists and tuples, for no other containers are held in a file.
+      support: as it was given to `fit`. Needed only where a bijector is not one of elbojax.
+
+    Returns:
+      A `Fit` with the same numbers, in double precision where the file has it and the session too.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, of a newer format, or of another model than `init` and `support` say; or one of
+        these is needed.
+
+    Example:
+      >>> import elbojax, os, tempfile
+      >>> fit = elbojax.fit(jax.random.key(0), lambda z: -0.5 * (z["a"] - 3.0) ** 2, {"a": 0.0})
+      >>> path = os.path.join(tempfile.mkdtemp(), "fit.npz")
+      >>> fit.save(path)
+      >>> bool(elbojax.load(path).mean()["a"] == fit.mean()["a"])
+      True
+    """
+    held = storage.read(path)
+    try:
+        certificate = Certificate(**held["certificate"])
+        space, q, draws, log_weights, moments, note = (
+            held[name] for name in ("space", "q", "draws", "log_weights", "moments", "note")
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not understood by this version of elbojax: {error}") from error
+    target = _target(os.fspath(path), space, log_density, init, support)
+    structure = jax.tree.structure(_like(space, init))
+    if moments is not None:
+        moments = tuple(jax.tree.unflatten(structure, list(map(jnp.asarray, leaves))) for leaves in moments)
+    q, certificate, draws, log_weights = jax.tree.map(jnp.asarray, (q, certificate, draws, log_weights))
+    fit = Fit(q, certificate, draws, log_weights, target, note, moments)
+    return fit if fit.batched else fit.settled()
+
+
+def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, support: PyTree) -> targets.Target:
+    """The target that the file describes, once `init` and `support` are known to describe the same."""
+    if init is None and space["tree"] is None:
+        raise ValueError(f"{path} needs init: it is of a pytree with other containers than dicts, lists and tuples")
+    like = _like(space, init)
+    leaves = jax.tree_util.tree_flatten_with_path(like)[0]
+    given = [(jax.tree_util.keystr(where), np.shape(leaf)) for where, leaf in leaves]
+    wanted = list(zip(space["paths"], map(tuple, space["shapes"]), strict=True))
+    if given != wanted:
+        raise ValueError(f"init is not that of {path}: wanted leaves {wanted}, got {given}")
+    names = [(bijector, str(bijector)) for bijector in resolve(support, like)] if support is not None else None
+    for number, (held, shown) in enumerate(zip(space["supports"], space["shown"], strict=True)):
+        if names is None and held is None:
+            raise ValueError(f"{path} needs support: that of init{space['paths'][number]}, {shown}, is not of elbojax")
+        if names is not None and (names[number][1] != shown or (held is not None and names[number][0] != held)):
+            leaf = f"init{space['paths'][number]}"
+            raise ValueError(f"support is not that of {path}: wanted {leaf} {shown}, got {names[number][1]}")
+    each: list[Bijector] = space["supports"] if names is None else [bijector for bijector, _ in names]
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(float)), like)
+    bijectors = jax.tree.unflatten(jax.tree.structure(like), each)
+    return targets.unconstrain(_missing if log_density is None else log_density, shapes, bijectors)
+
+
+def _like(space: dict[str, Any], init: PyTree) -> PyTree:
+    """A pytree of the user's structure."""
+    if init is not None:
+        return init
+    shapes = [jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float)) for shape in space["shapes"]]
+    return jax.tree.map(lambda number: shapes[number], space["tree"])
+
+
+def _missing(position: PyTree, data: PyTree) -> Scalar:
+    """Stands for a log-density that was not given."""
+    raise ValueError("this fit was loaded without its log-density: load(path, log_density)")

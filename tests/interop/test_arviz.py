@@ -1,0 +1,87 @@
+"""ArviZ trees: dimensions, names, values, and what is said where ArviZ is missing."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cascade import made
+
+import elbojax
+from elbojax import Stage, Status
+
+D = made.SIZE
+arviz_base = pytest.importorskip("arviz_base")
+
+
+def q(models=None):
+    one = elbojax.mean_field(jnp.zeros(D), 1.0)
+    return one if models is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (models, *x.shape)), one)
+
+
+def test_one_fit():
+    fit = made.fit(q(), certified=False, status=Status.UNRELIABLE, note="try again")
+    tree = fit.to_arviz()
+    posterior, held = tree["posterior"], tree["certificate"]
+    assert set(posterior.data_vars) == {"a", "b.tau", "w"}
+    assert posterior["a"].dims == ("chain", "draw", "a_dim_0", "a_dim_1")
+    assert posterior["a"].shape == (1, made.DRAWS, 2, 2) and posterior["b.tau"].shape == (1, made.DRAWS)
+    np.testing.assert_allclose(posterior["w"].sum("w_dim_0"), 1, atol=1e-12)
+    assert held["status"].item() == "unreliable" and held["stage"].item() == "full_rank"
+    assert held["khat"].item() == 0.25 and not held["certified"].item()
+    assert tree.attrs["note"] == "try again" and posterior.attrs["inference_library"] == "elbojax"
+
+
+def test_a_batch_has_a_dimension_of_models():
+    fits = made.fit(q(3), models=3, khat=np.array([0.1, 0.2, 0.3]), stage=np.array([1, 1, Stage.MIXTURE]))
+    tree = fits.to_arviz(num_samples=10)
+    assert tree["posterior"]["a"].dims == ("chain", "draw", "model", "a_dim_0", "a_dim_1")
+    assert tree["posterior"]["b.tau"].shape == (1, 10, 3)
+    assert tree["posterior"]["model"].values.tolist() == [0, 1, 2] == tree["certificate"]["model"].values.tolist()
+    assert tree["certificate"]["khat"].dims == ("model",)
+    np.testing.assert_array_equal(tree["certificate"]["khat"], [0.1, 0.2, 0.3])
+    assert tree["certificate"]["stage"].values.tolist() == ["full_rank", "full_rank", "mixture"]
+    # Each model's column holds its own draws.
+    for model in range(3):
+        held = np.asarray(fits.draws[model, :, 4])
+        found = np.log(tree["posterior"]["b.tau"].values[0, :, model])
+        np.testing.assert_allclose(np.abs(found[:, None] - held).min(1), 0, atol=1e-12)
+
+
+def test_moments_are_those_of_the_fit():
+    fit = made.fit(q())
+    tree = fit.to_arviz(num_samples=4000)
+    for name, mean in (("a", fit.mean()["a"]), ("b.tau", fit.mean()["b"]["tau"])):
+        # Systematic picking rounds each weight to a multiple of 1 / 4,000.
+        np.testing.assert_allclose(tree["posterior"][name].mean(("chain", "draw")), mean, atol=made.DRAWS * 5 / 4000)
+    assert tree["posterior"].equals(fit.to_arviz(num_samples=4000)["posterior"])
+
+
+def test_chains_stay_chains():
+    chained = made.fit(q(), stage=Stage.NUTS)
+    tree = chained.to_arviz()
+    assert tree["posterior"].sizes["chain"] == 4 and tree["posterior"].sizes["draw"] == made.DRAWS // 4
+    first = chained.draws[: made.DRAWS // 4, 4]
+    np.testing.assert_allclose(tree["posterior"]["b.tau"][0], np.exp(first), rtol=1e-12)
+    assert chained.to_arviz(num_samples=7)["posterior"].sizes["chain"] == 1
+
+
+def test_a_bare_array_is_z_and_misuse_raises():
+    fit = made.fit(elbojax.mean_field(jnp.zeros(2), 1.0), init=np.zeros(2), support=None)
+    assert fit.to_arviz()["posterior"]["z"].dims == ("chain", "draw", "z_dim_0")
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        fit.to_arviz(num_samples=0)
+
+
+def test_arviz_reads_it():
+    fits = made.fit(q(3), models=3)
+    found = arviz_base.extract(fits.to_arviz(), var_names="b.tau", combined=True)
+    assert found.dims == ("model", "sample") and found.shape == (3, made.DRAWS)
+
+
+@pytest.mark.parametrize("missing", ["arviz_base", "xarray"])
+def test_without_arviz_the_extra_is_named(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'elbojax\[interop\]'"):
+        made.fit(q()).to_arviz()
