@@ -123,7 +123,13 @@ _OURS: dict[str, Method] = {
     "svgd": svgd,
     "svi_mean_field": svi_mean_field,
 }
-METHODS: dict[str, Method] = {"fit": fit, "numpyro_nuts": peers.nuts, **_OURS, **peers.METHODS}
+METHODS: dict[str, Method] = {
+    "fit": fit,
+    "numpyro_nuts": peers.nuts,
+    "numpyro_mcmc": peers.mcmc,
+    **_OURS,
+    **peers.METHODS,
+}
 """In the order in which they run: what matters most first."""
 
 SETTINGS = (
@@ -131,5 +137,6 @@ SETTINGS = (
     f" {SVGD['steps']:,} steps of Adam at {SVGD['rate']}. svi_mean_field and NumPyro's guides take"
     f" {peers.NUM_STEPS:,} steps of Adam, one draw each, from {peers.RATE} falling to 0 by a cosine, from the same"
     f" start with scale {peers.INIT_SCALE}. NUTS is NumPyro's, one chain of {peers.NUM_WARMUP} + {peers.NUM_SAMPLES},"
-    " diagonal metric, in one jitted scan. BlackJAX's Pathfinder has its defaults, and as many paths as ours."
+    " diagonal metric, in one jitted scan, and as numpyro_mcmc by its own"
+    " MCMC(...).run, which compiles more. BlackJAX's Pathfinder has its defaults, and as many paths as ours."
 )

@@ -80,6 +80,32 @@ def nuts(problem: Problem):
     return lambda key: chain(key, problem.model.data), answer
 
 
+def mcmc(problem: Problem):
+    """The same sampler by the call that NumPyro's pages show. Its leapfrogs in adaptation are not told, and not counted."""
+    from numpyro.infer import MCMC, NUTS
+
+    density = problem.density(problem.model.data)
+    chain = MCMC(
+        NUTS(potential_fn=lambda z: -density(z)),
+        num_warmup=NUM_WARMUP,
+        num_samples=NUM_SAMPLES,
+        progress_bar=False,
+    )
+
+    def call(key):
+        chain.run(key, init_params=problem.start, extra_fields=("num_steps", "diverging"))
+        return chain.get_samples(), chain.get_extra_fields()
+
+    def answer(key, result):
+        del key
+        draws, fields = result
+        diverging = int(jnp.sum(fields["diverging"]))
+        status = f"{diverging} divergent" if diverging else "done"
+        return Answer(draws, jnp.zeros(len(draws)), float(jnp.sum(fields["num_steps"])), status)
+
+    return call, answer
+
+
 def _paths(num_paths: int):
     """BlackJAX's Pathfinder: draws of the best Gaussian of one path, or those of several, weighted."""
 
@@ -150,6 +176,7 @@ METHODS = {
     "blackjax_pathfinder": _paths(1),
     "blackjax_multipathfinder": _paths(NUM_PATHS),
     "numpyro_nuts": nuts,
+    "numpyro_mcmc": mcmc,
 }
 
 
