@@ -197,7 +197,7 @@ def test_scouts_climb_from_all_starts():
         return jnp.logaddexp(-0.5 * jnp.sum((z - 50) ** 2), -0.5 * jnp.sum((z + 50) ** 2))
 
     starts = jnp.array([[40.0, 40.0], [-40.0, -40.0], [49.0, 51.0]])
-    ends = jax.jit(lambda key: scout(key, target, starts, num_scouts=2, num_probes=4).modes)(KEY)
+    ends = jax.jit(lambda key: scout(key, target, starts, num_scouts=6).modes)(KEY)
     np.testing.assert_allclose(ends[:, 0], [50, -50, 50, 50, -50, 50], atol=0.5)
 
 
