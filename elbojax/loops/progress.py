@@ -56,7 +56,9 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        if self._bar is not None:
+        if isinstance(self._bar, Share):
+            self._bar.say(line)
+        elif self._bar is not None:
             self._bar.write(line, file=sys.stderr)
 
     def __enter__(self) -> Self:
@@ -81,6 +83,10 @@ class Share:
     def update(self, *, finished: int, failed: int) -> None:
         """Move the whole bar to so many models of this stretch finished, of which so many failed."""
         self._whole.update(finished=self._before[0] + finished, failed=self._before[1] + failed)
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._whole.say(line)
 
     def close(self) -> None:
         """The bar goes on."""
