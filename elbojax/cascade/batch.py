@@ -218,7 +218,7 @@ def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, ba
     calls = math.ceil(todo.size / (devices * lanes * groups))
     chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
     light = todo.size < MANY and is_small(target, _take(data, 0))
-    # Not LIGHT: jaxlib 0.10 has compiled a first stage so (eight schools, 8 lanes) whose loop never ended.
+    # Not LIGHT: in single precision jaxlib 0.10 has compiled a first stage so (eight schools, 8 lanes) that never ended.
     options = accepted(jax.default_backend(), LIGHTER) if light else ()
     program = _program(stage.run, target, lanes, mesh, options)
     began, compiled = time.perf_counter(), compiled_so_far()
