@@ -223,6 +223,35 @@ def bend(raw, x):
     return out
 
 
+def layer(weights, x, *above):
+    """A Gaussian about a line through the layers above and the data."""
+    return elbojax.mean_field(weights[0] * sum(jnp.sum(z) for z in above) + weights[1] * x, jnp.exp(weights[2]))
+
+
+def two_sided(weights, z):
+    """Coins that a Gaussian weighs."""
+    return elbojax.bernoulli(weights * jnp.sum(z))
+
+
+WEIGHTS = np.array([[0.3, 1.0, -0.5], [-0.2, 0.5, 0.1]])
+
+
+def layered(dtype, first=mean_field):
+    weights, x = f(dtype, WEIGHTS, [1.0, -2.0])
+    return elbojax.hierarchical(first(dtype), *(jax.tree_util.Partial(layer, w, x) for w in weights))
+
+
+def below(z):
+    """The second and the third layer, given those above."""
+    total, above = 0.0, z[0].sum(-1)
+    for (slope, bias, log_scale), z_j in zip(WEIGHTS, z[1:], strict=True):
+        total += normal(np.zeros(2), np.exp(2 * log_scale) * np.eye(2))(
+            z_j - slope * above[:, None] - bias * np.array([1.0, -2.0])
+        )
+        above = above + z_j.sum(-1)
+    return total
+
+
 INDEPENDENT, DENSE = np.diag(SCALE**2), TRIL @ TRIL.T
 LOW_RANK = FACTOR @ FACTOR.T + INDEPENDENT
 PAIR = mixed(LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))
@@ -293,6 +322,19 @@ CASES = [
         mixed(LOGITS, PAIR, mixed(-LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))),
         entropy=False,
         kl=False,
+    ),
+    Case("hierarchical", layered, lambda z: normal(LOC, INDEPENDENT)(z[0]) + below(z), False, False, False),
+    Case("hierarchical_mixture", lambda t: layered(t, pair), lambda z: PAIR(z[0]) + below(z), False, False, False),
+    Case(
+        "hierarchical_with_discrete",
+        lambda t: elbojax.hierarchical(mean_field(t), elbojax.amortised(two_sided, *f(t, COINS))),
+        lambda z: (
+            normal(LOC, INDEPENDENT)(z[0])
+            + scipy.stats.bernoulli.logpmf(z[1], scipy.special.expit(COINS * z[0].sum(-1)[:, None])).sum(-1)
+        ),
+        entropy=False,
+        kl=False,
+        moments=False,
     ),
     Case("bernoulli", lambda t: elbojax.bernoulli(*f(t, COINS)), coins),
     Case("categorical", lambda t: elbojax.categorical(*f(t, DICE)), dice, moments=False),
