@@ -14,7 +14,7 @@ from elbojax.families.base import (
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
-from elbojax.families.flow import Flow, coupling_flow
+from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.low_rank import LowRank, low_rank
@@ -50,6 +50,7 @@ __all__ = [
     "SinhArcsinh",
     "StudentT",
     "Tailed",
+    "autoregressive_flow",
     "banded_precision",
     "bernoulli",
     "blocks",
