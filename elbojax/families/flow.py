@@ -153,9 +153,10 @@ def coupling_flow(
       Durkan, Bekasov, Murray, Papamakarios 2019, https://arxiv.org/abs/1906.04032;
       Jaini, Kobyzev, Yu, Brubaker 2020 (tails), https://arxiv.org/abs/1907.04481
     """
-    check = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
+    loc, scale_tril = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
     coupling = Coupling(kind, tuple(hidden), num_bins, float(bound))
-    return _on_gaussian(*check, coupling.init(key, num_layers, check[0].size, check[0].dtype), coupling, df)
+    layers = coupling.init(key, num_layers, loc.size, loc.dtype)
+    return _on_gaussian(loc, scale_tril, layers, coupling, df)
 
 
 def autoregressive_flow(
@@ -211,7 +212,7 @@ def autoregressive_flow(
       Kingma, Salimans, Jozefowicz, Chen, Sutskever, Welling 2016 (IAF), https://arxiv.org/abs/1606.04934;
       Papamakarios, Pavlakou, Murray 2017 (MAF), https://arxiv.org/abs/1705.07057
     """
-    check = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
+    loc, scale_tril = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
     if fast not in FAST:
         raise ValueError(f"fast must be one of {', '.join(FAST)}, got {fast!r}")
     if isinstance(num_context, bool) or not isinstance(num_context, int):
@@ -219,11 +220,13 @@ def autoregressive_flow(
     if num_context < 0:
         raise ValueError(f"num_context must be at least 0, got {num_context}")
     stack = Autoregressive(kind, tuple(hidden), num_bins, float(bound), fast)
-    layers = stack.init(key, num_layers, check[0].size, check[0].dtype, num_context)
-    return _on_gaussian(*check, layers, stack, df)
+    layers = stack.init(key, num_layers, loc.size, loc.dtype, num_context)
+    return _on_gaussian(loc, scale_tril, layers, stack, df)
 
 
-def _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound) -> tuple[Array, Array]:
+def _check(
+    loc: Any, scale_tril: Any, kind: str, num_layers: int, hidden: tuple[int, ...], num_bins: int, bound: float
+) -> tuple[Array, Array]:
     """Place and scale as arrays, once all settings are known to be possible."""
     loc = check_vector("loc", loc)
     if loc.size < 2:
@@ -244,7 +247,7 @@ def _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound) -> tuple[
     return loc, scale_tril
 
 
-def _on_gaussian(loc, scale_tril, layers, stack, df) -> Flow:
+def _on_gaussian(loc: Array, scale_tril: Array, layers: PyTree, stack: Any, df: int) -> Flow:
     zeros = jnp.zeros_like(loc)
     log_diagonal, lower = jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1)
     return Flow(loc, log_diagonal, lower, zeros, zeros, layers, stack, check_df(df))
