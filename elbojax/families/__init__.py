@@ -16,7 +16,7 @@ from elbojax.families.base import (
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
-from elbojax.families.flow import Flow, coupling_flow
+from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
@@ -58,6 +58,7 @@ __all__ = [
     "Tailed",
     "aggregate",
     "amortised",
+    "autoregressive_flow",
     "banded_precision",
     "bernoulli",
     "blocks",
