@@ -1,7 +1,7 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
 from elbojax.solvers.annealing import annealed_svi
-from elbojax.solvers.averaging import AveragedState, averaged
+from elbojax.solvers.averaging import AveragedState, averaged, ema
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.bfgs import BfgsPath, bfgs
@@ -48,6 +48,7 @@ __all__ = [
     "averaged",
     "batch_and_match",
     "dadvi",
+    "ema",
     "fit_flow",
     "fit_funnel",
     "gsm",
