@@ -17,6 +17,7 @@ from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categor
 from elbojax.families.flow import Flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
+from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
 from elbojax.families.mean_field import MeanField, mean_field
@@ -39,6 +40,7 @@ __all__ = [
     "Funnel",
     "Gaussian",
     "GaussianBlocks",
+    "GaussianChain",
     "LowRank",
     "MarkovChain",
     "MeanField",
@@ -59,7 +61,9 @@ __all__ = [
     "family",
     "full_rank",
     "funnel",
+    "gaussian_chain",
     "kl_divergence",
+    "linear_dynamics",
     "low_rank",
     "markov_chain",
     "mean_field",
