@@ -20,6 +20,7 @@ from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
+from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
 from elbojax.families.mean_field import MeanField, mean_field
@@ -44,6 +45,7 @@ __all__ = [
     "Gaussian",
     "GaussianBlocks",
     "Hierarchical",
+    "GaussianChain",
     "LowRank",
     "MarkovChain",
     "MeanField",
@@ -70,7 +72,9 @@ __all__ = [
     "funnel",
     "hierarchical",
     "kl_by_part",
+    "gaussian_chain",
     "kl_divergence",
+    "linear_dynamics",
     "low_rank",
     "markov_chain",
     "mean_field",

@@ -17,7 +17,9 @@ LOC = np.array([0.3, -1.2, 0.7])
 SCALE = np.array([0.5, 1.5, 0.8])
 TRIL = np.array([[0.9, 0.0, 0.0], [0.4, 0.6, 0.0], [-0.7, 0.3, 1.2]])
 FACTOR = np.array([[0.5, -0.3], [1.1, 0.4], [-0.6, 0.9]])
-BAND = np.array([[-0.6, 0.4, 0.8, np.nan], [0.3, -0.5, np.nan, np.nan]])  # the NaNs lie outside the matrix
+BAND = np.array([[-0.6, 0.4, 0.8, 0.0], [0.3, -0.5, np.nan, 0.0]])  # the NaNs lie outside the matrix
+WIDE_DIAGONAL = (1.0, 0.7, 1.3, 0.9, 1.1)
+WIDE_BAND = np.array([[-0.6, 0.4, 0.8, 0.5, np.nan], [0.3, -0.5, 0.2, np.nan, np.nan]])
 LOCATIONS = np.array([[0.0, 1.0], [2.0, -1.0], [-0.5, 0.3], [0.4, 0.4]])
 LOGITS = np.array([0.3, -0.8])
 COINS = np.array([0.5, -1.5, 0.0])
@@ -78,12 +80,31 @@ def chain(z):
     return first[z[:, 0]] + steps[0, z[:, 0], z[:, 1]] + steps[1, z[:, 1], z[:, 2]]
 
 
-def band_covariance():
-    tril = np.diag(np.array([1.0, 0.7, 1.3, 0.9]))
+def band_covariance(diagonal=(1.0, 0.7, 1.3, 0.9), band=BAND):
+    tril = np.diag(np.array(diagonal))
     for k in (1, 2):
-        for i in range(4 - k):
-            tril[i + k, i] = BAND[k - 1, i]
+        for i in range(len(diagonal) - k):
+            tril[i + k, i] = band[k - 1, i]
     return np.linalg.inv(tril @ tril.T)
+
+
+STATES = np.arange(6.0).reshape(3, 2) / 5
+STATE_TRILS = np.array([[[0.8, 0.0], [0.5, 1.2]], [[1.1, 0.0], [-0.3, 0.6]], [[0.5, 0.0], [0.2, 0.9]]])
+STATE_STEPS = np.array([[[0.9, 0.3], [-0.4, 0.7]], [[0.2, -0.5], [0.6, 1.1]]])
+
+
+def gaussian_chain(dtype, parallel=False):
+    return elbojax.gaussian_chain(*f(dtype, STATES, STATE_TRILS, STATE_STEPS), parallel=parallel)
+
+
+def unchained(z):
+    """Through the dense covariance, built up step by step."""
+    factor = np.zeros((6, 6))
+    for t, tril in enumerate(STATE_TRILS):
+        if t:
+            factor[2 * t : 2 * t + 2] = STATE_STEPS[t - 1] @ factor[2 * t - 2 : 2 * t]
+        factor[2 * t : 2 * t + 2, 2 * t : 2 * t + 2] = tril
+    return normal(STATES.ravel(), factor @ factor.T)(np.reshape(z, (-1, 6)))
 
 
 def f(dtype, *arrays):
@@ -342,6 +363,13 @@ CASES = [
         lambda t: elbojax.banded_precision(*f(t, np.arange(4.0), [1.0, 0.7, 1.3, 0.9], BAND)),
         normal(np.arange(4.0), band_covariance()),
     ),
+    Case(
+        "banded_precision_in_rounds",
+        lambda t: elbojax.banded_precision(*f(t, np.arange(5.0) / 2, WIDE_DIAGONAL, WIDE_BAND), parallel=True),
+        normal(np.arange(5.0) / 2, band_covariance(WIDE_DIAGONAL, WIDE_BAND)),
+    ),
+    Case("gaussian_chain", gaussian_chain, unchained),
+    Case("gaussian_chain_in_rounds", lambda t: gaussian_chain(t, parallel=True), unchained),
     Case("funnel", funnel, bent, entropy=False, kl=False, moments=False),
     Case(
         "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
