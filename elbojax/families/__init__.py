@@ -19,8 +19,8 @@ from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categor
 from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
-from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
 from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
+from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
 from elbojax.families.mean_field import MeanField, mean_field
