@@ -39,7 +39,8 @@ def refine(
     Args:
       key: consumed; each step has a key of its own.
       q: the start, a `MeanField`; an encoder's answer.
-      bound: `(key, q) -> scalar`, of one data point. Its noise is that of the steps: give it some draws.
+      bound: `(key, q) -> scalar`, of one data point. Give it whitened draws, 2 D or more (`num_samples=2 * D,
+        draws=noise.whitened`): the curvature of a few independent ones is mostly noise, and nothing refuses a bad step.
       num_steps: static.
       step_size: r in (0, 1], traced.
 
