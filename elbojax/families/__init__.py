@@ -13,6 +13,7 @@ from elbojax.families.base import (
     static,
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
+from elbojax.families.dependent import Dependent, dependent
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
 from elbojax.families.flow import Flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
@@ -33,6 +34,7 @@ __all__ = [
     "Bernoulli",
     "Blocks",
     "Categorical",
+    "Dependent",
     "Enumerable",
     "Family",
     "Flow",
@@ -57,6 +59,7 @@ __all__ = [
     "blocks",
     "categorical",
     "coupling_flow",
+    "dependent",
     "entropy",
     "family",
     "full_rank",
