@@ -25,7 +25,7 @@ def factors(z):
     seen = jax.scipy.stats.norm.logpdf(X[:, None], z[:, None], NOISE)
     before = jnp.concatenate([jnp.zeros(1), z[:-1]])
     moved = jax.scipy.stats.norm.logpdf(z[:, None], SLOPES * before[:, None], STEP)
-    return (seen + moved).at[0].add(INITIAL), STEPS
+    return (seen + moved).at[0].add(INITIAL), jnp.asarray(STEPS)
 
 
 def log_joint(event):
