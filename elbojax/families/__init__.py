@@ -16,9 +16,10 @@ from elbojax.families.base import (
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
-from elbojax.families.flow import Flow, coupling_flow
+from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
+from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
 from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
@@ -44,6 +45,7 @@ __all__ = [
     "Gaussian",
     "GaussianBlocks",
     "Hierarchical",
+    "GaussianChain",
     "LowRank",
     "MarkovChain",
     "MeanField",
@@ -58,6 +60,7 @@ __all__ = [
     "Tailed",
     "aggregate",
     "amortised",
+    "autoregressive_flow",
     "banded_precision",
     "bernoulli",
     "blocks",
@@ -69,7 +72,9 @@ __all__ = [
     "funnel",
     "hierarchical",
     "kl_by_part",
+    "gaussian_chain",
     "kl_divergence",
+    "linear_dynamics",
     "low_rank",
     "markov_chain",
     "mean_field",

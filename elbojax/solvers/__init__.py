@@ -17,6 +17,7 @@ from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
 from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
+from elbojax.solvers.smoothing import gaussian_smoother, kalman_smoother
 from elbojax.solvers.stopping import loss_settles, moments_settle
 from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
 from elbojax.solvers.svi import SviInfo, SviState, as_loss, svi
@@ -51,7 +52,9 @@ __all__ = [
     "ema",
     "fit_flow",
     "fit_funnel",
+    "gaussian_smoother",
     "gsm",
+    "kalman_smoother",
     "laplace",
     "lbfgs",
     "linear_response",
