@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
+from elbojax import recursions
+from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family, static
 from elbojax.types import Array, Scalar
 
 
@@ -19,17 +20,20 @@ class BandedPrecision(Gaussian):
     .. math:: B_{ii} = e^{\lambda_i}, \qquad B_{i+k,\,i} = \texttt{off\_diagonals}[k - 1,\, i], \quad k = 1, \dots, b
 
     Entries with i + k >= D lie outside the matrix and are never read. b = 1 is a first-order Markov chain.
-    A draw takes O(D b), one after the other; scoring O(D b) in parallel; marginal variances O(D b^2).
+    A draw takes O(D b), one after the other, or O(D b^2) in O(log D) rounds; scoring O(D b) in parallel; marginal
+    variances O(D b^2), one after the other.
 
     Attributes:
       loc: [D] mean.
       log_diagonal: [D] logarithms of the diagonal of B.
       off_diagonals: [b, D] the diagonals below, the nearest first.
+      parallel: whether draws are made by an associative scan, for GPUs; static.
     """
 
     loc: Array
     log_diagonal: Array
     off_diagonals: Array
+    parallel: bool = static(default=False)
 
     @property
     def noise_size(self) -> int:
@@ -44,6 +48,8 @@ class BandedPrecision(Gaussian):
 
     def scale_matvec(self, noise: Array) -> Array:
         r""":math:`B^{-\top} \epsilon`, by substitution from the last coordinate to the first."""
+        if self.parallel:
+            return self._scale_matvec_in_rounds(noise)
 
         def step(following, column):
             entry, inverse, below = column
@@ -53,6 +59,23 @@ class BandedPrecision(Gaussian):
         band = self._band()
         columns = noise, jnp.exp(-self.log_diagonal), band.T
         return jax.lax.scan(step, jnp.zeros(band.shape[0], band.dtype), columns, reverse=True)[1]
+
+    def _scale_matvec_in_rounds(self, noise: Array) -> Array:
+        r"""The same with B in blocks of b, for which it is bidiagonal: :math:`L_n^\top z_n + C_n^\top z_{n+1} = \epsilon_n`."""
+        bandwidth, size = self.off_diagonals.shape
+        count = -(-size // bandwidth)
+        missing = count * bandwidth - size  # filled up with a unit matrix
+        columns = jnp.concatenate([jnp.exp(self.log_diagonal)[None], self._band()])
+        columns = jnp.pad(columns, ((0, 0), (0, missing))).at[0, size:].set(1)
+        columns = columns.T.reshape(count, bandwidth, bandwidth + 1)  # of each block, B downwards from its diagonal
+        column, row = np.indices((bandwidth, bandwidth))
+        inside, beyond = row - column, bandwidth + row - column
+        upper = jnp.where(inside >= 0, columns[:, column, np.maximum(inside, 0)], 0)  # of L, transposed
+        coupling = jnp.where(beyond <= bandwidth, columns[:, column, np.minimum(beyond, bandwidth)], 0)
+        right = jnp.concatenate([-coupling, jnp.pad(noise, (0, missing)).reshape(count, bandwidth, 1)], axis=-1)
+        solved = recursions.solve_lower(upper[:, ::-1, ::-1], right[:, ::-1])[:, ::-1]
+        steps = solved[:-1, :, :-1], solved[:, :, -1]
+        return recursions.affine(*steps, reverse=True, parallel=True).ravel()[:size]
 
     def mahalanobis(self, deviation: Array) -> Scalar:
         r""":math:`\|B^\top d\|^2`."""
@@ -101,7 +124,7 @@ class BandedPrecision(Gaussian):
         return 0.5 * (trace + quadratic - self.loc.shape[-1]) + other.half_log_det() - self.half_log_det()
 
 
-def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any) -> BandedPrecision:
+def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any, *, parallel: bool = False) -> BandedPrecision:
     r"""Gaussian with a banded precision, given by its banded Cholesky factor B.
 
     .. math:: q(z) = \mathrm N\big(z \mid \mu, (B B^\top)^{-1}\big), \qquad
@@ -111,6 +134,7 @@ def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any) -> BandedPreci
       loc: [D] mean.
       diagonal: [D] diagonal of B, positive; or one number for all.
       off_diagonals: [b, D] the b diagonals below it, 1 <= b < D, the nearest first; row k - 1 is read up to D - k.
+      parallel: True for draws by an associative scan: O(log D) rounds, for GPUs; static.
 
     Returns:
       A `BandedPrecision`, which stores the logarithm of the diagonal.
@@ -138,4 +162,4 @@ def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any) -> BandedPreci
     if off_diagonals.ndim != 2 or off_diagonals.shape[1] != loc.size or not 1 <= off_diagonals.shape[0] < loc.size:
         wanted = f"[b, {loc.size}] with 1 <= b < {loc.size}"
         raise ValueError(f"off_diagonals must have shape {wanted}, got {off_diagonals.shape}")
-    return BandedPrecision(loc, jnp.log(jnp.broadcast_to(diagonal, loc.shape)), off_diagonals)
+    return BandedPrecision(loc, jnp.log(jnp.broadcast_to(diagonal, loc.shape)), off_diagonals, bool(parallel))

@@ -35,6 +35,7 @@ FAMILIES = {
     ),
     "product": lambda: elbojax.product({"a": gaussian(), "b": (gaussian(),)}),
     "banded": lambda: elbojax.BandedPrecision(jnp.zeros(D), jnp.zeros(D), jnp.ones((2, D))),
+    "gaussian_chain": lambda: elbojax.gaussian_chain(jnp.zeros((1, D)), jnp.asarray(EYE), jnp.zeros((0, D, D))),
     "funnel": lambda: elbojax.Funnel(
         jnp.arange(4.0), jnp.zeros(4), jnp.ones((4, D - 1)), jnp.zeros((4, D - 1)), jnp.ones((4, D - 1, D - 1)), EYE, 6
     ),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from elbojax import (
+    autoregressive_flow,
     banded_precision,
     bernoulli,
     blocks,
@@ -12,6 +13,8 @@ from elbojax import (
     coupling_flow,
     full_rank,
     funnel,
+    gaussian_chain,
+    linear_dynamics,
     low_rank,
     markov_chain,
     mean_field,
@@ -39,6 +42,10 @@ def flow(*args, **settings):
     return coupling_flow(jax.random.key(0), *args, **settings)
 
 
+def iaf(**settings):
+    return autoregressive_flow(jax.random.key(0), ZEROS, EYE, **settings)
+
+
 MISUSES = {
     "mean_field: integers": (
         lambda: mean_field(jnp.arange(3), 1.0),
@@ -59,6 +66,18 @@ MISUSES = {
     "banded: too wide": (lambda: banded_precision(ZEROS, 1.0, EYE), ValueError, r"1 <= b < 3, got \(3, 3\)"),
     "banded: diagonal": (lambda: banded_precision(ZEROS, [1.0], EYE[:1]), ValueError, r"diagonal .*\(3,\), got \(1,\)"),
     "banded: negative": (lambda: banded_precision(ZEROS, -1.0, EYE[:1]), ValueError, "diagonal must be positive"),
+    "gaussian_chain: integers": (lambda: gaussian_chain(EYE.astype(int), EYE, EYE), TypeError, "loc .* got int64"),
+    "gaussian_chain: vector": (lambda: gaussian_chain(ZEROS, EYE, EYE), ValueError, r"\[T, d\] .* got \(3,\)"),
+    "gaussian_chain: scales": (lambda: gaussian_chain(EYE, EYE[:2], EYE), ValueError, r"\(3, 3, 3\), got \(2, 3\)"),
+    "gaussian_chain: steps": (lambda: gaussian_chain(EYE, EYE, STACK), ValueError, r"\(2, 3, 3\), got \(3, 3, 3\)"),
+    "gaussian_chain: negative": (lambda: gaussian_chain(EYE, -EYE, EYE), ValueError, "diagonal of scale_tril must be"),
+    "dynamics: length": (lambda: linear_dynamics(ZEROS, EYE, EYE, EYE, length=0), ValueError, "at least 1, got 0"),
+    "dynamics: start": (lambda: linear_dynamics(EYE, EYE, EYE, EYE, length=2), ValueError, r"\[d\], got \(3, 3\)"),
+    "dynamics: offset": (
+        lambda: linear_dynamics(ZEROS, EYE, EYE, EYE, length=2, offset=[1.0]),
+        ValueError,
+        r"offset .* \(3,\) or \(1, 3\), got \(1,\)",
+    ),
     "markov_chain: start": (lambda: markov_chain(EYE, STACK), ValueError, r"initial_logits .*\[K\].* got \(3, 3\)"),
     "markov_chain: steps": (lambda: markov_chain(ZEROS, EYE), ValueError, r"\[T - 1, 3, 3\], got \(3, 3\)"),
     "markov_chain: integers": (lambda: markov_chain(jnp.arange(3), STACK), TypeError, "initial_logits .*got int64"),
@@ -73,6 +92,17 @@ MISUSES = {
     "flow: bins": (lambda: flow(ZEROS, EYE, num_bins=-1), ValueError, "num_bins must be at least 1, got -1"),
     "flow: bound": (lambda: flow(ZEROS, EYE, bound=0.0), ValueError, "bound must be positive, got 0.0"),
     "flow: df": (lambda: flow(ZEROS, EYE, df=-1), ValueError, "df must be at least 1, or 0 for the Gaussian, got -1"),
+    "autoregressive: fast": (lambda: iaf(fast="both"), ValueError, "fast must be one of density, sampling, got 'both'"),
+    "autoregressive: D": (
+        lambda: autoregressive_flow(jax.random.key(0), jnp.zeros(1), jnp.eye(1)),
+        ValueError,
+        "needs D >= 2, got 1",
+    ),
+    "autoregressive: context": (lambda: iaf(num_context=-1), ValueError, "num_context must be at least 0, got -1"),
+    "autoregressive: half": (lambda: iaf(num_context=0.5), TypeError, "num_context must be an int, got float"),
+    "flow: no context": (lambda: flow(ZEROS, EYE).given(ZEROS), TypeError, "takes no context"),
+    "iaf: no context": (lambda: iaf().given(ZEROS), TypeError, "takes no context"),
+    "iaf: contexts": (lambda: iaf(num_context=3).given(EYE), ValueError, r"must have shape \(3,\), got \(3, 3\)"),
     "sinh_arcsinh: shape": (lambda: sinh_arcsinh(ZEROS, EYE[:2]), ValueError, r"scale_tril .*\(3, 3\), got \(2, 3\)"),
     "sinh_arcsinh: diagonal": (
         lambda: sinh_arcsinh(ZEROS, -EYE),

@@ -254,7 +254,7 @@ def strata_against_moments(q, noise):
 
     def one(q, e):
         events, weights = q.strata(e)
-        return sum(jnp.sum(weights @ (z + z**2)) for z in jax.tree.leaves(events))
+        return sum(jnp.sum(jnp.tensordot(weights, z + z**2, axes=1)) for z in jax.tree.leaves(events))
 
     def exact(q):
         return sum(jax.tree.leaves(jax.tree.map(lambda m, v: jnp.sum(m + m**2 + v), q.mean(), q.variance())))
