@@ -348,6 +348,8 @@ def below(z):
         )
         above = above + z_j.sum(-1)
     return total
+
+
 def tied(params, first):
     """A Gaussian whose mean and scale are moved by the first."""
     return elbojax.mean_field(params[:2] + first[:2] ** 2, jnp.exp(params[2] * first[2]))
