@@ -86,7 +86,9 @@ def _look(key: Key, log_density: LogDensity, before: Outcome, tails: int, num_dr
     """The check of a Student t matched to the weighted draws of the look before."""
     q = match(before.draws, before.log_weights)
     old = before.certificate
-    spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
+    spent = Spent(
+        old.num_gradients, old.num_log_densities, jnp.asarray(old.modes), old.decrement, old.fisher_divergence
+    )
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
     return judge(key, q, envelope(q, tails), log_density, Stage.STUDENT_T, converged, spent, num_draws=num_draws)
 
