@@ -17,7 +17,7 @@ from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
-from elbojax.cascade.refit import refit
+from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import FullRank, Funnel
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -41,8 +41,9 @@ def fit(
 
     A cascade. Scouts look for where the mass is; a full-rank Gaussian is put there by second-order steps on fixed
     draws; fresh draws of an envelope around it are weighed against the posterior. Where that fails, richer stages
-    follow, each judged by the same check, and the best is kept. Runs in float64 whatever the global setting, where
-    the log-density allows it. A second call with the same function and data of the same shapes compiles nothing.
+    follow, each judged by the same check, and the best is kept; a certified one whose draws leave a rough answer is
+    looked at again with more. Runs in float64 whatever the global setting, where the log-density allows it. A second
+    call with the same function and data of the same shapes compiles nothing.
 
     Args:
       key: consumed.
@@ -75,6 +76,7 @@ def fit(
         outcome, scouts = _gaussian(key, target, start, data)
         first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
+        outcome = _second_look(key, target, outcome, data, say)
         for stage in (_modes, _refit, _funnel, _flow, _nuts):
             if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
@@ -85,7 +87,7 @@ def fit(
                 say(candidate)
                 if isinstance(candidate.q, Funnel):
                     note = funnel.sentence(candidate.q, target.names)
-                outcome = better(outcome, candidate)
+                outcome = _second_look(key, target, better(outcome, candidate), data, say)
         status = int(outcome.certificate.status)
         if status == Status.NON_FINITE:
             note = _blame(key, target, start, data)
@@ -177,6 +179,21 @@ def _refit(key, target, first, scouts, outcome, data):
 @program
 def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
+
+
+def _second_look(key, target, outcome, data, say):
+    """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
+    if not (isinstance(outcome.q, FullRank) and is_rough(outcome)):
+        return outcome
+    candidate = _sharpen_program(key, target, outcome, data)
+    say(candidate)
+    withdrawn = dict(certified=jnp.zeros((), bool), status=jnp.full((), Status.UNRELIABLE, jnp.int32))
+    return better(outcome._replace(certificate=outcome.certificate._replace(**withdrawn)), candidate)
+
+
+@program
+def _sharpen_program(key, target, outcome, data):
+    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome)
 
 
 def _funnel(key, target, first, scouts, outcome, data):
