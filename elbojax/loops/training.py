@@ -270,7 +270,8 @@ def _with_room(state: _State, num_epochs: int) -> _State:
     """The state with room for so many epochs."""
 
     def fit(x):
-        return jnp.full((max(num_epochs, x.size),), jnp.nan, x.dtype).at[: x.size].set(x)
+        more = np.full(max(num_epochs - x.size, 0), np.nan, x.dtype)
+        return jnp.asarray(np.concatenate([np.asarray(x), more]))
 
     return state._replace(losses=fit(state.losses), validation=fit(state.validation))
 
