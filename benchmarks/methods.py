@@ -143,7 +143,8 @@ METHODS: dict[str, Method] = {
 
 SETTINGS = (
     "Solvers alone have their defaults; newton starts from pathfinder, linear_response from dadvi;"
-    f" svgd has {SVGD['particles']} particles and {SVGD['steps']:,} steps of Adam at {SVGD['rate']}. svi_mean_field and NumPyro's guides take"
+    f" svgd has {SVGD['particles']} particles and {SVGD['steps']:,} steps of Adam at {SVGD['rate']}."
+    " svi_mean_field and NumPyro's guides take"
     f" {peers.NUM_STEPS:,} steps of Adam, one draw each, from {peers.RATE} falling to 0 by a cosine, from the same"
     f" start with scale {peers.INIT_SCALE}. NUTS is NumPyro's, one chain of {peers.NUM_WARMUP} + {peers.NUM_SAMPLES},"
     " diagonal metric, in one jitted scan, and as numpyro_mcmc by its own"
