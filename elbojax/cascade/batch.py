@@ -16,7 +16,7 @@ from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
-from elbojax.loops.checks import batch_size
+from elbojax.loops.checks import batch_size, check_data, check_key
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
@@ -76,14 +76,16 @@ def fit_batch(
     """Fit many posteriors without tuning, one for each data set of a batch.
 
     All models get a Gaussian, whose check is cheap and strict; those that fail it get the stages of `fit`, one after
-    the other, while the rest are done. A few compiled programs serve however many models there are, and memory on
-    the device is bounded by how many run side by side. A model that fails harms no other.
+    the other, while the rest are done. A few compiled programs serve however many models there are. Memory on a device
+    does not grow with them either: as many run side by side as a gigabyte holds of the numbers that their checks
+    compute. A model that fails harms no other.
 
     Args:
       key: consumed.
       log_density: `(position, datum) -> scalar`: the logarithm of an unnormalised density over pytrees like `init`.
       init: pytree of floats; a start for all models, in the space that `support` says.
-      data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given.
+      data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given. A list of
+        data sets is no such pytree: stack them, or give them to `fit_ragged`.
       support: as in `fit`.
       starts: starts of each model's own in place of `init`: a pytree like it with a leading axis M, or axes [M, K] for
         K of them, all of which the scouts climb from. Means of neighbours make good ones.
@@ -110,6 +112,8 @@ def fit_batch(
       >>> fits.certificate.certified.tolist(), jnp.round(fits.mean(), 2).tolist()
       ([True, True], [2.0, 5.0])
     """
+    check_key(key)
+    check_data(data)
     dtype = jnp.result_type(float)
     num_models = batch_size(data=data)
     mine, mesh = share(num_models), local(mesh)

@@ -19,6 +19,7 @@ from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import FullRank, Funnel
+from elbojax.loops.checks import check_data, check_key
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -59,7 +60,8 @@ def fit(
       A `Fit`: `fit.sample`, `fit.mean`, `fit.sd`, `fit.certificate`; `print(fit)` is a report.
 
     Raises:
-      TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
+      TypeError: `init` has a leaf that is not floating point, `data` one that is no array of numbers, `key` is no key, or
+        the log-density does not return a scalar.
       ValueError: `support` does not fit, or `init` lies outside it or is not finite.
 
     Example:
@@ -69,6 +71,7 @@ def fit(
       >>> bool(fit.certificate.certified), round(float(fit.mean()["a"]), 1), round(float(fit.mean()["tau"]), 1)
       (True, 3.0, 1.0)
     """
+    check_key(key)
     dtype = jnp.result_type(float)  # what the caller works in, and gets back
     with jax.enable_x64(True):
         target, start = prepare(log_density, init, support, data)
@@ -103,9 +106,13 @@ def prepare(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree, data: PyTree
 ) -> tuple[targets.Target, Array]:
     """The target on flat vectors, and the start there."""
-    wide = jax.tree.map(
-        lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, init
-    )
+    check_data(data)
+
+    def widen(x):
+        is_number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
+        return jnp.asarray(x, jnp.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+
+    wide = jax.tree.map(widen, init)
     target = targets.unconstrain(log_density, wide, support, data=data)
     return target, target.unconstrain(wide)
 
@@ -152,7 +159,13 @@ def _blame(key, target, start, data):
     leaf_of = np.array([re.sub(r"\[[\d,]*\]$", "", name) for name in target.names])
     leaves = tuple(dict.fromkeys(leaf_of.tolist()))
     groups = leaf_of == np.array(leaves)[:, None]
-    return doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+    sentence = doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+    holed = [
+        "data" + jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) and np.isnan(leaf).any()
+    ]
+    return sentence + (f"; there is NaN in {', '.join(holed[:5])}" if holed else "")
 
 
 @program
