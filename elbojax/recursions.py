@@ -158,7 +158,8 @@ def eliminate(diagonal: Array, below: Array, *, parallel: bool = False) -> Array
 
     Example:
       >>> import jax.numpy as jnp
-      >>> eliminate(jnp.full((3, 1, 1), 2.0), jnp.ones((2, 1, 1))).ravel().round(4).tolist()
+      >>> pivots = eliminate(jnp.full((3, 1, 1), 2.0), jnp.ones((2, 1, 1)))
+      >>> [round(float(pivot), 4) for pivot in pivots.ravel()]
       [1.3333, 1.5, 2.0]
     """
 

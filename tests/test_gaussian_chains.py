@@ -134,9 +134,6 @@ def by_dense_algebra():
 
 @both
 def test_the_smoother_is_the_posterior_and_its_evidence_that_of_the_dense_gaussian(parallel):
-    smooth = jax.jit(
-        jax.value_and_grad(lambda seen: elbojax.kalman_smoother(prior(parallel), seen, EMISSION, NOISE)[1])
-    )
     q, log_evidence = jax.jit(elbojax.kalman_smoother)(prior(parallel), SEEN, EMISSION, NOISE)
     mean, covariance, evidence = by_dense_algebra()
     np.testing.assert_allclose(log_evidence, evidence, rtol=1e-12)

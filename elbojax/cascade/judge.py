@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
@@ -135,7 +136,7 @@ def judge(
     weights = jnp.exp(smoothed.log_weights)
 
     # q's own bound, by weights q / r that the envelope keeps bounded. Where p is -inf, so is the bound.
-    log_q = jax.vmap(q.log_prob)(draws)
+    log_q = _log_probs(q, draws)
     share = jnp.exp(log_q - log_proposal)
     gap = jnp.where(share > 0, log_p - log_q, 0)
     elbo = jnp.mean(share * gap) / jnp.mean(share)
@@ -187,3 +188,16 @@ def judge(
         num_log_densities=spent.num_log_densities + num_draws,
     )
     return Outcome(q, draws, jnp.log(weights), certificate)
+
+
+def _log_probs(q: Family, draws: Array) -> Array:
+    """[S] log-probabilities of `q` at many points.
+
+    A triangular solve with thousands of right-hand sides starts LAPACK's threads, whose waiting took 40 % of the
+    processor time of a small fit; a product with the inverse factor starts none.
+    """
+    if not isinstance(q, FullRank):
+        return jax.vmap(q.log_prob)(draws)
+    whitener = solve_triangular(q.scale_tril, jnp.eye(q.noise_size, dtype=draws.dtype), lower=True)
+    squares = jnp.sum(((draws - q.loc) @ whitener.T) ** 2, axis=-1)
+    return -0.5 * (squares + q.noise_size * math.log(2 * math.pi)) - q.half_log_det()

@@ -21,6 +21,7 @@ from elbojax.objectives.renyi import renyi_bound, renyi_bound_at
 from elbojax.objectives.score import elbo_rloo, elbo_score
 from elbojax.objectives.self_normalised import forward_kl
 from elbojax.objectives.stl import elbo_stl, elbo_stl_at
+from elbojax.objectives.switching import elbo_switching, switch_marginals
 from elbojax.objectives.tempered import elbo_beta
 from elbojax.objectives.upper import cubo, cubo_at, eubo
 from elbojax.objectives.vargrad import elbo_vargrad
@@ -50,6 +51,7 @@ __all__ = [
     "elbo_score",
     "elbo_stl",
     "elbo_stl_at",
+    "elbo_switching",
     "elbo_vargrad",
     "eubo",
     "f_divergence",
@@ -66,5 +68,6 @@ __all__ = [
     "renyi_bound_at",
     "rws_sleep",
     "rws_wake",
+    "switch_marginals",
     "vimco",
 ]

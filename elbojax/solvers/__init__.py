@@ -17,6 +17,7 @@ from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
 from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
+from elbojax.solvers.refinement import refine
 from elbojax.solvers.smoothing import gaussian_smoother, kalman_smoother
 from elbojax.solvers.stopping import loss_settles, moments_settle
 from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
@@ -66,6 +67,7 @@ __all__ = [
     "newton",
     "newton_low_rank",
     "pathfinder",
+    "refine",
     "svgd",
     "svi",
 ]

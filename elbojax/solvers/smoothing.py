@@ -37,7 +37,7 @@ def gaussian_smoother(prior: GaussianChain, linear: Any, precision: Any) -> Gaus
       >>> import elbojax, jax.numpy as jnp
       >>> walk = elbojax.gaussian_chain(jnp.zeros((3, 1)), jnp.eye(1), jnp.eye(1))
       >>> q = gaussian_smoother(walk, jnp.array([[0.0], [0.0], [3.0]]), jnp.array([[0.0], [0.0], [1.0]]))
-      >>> q.mean().ravel().tolist()
+      >>> [round(float(mean), 4) for mean in q.mean().ravel()]
       [0.75, 1.5, 2.25]
 
     References:
