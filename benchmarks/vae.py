@@ -433,7 +433,7 @@ def step_rows(short: bool) -> list[dict[str, Any]]:
     rows = []
     for size in SIZES:
         x = (np.random.default_rng(0).uniform(size=(size.rows, size.pixels)) < 0.3).astype(np.float32)
-        epochs = (10 if short else 30) if size.pixels < 100 else (2 if short else 5)
+        epochs = (10 if short else 100) if size.pixels < 100 else (2 if short else 5)
         calls = {name: build(size, jnp.asarray(x), epochs) for name, build in CONTENDERS.items()}
         before = timing.load()
         times, results = timing.measure(calls, repeats=5 if short else 25, budget=10.0 if short else 120.0)

@@ -231,7 +231,7 @@ def _epochs(key, state, data, validation, until, patience, loss, optimizer, batc
 
 
 def mean_loss(key: Key, loss: Loss, params: PyTree, data: PyTree, batch_size: int) -> Scalar:
-    """The loss over all rows, so many at a time; the last ones may be fewer.
+    """The loss over all rows, at most so many at a time; the last ones may be fewer.
 
     Args:
       key: consumed.
@@ -250,6 +250,8 @@ def mean_loss(key: Key, loss: Loss, params: PyTree, data: PyTree, batch_size: in
     """
     num_data = minibatches.count_rows(data)
     size = min(batch_size, num_data)
+    # Batches that divide the rows where there are some of a useful size: what is left over would be compiled once more.
+    size = next((b for b in range(size, size // 2, -1) if num_data % b == 0), size)
     whole = num_data // size
     chunks = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), data)
     values = jax.lax.map(lambda at: loss(jax.random.fold_in(key, at[0]), params, at[1]), (jnp.arange(whole), chunks))

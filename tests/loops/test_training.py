@@ -108,6 +108,7 @@ def test_patience():
     free = train(KEY, overfits, optimizer, start, data, num_epochs=20, **settings)
     best = int(np.argmin(free.validation))
     assert 0 < best < 10 and free.status == Status.MAX_STEPS and free.best_epoch == best
+    np.testing.assert_allclose((free.params["loc"] - 0.5) ** 2, free.validation[best], rtol=1e-12)
     fit = train(KEY, overfits, optimizer, start, data, num_epochs=20, patience=3, **settings)
     assert fit.status == Status.CONVERGED and fit.num_steps == 3 * (best + 4) and len(fit.losses) == best + 4
     _equal((fit.params, fit.validation), (free.params, free.validation[: best + 4]))
