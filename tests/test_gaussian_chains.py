@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.linalg
 import scipy.stats
@@ -178,6 +179,45 @@ def test_a_day_without_observation_and_single_precision():
     assert {x.dtype.name for x in jax.tree.leaves(single)} == {"float32"}
     for x, y in zip(jax.tree.leaves(single), jax.tree.leaves(double), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_learns_the_potentials():
+    """Structured amortisation: one linear map for all times reaches the exact posterior and evidence."""
+    p, noise = prior(False), np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.0, -0.2, 0.8]])
+    emission = np.array([[1.0, 0.0], [0.5, 1.0], [0.0, -1.0]])
+    q, log_evidence = jax.jit(elbojax.kalman_smoother)(p, SEEN, emission, noise)
+    inverse = np.linalg.inv(noise @ noise.T)
+
+    def log_joint(z):
+        residual = SEEN - z @ emission.T
+        log_det = LENGTH * np.log(np.diagonal(noise)).sum() + 0.5 * SEEN.size * np.log(2 * np.pi)
+        return p.log_prob(z) - 0.5 * jnp.sum((residual @ inverse) * residual) - log_det
+
+    def amortise(params):
+        tril = jnp.tril(params["tril"])
+        precision = jnp.broadcast_to(tril @ tril.T, (LENGTH, SIZE, SIZE))
+        return elbojax.gaussian_smoother(p, SEEN @ params["linear"], precision)
+
+    loss = lambda key, params, data: -elbojax.elbo_stl(key, amortise(params), log_joint, num_samples=8)  # noqa: E731
+    start = {"linear": jnp.zeros((WIDTH, SIZE)), "tril": jnp.eye(SIZE)}
+    solver = elbojax.svi(loss, optax.adam(optax.cosine_decay_schedule(0.05, 1000)))
+    learnt = elbojax.run(jax.random.key(0), solver, start, num_steps=1000).q
+    np.testing.assert_allclose(learnt["linear"], inverse.T @ emission, atol=2e-2)
+    np.testing.assert_allclose(-loss(jax.random.key(1), learnt, None), log_evidence, atol=1e-2)
+    np.testing.assert_allclose(amortise(learnt).loc, q.loc, atol=1e-2)
+
+
+def test_potentials_of_a_discrete_chain_are_learnt_too():
+    rng = np.random.default_rng(5)
+    levels, x = np.array([-1.0, 0.5, 2.0]), rng.normal(size=(6, 1))
+    first, steps = np.log(np.full(3, 1 / 3)), np.log(rng.dirichlet(np.ones(3), size=3))
+    seen = -0.5 * (x - levels) ** 2
+    factors = jnp.asarray(seen).at[0].add(first), jnp.asarray(steps)
+    features = np.hstack([x, np.ones_like(x)])
+    loss = lambda key, w, data: -elbojax.elbo_chain(None, elbojax.smoother(features @ w, first, steps), factors)  # noqa: E731
+    learnt = elbojax.run(jax.random.key(0), elbojax.svi(loss, optax.adam(0.1)), jnp.zeros((2, 3)), num_steps=500).q
+    evidence = elbojax.densities.hidden_markov(seen, first, steps)
+    np.testing.assert_allclose(-loss(None, learnt, None), evidence, atol=1e-4)
 
 
 MISUSES = {

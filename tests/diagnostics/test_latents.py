@@ -29,7 +29,8 @@ def test_kl_and_activity_of_each_dimension_are_those_of_numpy():
 
 
 def test_coins_have_uses_too():
-    use = latent_use(lambda x: bernoulli(jnp.stack([3 * x, 0 * x])), DATA, bernoulli(jnp.zeros(2)))
+    encode = lambda x: bernoulli(jnp.stack([3 * x, 0 * x]))  # noqa: E731
+    use = jax.jit(lambda data: latent_use(encode, data, bernoulli(jnp.zeros(2))))(DATA)
     p = scipy.special.expit(3 * np.asarray(DATA))
     np.testing.assert_allclose(use.activity, [p.var(), 0.0], atol=1e-12)
     np.testing.assert_allclose(use.kl, [np.log(2) - scipy.stats.entropy([p, 1 - p]).mean(), 0.0], atol=1e-10)
