@@ -15,7 +15,6 @@ from elbojax.families.base import (
     static,
 )
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
-from elbojax.families.dependent import Dependent, dependent
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
 from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
@@ -38,7 +37,6 @@ __all__ = [
     "Bernoulli",
     "Blocks",
     "Categorical",
-    "Dependent",
     "Enumerable",
     "Family",
     "Flow",
@@ -68,7 +66,6 @@ __all__ = [
     "blocks",
     "categorical",
     "coupling_flow",
-    "dependent",
     "entropy",
     "family",
     "full_rank",

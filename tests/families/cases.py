@@ -350,20 +350,6 @@ def below(z):
     return total
 
 
-def tied(params, first):
-    """A Gaussian whose mean and scale are moved by the first."""
-    return elbojax.mean_field(params[:2] + first[:2] ** 2, jnp.exp(params[2] * first[2]))
-
-
-TIE = np.array([0.4, -0.3, 0.5])
-
-
-def untied(z):
-    first, second = z
-    loc, scale = TIE[:2] + first[:, :2] ** 2, np.exp(TIE[2] * first[:, 2:])
-    return normal(LOC, DENSE)(first) + scipy.stats.norm.logpdf(second, loc, scale).sum(-1)
-
-
 INDEPENDENT, DENSE = np.diag(SCALE**2), TRIL @ TRIL.T
 LOW_RANK = FACTOR @ FACTOR.T + INDEPENDENT
 PAIR = mixed(LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))
@@ -384,7 +370,6 @@ CASES = [
     ),
     Case("gaussian_chain", gaussian_chain, unchained),
     Case("gaussian_chain_in_rounds", lambda t: gaussian_chain(t, parallel=True), unchained),
-    Case("dependent", lambda t: elbojax.dependent(full_rank(t), tied, *f(t, TIE)), untied, False, False, False),
     Case("funnel", funnel, bent, entropy=False, kl=False, moments=False),
     Case(
         "funnel_with_tails", lambda t: funnel(t, df=7), lambda z: bent(z, df=7), entropy=False, kl=False, moments=False
