@@ -15,14 +15,14 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 # Compiled programs are kept between runs and shared by the workers, but for the smallest, which are quicker to compile than to write.
 # The benchmarks compile afresh, since they time that.
-demo test test-fast notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-demo test test-fast notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+demo test test-slow notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+demo test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 # jaxlib 0.10 can hang on few cores when two batched LAPACK calls wait for each other in its thread pool.
-demo test test-fast notebooks bench bench-posteriordb: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+demo test test-slow notebooks bench bench-posteriordb: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint format types bench bench-posteriordb notebooks docs clean
+.PHONY: help venv demo test test-slow lint format types bench bench-posteriordb notebooks docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -39,11 +39,11 @@ $(READY): pyproject.toml
 demo: $(READY) ## a guided tour in the terminal
 	@$(BIN)/python -m elbojax
 
-test: $(READY) ## all tests, doctests and the README's examples
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
-
-test-fast: $(READY) ## the same without the slow ones
+test: $(READY) ## tests, doctests and the README's examples, but for the slow ones
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: $(READY) ## the slow ones: long runs, killed processes, many compilations
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ models in one call. A machine is never quite quiet: ratios are round by round, o
 
 import argparse
 import functools
+import heapq
 import json
 import os
 import pathlib
@@ -36,6 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import elbojax  # noqa: E402
 from benchmarks import step, timing  # noqa: E402
 from benchmarks.step import Problem, logistic  # noqa: E402
+from elbojax.loops.run_batch import default_lanes  # noqa: E402
 
 SIZE, ROWS = 10, 200
 WANTED = {"warm": 0.1, "cold": 1 / 3, "loop": 100.0, "mean": 0.02, "sd": 0.02, "size": 1.0, "refill": 0.85}
@@ -257,6 +259,7 @@ def refill(args: argparse.Namespace) -> dict[str, Any]:
     gain, cpu_gain = (
         timing.ratio(getattr(times["while_loop"], x), getattr(times["lanes"], x)) for x in ("wall", "cpu")
     )
+    lanes = default_lanes(models)
     difference = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), results["lanes"].q, results["while_loop"].q)
     return {
         "models": models,
@@ -271,10 +274,20 @@ def refill(args: argparse.Namespace) -> dict[str, Any]:
         "gain": gain,
         "cpu_gain": cpu_gain,
         "ideal": ideal,
+        "lanes": lanes,
+        "scheduled": float(taken.max() * models / (rounds_of(taken, lanes) * lanes)),
         "share": gain / ideal,
         "cpu_share": cpu_gain / ideal,
         "compile_seconds": {name: max(t.first - statistics.median(t.wall), 0) for name, t in times.items()},
     }
+
+
+def rounds_of(taken: np.ndarray, lanes: int) -> int:
+    """Steps until the last lane is free, where a free lane takes the next model of the queue."""
+    free = [0] * lanes
+    for steps in taken.tolist():
+        heapq.heapreplace(free, free[0] + steps)
+    return max(free)
 
 
 def devices(args: argparse.Namespace) -> dict[str, Any]:
@@ -453,7 +466,9 @@ def markdown(record: dict[str, Any]) -> str:
             "",
         ]
     if r := parts.get("refill"):
-        s = r["steps"]
+        s, allowed = r["steps"], ""
+        if "scheduled" in r:
+            allowed = f"Lanes that empty as the queue ends, {r['lanes']} of them, allow {r['scheduled']:.2f}. "
         text += [
             "## Refill",
             "",
@@ -461,7 +476,7 @@ def markdown(record: dict[str, Any]) -> str:
             f" (median {s['median']:.0f}, mean {s['mean']:.0f}), against a vmapped `while_loop`: {r['gain']:.2f} times as fast"
             f" (processor {r['cpu_gain']:.2f}), where lanes that are always busy would give {r['ideal']:.2f}:"
             f" {r['share']:.0%} of it (processor {r['cpu_share']:.0%}; wanted {WANTED['refill']:.0%}:"
-            f" {verdict(r['cpu_share'] >= WANTED['refill'])}). Same step counts: {verdict(r['same_steps'])};"
+            f" {verdict(r['cpu_share'] >= WANTED['refill'])}). {allowed}Same step counts: {verdict(r['same_steps'])};"
             f" largest difference of the answers {r['difference']:.1e}.",
             "",
         ]
@@ -489,7 +504,7 @@ def main() -> None:
     parser.add_argument("--loop-models", type=int, default=3, help="models of the Python loop")
     parser.add_argument("--sample", type=int, default=20, help="models whose accuracy is looked at")
     parser.add_argument("--draws", type=int, default=200_000, help="of the reference")
-    parser.add_argument("--refill-models", type=int, default=256)
+    parser.add_argument("--refill-models", type=int, default=1024)
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--device-models", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=7)

@@ -3,7 +3,8 @@
     python benchmarks/calibration.py [--replicates 1000] [--only NAME] [--right] [--output FOLDER]
 
 A logistic regression, a hierarchical normal model (non-centred), and an autoregression. All parameters and the
-log-density are ranked among 99 independent posterior draws, and every fit counts, certified or not. For comparison a
+log-density are ranked among 99 independent posterior draws, and every fit counts, certified or not. Ranks look at tails,
+so the fits are those of `fit_batch(..., tails=True)`. For comparison a
 fifth of the replicates once more with a log-density that is wrong: its prior is half as wide as that of the simulation.
 """
 
@@ -227,6 +228,7 @@ def markdown(record: dict[str, Any]) -> str:
             "",
             "Positions from the prior, data from them, and one call of `simulation_based_calibration`: ranks of every"
             " parameter and of the log-density among 99 independent posterior draws of each fit, certified or not."
+            " The fits are those of `fit_batch(..., tails=True)`."
             f" Wanted: at least {100 * WANTED_CERTIFIED:.0f} % certified, and every ECDF inside its simultaneous 95 % band;"
             " one in twenty leaves its own by chance, so that a row is calibrated where p, the smallest times their"
             " number, is above 0.05. Outermost: how many ranks are among the two lowest or the two highest, 4 % if all is"

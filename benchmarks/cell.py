@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.linalg  # noqa: F401  (JAX would at its first decomposition, NumPyro does at once; imports are apart)
 
 from benchmarks import errors as columns
 from benchmarks import timing

@@ -66,6 +66,13 @@ def _newton(key, log_density, start):
     return q, info._replace(num_gradients=info.num_gradients + scouted.num_gradients)
 
 
+def _linear_response(key, log_density, start):
+    """Of a `dadvi` fit on the same draws."""
+    fitted, found = elbojax.dadvi(key, log_density, start, num_replicates=0)
+    q, info = elbojax.linear_response(key, log_density, fitted)
+    return q, info._replace(num_gradients=info.num_gradients + found.num_gradients)
+
+
 def multipathfinder(problem: Problem):
     solved = jax.jit(lambda key, start, data: elbojax.multipathfinder(key, problem.density(data), start))
 
@@ -117,6 +124,8 @@ _OURS: dict[str, Method] = {
     "pathfinder": _one_shot(elbojax.pathfinder),
     "multipathfinder": multipathfinder,
     "dadvi": _one_shot(elbojax.dadvi),
+    "linear_response": _one_shot(_linear_response),
+    "newton_low_rank": _one_shot(elbojax.newton_low_rank),
     "laplace": _one_shot(elbojax.laplace),
     "batch_and_match": _one_shot(elbojax.batch_and_match),
     "gsm": _one_shot(elbojax.gsm),
@@ -133,8 +142,9 @@ METHODS: dict[str, Method] = {
 """In the order in which they run: what matters most first."""
 
 SETTINGS = (
-    f"Solvers alone have their defaults; newton starts from pathfinder; svgd has {SVGD['particles']} particles and"
-    f" {SVGD['steps']:,} steps of Adam at {SVGD['rate']}. svi_mean_field and NumPyro's guides take"
+    "Solvers alone have their defaults; newton starts from pathfinder, linear_response from dadvi;"
+    f" svgd has {SVGD['particles']} particles and {SVGD['steps']:,} steps of Adam at {SVGD['rate']}."
+    " svi_mean_field and NumPyro's guides take"
     f" {peers.NUM_STEPS:,} steps of Adam, one draw each, from {peers.RATE} falling to 0 by a cosine, from the same"
     f" start with scale {peers.INIT_SCALE}. NUTS is NumPyro's, one chain of {peers.NUM_WARMUP} + {peers.NUM_SAMPLES},"
     " diagonal metric, in one jitted scan, and as numpyro_mcmc by its own"

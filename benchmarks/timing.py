@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-PACKAGES = ("elbojax", "jax", "jaxlib", "optax", "numpy", "numpyro", "blackjax")
+PACKAGES = ("elbojax", "jax", "jaxlib", "flax", "optax", "numpy", "numpyro", "blackjax")
 
 
 class Timing(NamedTuple):

@@ -154,7 +154,8 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
     digits = min(int(jnp.finfo(dtype).nmant), 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits
-    return jax.scipy.special.ndtri(uniform)
+    # Behind a barrier, for what is fused into several uses is computed once for each.
+    return jax.lax.optimization_barrier(jax.scipy.special.ndtri(uniform))
 
 
 @functools.cache

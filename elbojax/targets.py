@@ -416,7 +416,14 @@ def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree
         return
     dtype = jnp.result_type(*jax.tree.leaves(init))
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), dtype), init)
-    value = jax.eval_shape(log_density, like) if data is None else jax.eval_shape(log_density, like, data)
+    try:
+        value = jax.eval_shape(log_density, like) if data is None else jax.eval_shape(log_density, like, data)
+    except Exception as error:
+        called = "log_density(position)" if data is None else "log_density(position, data)"
+        shapes = {"position": like} if data is None else {"position": like, "data": data}
+        like_this = [f"{name}: {jax.tree.map(_aval, tree)}" for name, tree in shapes.items()]
+        error.add_note(f"raised by {called} with\n  " + "\n  ".join(like_this))
+        raise
     if not isinstance(value, jax.ShapeDtypeStruct):
         given = f"a {type(value).__name__}"
     elif value.shape != ():
@@ -435,6 +442,10 @@ def _takes_one(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _aval(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
 
 
 def _name(path: Any, root: str = "init") -> str:

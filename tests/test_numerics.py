@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from elbojax.numerics import log_mean_exp, magic_box, softplus, stop_gradient, tree_all_finite, tree_where
+from elbojax.numerics import linearized, log_mean_exp, magic_box, softplus, stop_gradient, tree_all_finite, tree_where
 
 EDGES = np.array([-np.inf, -1e5, -800.0, -40.0, -1.0, -1e-9, 0.0, 1e-9, 1.0, 40.0, 800.0, 1e5, np.inf])
 FINITE = EDGES[1:-1]
@@ -113,3 +113,27 @@ def test_stop_gradient_keeps_values_and_stops_gradients():
     stopped = stop_gradient(tree)
     assert stopped["x"] == 2.0 and stopped["n"] == 3 and stopped["n"].dtype == tree["n"].dtype
     assert jax.grad(lambda x: x * stop_gradient({"x": x})["x"])(3.0) == 3.0
+
+
+def test_linearized_by_differences_is_as_linearised():
+    cubes = lambda x: (x**3 + jnp.roll(x, 1) ** 2, jnp.sum(x))  # noqa: E731
+
+    @jax.custom_vjp
+    def blunt(x):
+        return cubes(x)
+
+    blunt.defvjp(lambda x: (blunt(x), x), lambda x, g: None)
+    point, vectors = jnp.array([1.0, -2.0, 0.5]), jnp.array([[1.0, 2.0, -3.0], [1e-6, 0.0, 1e3], [0.0, 0.0, 0.0]])
+    value, product, total = linearized(cubes, point)
+    with pytest.warns(RuntimeWarning, match="no second derivatives"):
+        same_value, difference, same_total = linearized(blunt, point)
+    np.testing.assert_array_equal(value, same_value)
+    assert total == same_total
+    for vector in vectors:
+        np.testing.assert_allclose(difference(vector), product(vector), rtol=1e-8, atol=1e-8 * np.abs(vector).max())
+    with pytest.raises(TypeError, match="mine"):  # no matter of derivatives
+
+        def broken(x):
+            raise TypeError("mine")
+
+        linearized(broken, point)

@@ -48,13 +48,13 @@ class Coupling:
 
     def forward_and_log_det(self, layers: PyTree, x: Array) -> tuple[Array, Scalar]:
         """Through all layers, [D] to [D], with the logarithm of the Jacobian's determinant."""
-        return self._walk(layers, x, self._forward, reverse=False)
+        return self._walk(layers, x, move, reverse=False)
 
     def inverse_and_log_det(self, layers: PyTree, y: Array) -> tuple[Array, Scalar]:
         """Back through all layers; the determinant is that of the way forward."""
-        return self._walk(layers, y, self._inverse, reverse=True)
+        return self._walk(layers, y, move_back, reverse=True)
 
-    def _walk(self, layers, x, move, reverse):
+    def _walk(self, layers, x, way, reverse):
         moved = x.shape[-1] // 2
         order = jnp.asarray(orders(jax.tree.leaves(layers)[0].shape[0], x.shape[-1]), x.dtype)
         network = self._network(moved, x.dtype)
@@ -65,28 +65,57 @@ class Coupling:
             # A product with a permutation, for the gradient of a gather is a scatter, slow on small arrays.
             x = jnp.matmul(order, x, precision="highest")
             rest, part = x[moved:], x[:moved]
-            part, log_dets = move(network.apply(weights, rest).reshape(moved, -1), part)
+            part, log_dets = way(self.kind, self.bound, network.apply(weights, rest).reshape(moved, -1), part)
             y = jnp.matmul(jnp.concatenate([part, rest]), order, precision="highest")
             return (y, log_det + jnp.sum(log_dets)), None
 
         # One layer is compiled, however many there are.
         return jax.lax.scan(layer, (x, jnp.zeros((), x.dtype)), (layers, order), reverse=reverse)[0]
 
-    def _forward(self, raw, x):
-        if self.kind == "affine":
-            log_scale, shift = _affine(raw)
-            return x * jnp.exp(log_scale) + shift, log_scale
-        return spline_and_log_det(spline(raw, self.bound), x)
-
-    def _inverse(self, raw, y):
-        if self.kind == "affine":
-            log_scale, shift = _affine(raw)
-            return (y - shift) * jnp.exp(-log_scale), log_scale
-        return spline_inverse_and_log_det(spline(raw, self.bound), y)
-
     def _network(self, moved, dtype):
-        each = 2 if self.kind == "affine" else 3 * self.num_bins - 1
+        each = parameters_each(self.kind, self.num_bins)
         return perceptron(self.hidden, each * moved, jnp.dtype(dtype).name)
+
+
+def parameters_each(kind: str, num_bins: int) -> int:
+    """How many numbers `move` takes for each coordinate."""
+    return 2 if kind == "affine" else 3 * num_bins - 1
+
+
+def move(kind: str, bound: float, raw: Array, x: Array) -> tuple[Array, Array]:
+    """g, elementwise.
+
+    Args:
+      kind: "affine" or "rational_quadratic".
+      bound: of a spline.
+      raw: [n, parameters_each]; zeros for the identity.
+      x: [n].
+
+    Returns:
+      y and log dy/dx, both [n].
+
+    Example:
+      >>> y, log_slope = move("affine", 1.0, jnp.array([[0.0, 3.0]]), jnp.array([1.0]))
+      >>> y.tolist(), log_slope.tolist()
+      ([4.0], [0.0])
+    """
+    if kind == "affine":
+        log_scale, shift = _affine(raw)
+        return x * jnp.exp(log_scale) + shift, log_scale
+    return spline_and_log_det(spline(raw, bound), x)
+
+
+def move_back(kind: str, bound: float, raw: Array, y: Array) -> tuple[Array, Array]:
+    """The inverse of `move`: x, and log dy/dx there.
+
+    Example:
+      >>> move_back("affine", 1.0, jnp.array([[0.0, 3.0]]), jnp.array([4.0]))[0].tolist()
+      [1.0]
+    """
+    if kind == "affine":
+        log_scale, shift = _affine(raw)
+        return (y - shift) * jnp.exp(-log_scale), log_scale
+    return spline_inverse_and_log_det(spline(raw, bound), y)
 
 
 def _affine(raw: Array) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
-from elbojax.loops.checks import batch_size
+from elbojax.loops.checks import batch_size, check_data, check_key
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
@@ -37,6 +37,9 @@ GROUPS = 16
 and the host looks in between."""
 CALLS = 8
 """Calls that a batch is divided into at least, if it has as many groups: for the bar and the checkpoints."""
+TAILED = 0.5
+"""k-hat from which weights are too uneven for tails. Measured on a hierarchical normal (D=10, k-hat 0.5 to 0.7): means and
+sds are right, but of the outermost 2 % on either side 4,096 draws see 1.2 to 1.7 %, and 32,768 hardly more."""
 FEW = 8
 """Lanes on one device of the stages that most models never see."""
 
@@ -65,6 +68,7 @@ def fit_batch(
     *,
     support: PyTree = None,
     starts: PyTree = None,
+    tails: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -72,17 +76,21 @@ def fit_batch(
     """Fit many posteriors without tuning, one for each data set of a batch.
 
     All models get a Gaussian, whose check is cheap and strict; those that fail it get the stages of `fit`, one after
-    the other, while the rest are done. A few compiled programs serve however many models there are, and memory on
-    the device is bounded by how many run side by side. A model that fails harms no other.
+    the other, while the rest are done. A few compiled programs serve however many models there are. Memory on a device
+    does not grow with them either: as many run side by side as a gigabyte holds of the numbers that their checks
+    compute. A model that fails harms no other.
 
     Args:
       key: consumed.
       log_density: `(position, datum) -> scalar`: the logarithm of an unnormalised density over pytrees like `init`.
       init: pytree of floats; a start for all models, in the space that `support` says.
-      data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given.
+      data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given. A list of
+        data sets is no such pytree: stack them, or give them to `fit_ragged`.
       support: as in `fit`.
       starts: starts of each model's own in place of `init`: a pytree like it with a leading axis M, or axes [M, K] for
         K of them, all of which the scouts climb from. Means of neighbours make good ones.
+      tails: True where quantiles far out count. A certificate is about means and sds; weights that do for them, of a
+        k-hat between 0.5 and 0.7, leave the outermost few per cent too light. Such models then get a richer stage too.
       mesh: devices over which the models are spread; None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
       progress: True for a bar of models done, and a line after each stage that tells compile time and run time apart.
@@ -104,6 +112,8 @@ def fit_batch(
       >>> fits.certificate.certified.tolist(), jnp.round(fits.mean(), 2).tolist()
       ([True, True], [2.0, 5.0])
     """
+    check_key(key)
+    check_data(data)
     dtype = jnp.result_type(float)
     num_models = batch_size(data=data)
     mine, mesh = share(num_models), local(mesh)
@@ -112,28 +122,30 @@ def fit_batch(
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
-        values = (key, flat_starts, data)
+        values = (key, flat_starts, data, tails)
         problem = "" if checkpoint is None else fingerprint(target.log_density, start, datum, values=values)
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
-        keys = jax.random.split(jax.random.fold_in(key, 1), num_models)[mine]
+        numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
-        results = stages.nothing(target, len(keys))
-        with Progress(len(keys), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
-            for stage in cascade(lanes_that_fit(target, datum), target.size):
+        results = stages.nothing(target, len(numbers))
+        with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
+            for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
-                    _run(stage, key, keys, target, flat_starts, data, results, todo, mesh, shards, bar)
-        as_given = lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)  # noqa: E731
-        q, certificate, mean, sd, draws, log_weights = jax.tree.map(as_given, results)
+                    _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
+        # Narrowed by NumPy, which compiles nothing.
+        as_given = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+        q, certificate, mean, sd, draws, log_weights = jax.device_put(jax.tree.map(as_given, results))
     return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
 
 
-def cascade(lanes: int, size: int) -> tuple[Stage, ...]:
+def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
     """The stages of a batch, in order.
 
     Args:
       lanes: models side by side of the first.
       size: D.
+      tails: whether those certified with a middling k-hat go on too.
 
     Returns:
       `Stage`s; a funnel's only where D can have one, that of NUTS only where BlackJAX is installed.
@@ -142,13 +154,16 @@ def cascade(lanes: int, size: int) -> tuple[Stage, ...]:
     def failed(certificate):
         return ~certificate.certified & ~np.isin(certificate.status, HOPELESS)
 
+    def uneven(certificate):
+        return tails & certificate.certified & (certificate.khat >= TAILED)
+
     several = [
         Stage("quick", stages.quick, lambda certificate: ~certificate.certified, lanes),
         Stage("thorough", stages.thorough, lambda certificate: ~certificate.certified, min(lanes, FEW)),
         Stage("mixture", stages.mixture, lambda c: failed(c) & (c.modes > 1), min(lanes, FEW)),
     ]
     if 2 <= size <= funnel.LARGEST:
-        several.append(Stage("funnel", stages.along, failed, min(lanes, FEW)))
+        several.append(Stage("funnel", stages.along, lambda c: failed(c) | uneven(c), min(lanes, FEW)))
     if handover.available():
         several.append(Stage("chains", stages.chains, failed, min(lanes, FEW)))
     return tuple(several)
@@ -208,7 +223,7 @@ def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
     return flat
 
 
-def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, bar):
+def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards, bar):
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
     lanes = min(stage.lanes, math.ceil(todo.size / devices))
@@ -235,10 +250,10 @@ def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, ba
     for at in range(0, todo.size, chunk):
         models = todo[at : at + chunk]
         full = np.resize(models, chunk)  # a last chunk that is not full goes round
-        its_keys, its_starts, datum, before = spread(
-            (keys[full], starts[full], _take(data, full), _take(results, full)), mesh
+        its_numbers, its_starts, datum, before = spread(
+            (numbers[full], starts[full], _take(data, full), _take(results, full)), mesh
         )
-        kept = jax.device_get(program(key, its_keys, its_starts, datum, before))
+        kept = jax.device_get(program(key, its_numbers, its_starts, datum, before))
         kept = _take(kept, slice(models.size))
         shards.add(stage.name, models, kept)
         keep(models, kept)
@@ -255,16 +270,17 @@ def _run(stage, key, keys, target, starts, data, results, todo, mesh, shards, ba
 def _program(run, target, lanes, mesh, options):
     """A stage for the models of a chunk: on every device its share, as many side by side as it has lanes."""
 
-    def models(shared, keys, starts, data, before):
+    def models(shared, numbers, starts, data, before):
         quick = run is stages.quick
         noise = stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
 
         def one(model):
-            key, start, datum, before = model
+            number, start, datum, before = model
+            key = jax.random.fold_in(jax.random.fold_in(shared, 1), number)
             more = {"rough": single(target, datum), "noise": noise} if quick else {}
             return run(shared, key, density_of(target, datum), target, start, before, **more)
 
-        return jax.lax.map(one, (keys, starts, data, before), batch_size=lanes)
+        return jax.lax.map(one, (numbers, starts, data, before), batch_size=lanes)
 
     if mesh is not None:
         spread, same = jax.P(mesh.axis_names), jax.P()

@@ -41,7 +41,8 @@ class Certificate(NamedTuple):
       decrement: nats that the optimiser had left to gain on its draws.
       mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate.
       fisher_divergence: mean squared difference of the scores of q and p in whitened coordinates, over D.
-      modes: how many of the scouts' ends are modes apart from each other that carry weight.
+      modes: agreement of the starts: one where all scouts that carry weight ended in the answer's mode, plus one for each
+        that ended elsewhere.
       num_gradients: log-density gradients spent by all stages.
       num_log_densities: log-density values spent by the checks.
     """
@@ -90,11 +91,16 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     status = Status(int(c.status))
     verdict = "certified" if c.certified else f"NOT certified ({status})"
     upper = f", at most {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
+    nothing = float(c.log_evidence) == -math.inf
     correction = (
-        f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws, means within {float(c.mean_error):.3f} sd"
+        "none: no draw has a finite log-density, and what stands above is the start"
+        if nothing
+        else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws, means within {float(c.mean_error):.3f} sd"
         if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < 0.7
         else f"none: k-hat {float(c.khat):.2f}, so that means and sds are those of q itself"
     )
+    elsewhere = int(c.modes) - 1
+    starts = "all that matter agree" if elsewhere < 1 else f"{elsewhere} ended in another mode"
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
@@ -102,8 +108,11 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         f"  evidence      log p(x) {float(c.log_evidence):.3f} ± {float(c.log_evidence_se):.3f}{upper}",
         f"  correction    {correction}",
         f"  optimiser     {float(c.decrement):.4f} nats left, Fisher divergence {float(c.fisher_divergence):.3f}",
+        f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
     if not c.certified and (note or status in NEXT_STEP):
-        lines.append(f"  next step     {note or NEXT_STEP[status]}")
+        # Two of the scouts that ended elsewhere may have met there.
+        step = NEXT_STEP.get(status, "").replace("several", "two" if elsewhere == 1 else "several")
+        lines.append(f"  next step     {note or step}")
     return "\n".join(lines)

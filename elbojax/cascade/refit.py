@@ -4,13 +4,20 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank
 from elbojax.types import Array, Key, LogDensity, Status
 
 ROUNDS = 4
 TAILS = 5
 """Degrees of freedom of the refitted envelope: where a Gaussian has failed, heavier tails are the safer ones."""
+ROUGH = 0.025
+"""Monte Carlo error of the means, in sds, above which a certified answer is looked at again: 0.017 is what 4,096 draws of
+the envelope leave where the posterior is Gaussian."""
+SHARP_TAILS = 3
+SHARP_DRAWS = 16384
+"""Of the last look. Measured where the tail decides the sd (one_comp_mm_elim_abs, five seeds): the worst error fell from
+0.2 to 0.33 to 0.06 to 0.12."""
 DRAWS_PER_PARAMETER = 3
 """Effective draws for each of the D (D + 3) / 2 parameters of a Gaussian that the tempered weights must keep."""
 
@@ -37,12 +44,7 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
 
     def body(carry):
         i, here, best = carry
-        q = match(here.draws, here.log_weights)
-        old = here.certificate
-        spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
-        converged = jnp.full((), Status.CONVERGED, jnp.int32)
-        new = judge(jax.random.fold_in(key, i), q, envelope(q, TAILS), log_density, Stage.STUDENT_T, converged, spent)
-        new = new._replace(q=q)
+        new = _look(jax.random.fold_in(key, i), log_density, here, TAILS, NUM_DRAWS)
         cost = dict(num_log_densities=new.certificate.num_log_densities)
         best = best._replace(certificate=best.certificate._replace(**cost))
         better = new.certificate.certified & ~best.certificate.certified | (
@@ -55,6 +57,40 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
         return (i < ROUNDS) & ~best.certificate.certified
 
     return jax.lax.while_loop(unfinished, body, (0, outcome, outcome))[2]
+
+
+def is_rough(outcome: Outcome) -> bool:
+    """Whether a certified Gaussian or Student t is worth `sharpen`: its weights leave an error that shows."""
+    return bool(outcome.certificate.certified) and float(outcome.certificate.mean_error) > ROUGH
+
+
+def sharpen(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
+    """A certified answer once more, from a Student t of heavier tails matched to its draws, and with four times as many.
+
+    Where these are not certified, the few draws of the look before were lucky.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      outcome: of the stage before.
+
+    Returns:
+      The new `Outcome`.
+    """
+    first_key, last_key = jax.random.split(key)
+    matched = _look(first_key, log_density, outcome, SHARP_TAILS, NUM_DRAWS)
+    return _look(last_key, log_density, matched, SHARP_TAILS, SHARP_DRAWS)
+
+
+def _look(key: Key, log_density: LogDensity, before: Outcome, tails: int, num_draws: int) -> Outcome:
+    """The check of a Student t matched to the weighted draws of the look before."""
+    q = match(before.draws, before.log_weights)
+    old = before.certificate
+    spent = Spent(
+        old.num_gradients, old.num_log_densities, jnp.asarray(old.modes), old.decrement, old.fisher_divergence
+    )
+    converged = jnp.full((), Status.CONVERGED, jnp.int32)
+    return judge(key, q, envelope(q, tails), log_density, Stage.STUDENT_T, converged, spent, num_draws=num_draws)
 
 
 def match(draws: Array, log_weights: Array) -> FullRank:

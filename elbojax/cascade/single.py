@@ -17,8 +17,9 @@ from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
-from elbojax.cascade.refit import refit
+from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import FullRank, Funnel
+from elbojax.loops.checks import check_data, check_key
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -41,8 +42,9 @@ def fit(
 
     A cascade. Scouts look for where the mass is; a full-rank Gaussian is put there by second-order steps on fixed
     draws; fresh draws of an envelope around it are weighed against the posterior. Where that fails, richer stages
-    follow, each judged by the same check, and the best is kept. Runs in float64 whatever the global setting, where
-    the log-density allows it. A second call with the same function and data of the same shapes compiles nothing.
+    follow, each judged by the same check, and the best is kept; a certified one whose draws leave a rough answer is
+    looked at again with more. Runs in float64 whatever the global setting, where the log-density allows it. A second
+    call with the same function and data of the same shapes compiles nothing.
 
     Args:
       key: consumed.
@@ -58,7 +60,8 @@ def fit(
       A `Fit`: `fit.sample`, `fit.mean`, `fit.sd`, `fit.certificate`; `print(fit)` is a report.
 
     Raises:
-      TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
+      TypeError: `init` has a leaf that is not floating point, `data` one that is no array of numbers, `key` is no key, or
+        the log-density does not return a scalar.
       ValueError: `support` does not fit, or `init` lies outside it or is not finite.
 
     Example:
@@ -68,6 +71,7 @@ def fit(
       >>> bool(fit.certificate.certified), round(float(fit.mean()["a"]), 1), round(float(fit.mean()["tau"]), 1)
       (True, 3.0, 1.0)
     """
+    check_key(key)
     dtype = jnp.result_type(float)  # what the caller works in, and gets back
     with jax.enable_x64(True):
         target, start = prepare(log_density, init, support, data)
@@ -75,6 +79,7 @@ def fit(
         outcome, scouts = _gaussian(key, target, start, data)
         first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
+        outcome = _second_look(key, target, outcome, data, say)
         for stage in (_modes, _refit, _funnel, _flow, _nuts):
             if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
@@ -85,7 +90,7 @@ def fit(
                 say(candidate)
                 if isinstance(candidate.q, Funnel):
                     note = funnel.sentence(candidate.q, target.names)
-                outcome = better(outcome, candidate)
+                outcome = _second_look(key, target, better(outcome, candidate), data, say)
         status = int(outcome.certificate.status)
         if status == Status.NON_FINITE:
             note = _blame(key, target, start, data)
@@ -101,9 +106,13 @@ def prepare(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree, data: PyTree
 ) -> tuple[targets.Target, Array]:
     """The target on flat vectors, and the start there."""
-    wide = jax.tree.map(
-        lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, init
-    )
+    check_data(data)
+
+    def widen(x):
+        is_number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
+        return jnp.asarray(x, jnp.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+
+    wide = jax.tree.map(widen, init)
     target = targets.unconstrain(log_density, wide, support, data=data)
     return target, target.unconstrain(wide)
 
@@ -150,7 +159,13 @@ def _blame(key, target, start, data):
     leaf_of = np.array([re.sub(r"\[[\d,]*\]$", "", name) for name in target.names])
     leaves = tuple(dict.fromkeys(leaf_of.tolist()))
     groups = leaf_of == np.array(leaves)[:, None]
-    return doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+    sentence = doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+    holed = [
+        "data" + jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) and np.isnan(leaf).any()
+    ]
+    return sentence + (f"; there is NaN in {', '.join(holed[:5])}" if holed else "")
 
 
 @program
@@ -177,6 +192,21 @@ def _refit(key, target, first, scouts, outcome, data):
 @program
 def _refit_program(key, target, outcome, data):
     return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
+
+
+def _second_look(key, target, outcome, data, say):
+    """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
+    if not (isinstance(outcome.q, FullRank) and is_rough(outcome)):
+        return outcome
+    candidate = _sharpen_program(key, target, outcome, data)
+    say(candidate)
+    withdrawn = dict(certified=jnp.zeros((), bool), status=jnp.full((), Status.UNRELIABLE, jnp.int32))
+    return better(outcome._replace(certificate=outcome.certificate._replace(**withdrawn)), candidate)
+
+
+@program
+def _sharpen_program(key, target, outcome, data):
+    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome)
 
 
 def _funnel(key, target, first, scouts, outcome, data):

@@ -18,7 +18,7 @@ from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
-from elbojax.cascade.posterior import moments
+from elbojax.cascade.posterior import moments, pick
 from elbojax.cascade.refit import match, refit
 from elbojax.cascade.single import UNFINISHED
 from elbojax.families import FullRank
@@ -97,21 +97,19 @@ def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
     mean, sd = moments(outcome.draws, outcome.log_weights, target)
     draws, log_weights = outcome.draws, outcome.log_weights
     if len(draws) > KEPT_DRAWS:
-        # Systematic resampling: a draw of weight w is kept KEPT_DRAWS * w times, rounded up or down.
-        # In random order, for neighbours of a Sobol net are alike: every second point lies in one half of the space.
-        order_key, place_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, len(draws))
-        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights))[order])
-        places = (jnp.arange(KEPT_DRAWS) + jax.random.uniform(place_key, dtype=edges.dtype)) / KEPT_DRAWS
-        draws = draws[order[jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), len(draws) - 1)]]
-        log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), edges.dtype)
+        draws = draws[pick(key, log_weights, KEPT_DRAWS)]
+        log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), log_weights.dtype)
     return Kept(q, outcome.certificate, mean, sd, draws, log_weights)
 
 
 def better(before: Kept, after: Kept) -> Kept:
-    """The certified one, or else the one whose weights are worth more draws; costs are added up."""
+    """The certified one, or the one whose weights are worth more draws; of two certified, that of lower k-hat.
+
+    Costs are added up.
+    """
     old, new = before.certificate, after.certificate
-    wins = jnp.where(old.certified == new.certified, new.ess > old.ess, new.certified)
+    wins = jnp.where(old.certified, new.khat < old.khat, new.ess > old.ess)
+    wins = jnp.where(old.certified == new.certified, wins, new.certified)
     kept = tree_where(wins, after, before)
     spent = dict(
         num_gradients=old.num_gradients + new.num_gradients,

@@ -1,5 +1,6 @@
 """Families: distributions `q` that are their own parameter pytrees."""
 
+from elbojax.families.amortised import Amortised, amortised
 from elbojax.families.banded import BandedPrecision, banded_precision
 from elbojax.families.base import (
     Enumerable,
@@ -8,6 +9,7 @@ from elbojax.families.base import (
     Reparameterised,
     entropy,
     family,
+    kl_by_part,
     kl_divergence,
     sample_many,
     static,
@@ -15,14 +17,15 @@ from elbojax.families.base import (
 from elbojax.families.blocks import Blocks, GaussianBlocks, blocks
 from elbojax.families.dependent import Dependent, dependent
 from elbojax.families.discrete import Bernoulli, Categorical, bernoulli, categorical
-from elbojax.families.flow import Flow, coupling_flow
+from elbojax.families.flow import Flow, autoregressive_flow, coupling_flow
 from elbojax.families.full_rank import FullRank, full_rank
 from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
+from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
 from elbojax.families.low_rank import LowRank, low_rank
 from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
 from elbojax.families.mean_field import MeanField, mean_field
-from elbojax.families.mixture import Mixture, mixture
+from elbojax.families.mixture import Mixture, aggregate, mixture
 from elbojax.families.particles import Particles, particles
 from elbojax.families.product import Product, ReparameterisedProduct, product
 from elbojax.families.sinh_arcsinh import SinhArcsinh, sinh_arcsinh
@@ -30,6 +33,7 @@ from elbojax.families.student_t import StudentT, student_t
 from elbojax.families.tailed import Tailed, tailed
 
 __all__ = [
+    "Amortised",
     "BandedPrecision",
     "Bernoulli",
     "Blocks",
@@ -42,6 +46,7 @@ __all__ = [
     "Funnel",
     "Gaussian",
     "GaussianBlocks",
+    "Hierarchical",
     "GaussianChain",
     "LowRank",
     "MarkovChain",
@@ -50,10 +55,14 @@ __all__ = [
     "Particles",
     "Product",
     "Reparameterised",
+    "ReparameterisedHierarchical",
     "ReparameterisedProduct",
     "SinhArcsinh",
     "StudentT",
     "Tailed",
+    "aggregate",
+    "amortised",
+    "autoregressive_flow",
     "banded_precision",
     "bernoulli",
     "blocks",
@@ -64,6 +73,8 @@ __all__ = [
     "family",
     "full_rank",
     "funnel",
+    "hierarchical",
+    "kl_by_part",
     "gaussian_chain",
     "kl_divergence",
     "linear_dynamics",

@@ -75,6 +75,10 @@ class Family(abc.ABC):
         r"""Closed form of :math:`\mathrm{KL}(q \| p) = \mathrm E_q[\log q - \log p]`, where there is one."""
         raise TypeError(f"no closed-form KL from {type(self).__name__} to {type(other).__name__}")
 
+    def kl_by_part(self, other: "Family") -> Array:
+        """The terms [J] of `kl`, one for each independent part, where both are made of such parts."""
+        raise TypeError(f"no closed-form KL by parts from {type(self).__name__} to {type(other).__name__}")
+
 
 class Enumerable(Family):
     """A family over so few events that all of them can be listed: expectations under it are sums."""
@@ -247,6 +251,30 @@ def kl_divergence(q: Family, p: Family) -> Scalar:
       0.5
     """
     return q.kl(p)
+
+
+def kl_by_part(q: Family, p: Family) -> Array:
+    r"""The terms of a Kullback-Leibler divergence between families of independent parts, in nats.
+
+    .. math:: \mathrm{KL}_j = \mathrm{KL}(q(z_j) \| p(z_j)), \qquad \mathrm{KL}(q \| p) = \sum_j \mathrm{KL}_j
+
+    Args:
+      q: mean-field, coins or dice: a part is a dimension; a `product` or `blocks`: a part is a part.
+      p: of the same kind; a prior, say.
+
+    Returns:
+      [J].
+
+    Raises:
+      TypeError: the pair has no closed form by parts.
+
+    Example:
+      >>> import elbojax, jax.numpy as jnp
+      >>> q = elbojax.mean_field(jnp.array([0.0, 2.0]), jnp.ones(2))
+      >>> kl_by_part(q, elbojax.mean_field(jnp.zeros(2), jnp.ones(2))).tolist()
+      [0.0, 2.0]
+    """
+    return q.kl_by_part(p)
 
 
 def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:

@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -62,11 +62,17 @@ class GaussianBlocks(Gaussian):
 
     def kl(self, other: Family) -> Scalar:
         """The sum over blocks, where the other has blocks of the same sizes."""
-        if isinstance(other, GaussianBlocks):
-            sizes = [[part.loc.shape[-1] for part in q.parts] for q in (self, other)]
-            if sizes[0] == sizes[1]:
-                return _total(part.kl(p) for part, p in zip(self.parts, other.parts, strict=True))
-        return super().kl(other)
+        return jnp.sum(self.kl_by_part(other)) if self._is_like(other) else super().kl(other)
+
+    def kl_by_part(self, other: Family) -> Array:
+        """[J], likewise."""
+        if not self._is_like(other):
+            return super().kl_by_part(other)
+        return jnp.stack([part.kl(p) for part, p in zip(self.parts, other.parts, strict=True)])
+
+    def _is_like(self, other: Family) -> TypeGuard["GaussianBlocks"]:
+        sizes = lambda q: [part.loc.shape[-1] for part in q.parts]  # noqa: E731
+        return isinstance(other, GaussianBlocks) and sizes(self) == sizes(other)
 
 
 @family
@@ -134,7 +140,13 @@ class Blocks(Reparameterised):
         """The sum over parts, where the other has parts of the same sizes."""
         if not isinstance(other, Blocks) or self.sizes != other.sizes:
             return super().kl(other)
-        return _total(part.kl(p) for part, p in zip(self.parts, other.parts, strict=True))
+        return jnp.sum(self.kl_by_part(other))
+
+    def kl_by_part(self, other: Family) -> Array:
+        """[J], likewise."""
+        if not isinstance(other, Blocks) or self.sizes != other.sizes:
+            return super().kl_by_part(other)
+        return jnp.stack([part.kl(p) for part, p in zip(self.parts, other.parts, strict=True)])
 
 
 def _combinations(counts: Sequence[int]) -> tuple[np.ndarray, ...]:

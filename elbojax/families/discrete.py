@@ -14,10 +14,10 @@ from elbojax.types import Array, Key, Scalar
 LARGEST_ENUMERATION = 2**20
 
 
-def _expected_ratio(probability: Array, log_ratio: Array) -> Scalar:
+def _expected_ratio(probability: Array, log_ratio: Array, axis: int | None = None) -> Array:
     """The sum of p times a log-ratio, which does not count where p is zero."""
     occurs = probability > 0
-    return jnp.sum(jnp.where(occurs, probability * jnp.where(occurs, log_ratio, 0), 0))
+    return jnp.sum(jnp.where(occurs, probability * jnp.where(occurs, log_ratio, 0), 0), axis=axis)
 
 
 def _check_countable(num_events: int) -> None:
@@ -80,10 +80,14 @@ class Bernoulli(Enumerable):
 
     def kl(self, other: Family) -> Scalar:
         """The sum over coins."""
+        return jnp.sum(self.kl_by_part(other)) if isinstance(other, Bernoulli) else super().kl(other)
+
+    def kl_by_part(self, other: Family) -> Array:
+        """[D]."""
         if not isinstance(other, Bernoulli):
-            return super().kl(other)
+            return super().kl_by_part(other)
         probability, log_probability = self._both()
-        return _expected_ratio(probability, log_probability - other._both()[1])
+        return _expected_ratio(probability, log_probability - other._both()[1], axis=0)
 
     def _both(self) -> tuple[Array, Array]:
         """Probabilities [2, D] of zeros and ones, and their logarithms."""
@@ -162,10 +166,15 @@ class Categorical(Enumerable):
 
     def kl(self, other: Family) -> Scalar:
         """The sum over dice."""
+        return jnp.sum(self.kl_by_part(other)) if isinstance(other, Categorical) else super().kl(other)
+
+    def kl_by_part(self, other: Family) -> Array:
+        """[n], dice in the order of the flattened event."""
         if not isinstance(other, Categorical):
-            return super().kl(other)
+            return super().kl_by_part(other)
         log_probability = self._log_probability()
-        return _expected_ratio(jnp.exp(log_probability), log_probability - other._log_probability())
+        by_die = _expected_ratio(jnp.exp(log_probability), log_probability - other._log_probability(), axis=-1)
+        return jnp.ravel(by_die)
 
     def _log_probability(self) -> Array:
         return jax.nn.log_softmax(self.logits)

@@ -1,10 +1,12 @@
 """A normalising flow on top of a Gaussian: coupling layers that bend it."""
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from elbojax.bijectors.autoregressive import Autoregressive
 from elbojax.bijectors.couplings import Coupling
 from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inverse
 from elbojax.families.base import (
@@ -20,6 +22,7 @@ from elbojax.families.base import (
 from elbojax.types import Array, Key, PyTree, Scalar
 
 KINDS = ("affine", "rational_quadratic")
+FAST = ("density", "sampling")
 
 
 @family
@@ -38,7 +41,7 @@ class Flow(Reparameterised):
       tail: [D], delta.
       layers: weights of f.
       map: what f does with them, static: an object with `forward_and_log_det(layers, x)` and `inverse_and_log_det`,
-        hashable, such as a `Coupling`.
+        hashable, such as a `Coupling` or an `Autoregressive`.
       df: degrees of freedom of a Student t in place of the Gaussian, static; 0 for the Gaussian.
     """
 
@@ -79,6 +82,16 @@ class Flow(Reparameterised):
     def standardised(self, event: Array) -> Array:
         """The standard numbers epsilon [D] that an event is made from."""
         return self._backward(event)[0]
+
+    def given(self, context: Any) -> "Flow":
+        """The same flow at another context [C], of which gradients flow to whatever made it: an encoder, say."""
+        held = self.layers.get("context") if isinstance(self.map, Autoregressive) else None
+        if held is None:
+            raise TypeError("this flow takes no context; autoregressive_flow(..., num_context=C) makes one that does")
+        context = jnp.asarray(context, held.dtype)
+        if context.shape != held.shape:
+            raise ValueError(f"context must have shape {held.shape}, got {context.shape}; batch with jax.vmap")
+        return dataclasses.replace(self, layers=self.layers | {"context": context})
 
     def _backward(self, event):
         x = solve_triangular(self.scale_tril, event - self.loc, lower=True)
@@ -140,17 +153,90 @@ def coupling_flow(
       Durkan, Bekasov, Murray, Papamakarios 2019, https://arxiv.org/abs/1906.04032;
       Jaini, Kobyzev, Yu, Brubaker 2020 (tails), https://arxiv.org/abs/1907.04481
     """
+    loc, scale_tril = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
+    coupling = Coupling(kind, tuple(hidden), num_bins, float(bound))
+    layers = coupling.init(key, num_layers, loc.size, loc.dtype)
+    return _on_gaussian(loc, scale_tril, layers, coupling, df)
+
+
+def autoregressive_flow(
+    key: Key,
+    loc: Any,
+    scale_tril: Any,
+    *,
+    fast: str = "sampling",
+    kind: str = "affine",
+    num_layers: int = 4,
+    hidden: tuple[int, ...] = (32,),
+    num_bins: int = 8,
+    bound: float = 6.0,
+    df: int = 0,
+    num_context: int = 0,
+) -> Flow:
+    r"""A flow of autoregressive layers on top of a Gaussian, which it is before it is trained.
+
+    .. math:: z = \mu + L f(h), \qquad y_i = g(x_i;\, \mathrm{network}_i(x_{<i}, c)) \text{ in each layer of } f
+
+    or the inverse of such a layer. Both ways are exact, but one takes D passes through each network where the other takes
+    one. `fast="sampling"` (IAF) is for a `q` by `elbo`, which draws and scores in one pass; `elbo_stl` scores the draw
+    anew, by D passes. `fast="density"` (MAF) is for learnt priors and `forward_kl`, where given points are scored; there
+    drawing takes D. Where both are wanted often, `coupling_flow` has neither cost.
+
+    Args:
+      key: consumed; for the networks' first weights.
+      loc: [D] mean of the Gaussian, D >= 2.
+      scale_tril: [D, D] Cholesky factor of its covariance; only its lower triangle is read.
+      fast: "sampling" or "density", what takes one pass.
+      kind: "affine" or "rational_quadratic".
+      num_layers: static.
+      hidden: widths of the hidden layers of the networks; static.
+      num_bins: of a spline; static.
+      bound: in standard deviations of the Gaussian, where a spline ends; static.
+      df: 0, or the degrees of freedom of a Student t in place of the Gaussian; static.
+      num_context: C, for a conditional flow q(z | c): zeros until `q.given(context)`; static.
+
+    Returns:
+      A `Flow`.
+
+    Raises:
+      TypeError: not floating point, or a size is not an integer.
+      ValueError: an unknown kind, D below 2, sizes below 1, shapes that do not fit, or a diagonal that is not positive.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> q = autoregressive_flow(jax.random.key(0), jnp.ones(2), jnp.eye(2), num_context=3)
+      >>> q.given(jnp.ones(3)).transport(jnp.array([0.5, -1.0])).round(3).tolist()  # the Gaussian, until it is trained
+      [1.5, 0.0]
+
+    References:
+      Kingma, Salimans, Jozefowicz, Chen, Sutskever, Welling 2016 (IAF), https://arxiv.org/abs/1606.04934;
+      Papamakarios, Pavlakou, Murray 2017 (MAF), https://arxiv.org/abs/1705.07057
+    """
+    loc, scale_tril = _check(loc, scale_tril, kind, num_layers, hidden, num_bins, bound)
+    if fast not in FAST:
+        raise ValueError(f"fast must be one of {', '.join(FAST)}, got {fast!r}")
+    if isinstance(num_context, bool) or not isinstance(num_context, int):
+        raise TypeError(f"num_context must be an int, got {type(num_context).__name__}")
+    if num_context < 0:
+        raise ValueError(f"num_context must be at least 0, got {num_context}")
+    stack = Autoregressive(kind, tuple(hidden), num_bins, float(bound), fast)
+    layers = stack.init(key, num_layers, loc.size, loc.dtype, num_context)
+    return _on_gaussian(loc, scale_tril, layers, stack, df)
+
+
+def _check(
+    loc: Any, scale_tril: Any, kind: str, num_layers: int, hidden: tuple[int, ...], num_bins: int, bound: float
+) -> tuple[Array, Array]:
+    """Place and scale as arrays, once all settings are known to be possible."""
     loc = check_vector("loc", loc)
     if loc.size < 2:
-        raise ValueError("a coupling layer needs D >= 2, got 1")
+        raise ValueError("a flow needs D >= 2, got 1")
     scale_tril = jnp.asarray(scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
-    diagonal = jnp.diagonal(scale_tril)
-    check_positive("the diagonal of scale_tril", diagonal)
+    check_positive("the diagonal of scale_tril", jnp.diagonal(scale_tril))
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    hidden = tuple(hidden)
     for name, value in (("num_layers", num_layers), ("num_bins", num_bins), *(("hidden", width) for width in hidden)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} must be an int, got {type(value).__name__}")
@@ -158,8 +244,10 @@ def coupling_flow(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not bound > 0:
         raise ValueError(f"bound must be positive, got {bound}")
-    coupling = Coupling(kind, hidden, num_bins, float(bound))
-    layers = coupling.init(key, num_layers, loc.size, loc.dtype)
+    return loc, scale_tril
+
+
+def _on_gaussian(loc: Array, scale_tril: Array, layers: PyTree, stack: Any, df: int) -> Flow:
     zeros = jnp.zeros_like(loc)
-    lower = jnp.tril(scale_tril, -1)
-    return Flow(loc, jnp.log(diagonal), lower, zeros, zeros, layers, coupling, check_df(df))
+    log_diagonal, lower = jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1)
+    return Flow(loc, log_diagonal, lower, zeros, zeros, layers, stack, check_df(df))

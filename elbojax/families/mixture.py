@@ -1,12 +1,13 @@
 """The mixture of families of one kind."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from elbojax.families.base import Reparameterised, check_vector, family
-from elbojax.types import Array, Event, Scalar
+from elbojax.families.base import Family, Reparameterised, check_vector, family
+from elbojax.types import Array, Event, PyTree, Scalar
 
 
 @family
@@ -111,6 +112,43 @@ def mixture(logits: Any, components: Any) -> Mixture:
         # A family that was never stacked, but whose event happens to have K entries.
         raise ValueError(f"leaves of components must be stacked on a leading axis, got shapes {shapes}") from error
     return q
+
+
+def aggregate(encode: Callable[[PyTree], Family], inputs: PyTree, logits: Array | None = None) -> Mixture:
+    r"""The mixture of `q(z|x)` over inputs: the aggregate posterior of data, or a VampPrior.
+
+    .. math:: \sum_k w_k\, q(z \mid u_k), \qquad w = \mathrm{softmax}(\text{logits})
+
+    Over the data it is what the encoder makes of them all, to be held against the prior (`decompose_kl`). Over a few
+    pseudo-inputs that are trained with the rest it is a prior, the VampPrior: `log_prob` of it in the log-density
+    sends a gradient to the pseudo-inputs, the logits and the encoder.
+
+    Args:
+      encode: x -> a reparameterised `Family`; an `Amortised`, say.
+      inputs: leaves [K, ...], u.
+      logits: [K], logarithms of the weights up to a constant; all alike by default.
+
+    Returns:
+      A `Mixture` of K components; its `log_prob` takes time and memory in proportion to K.
+
+    Raises:
+      TypeError: `encode` gives no reparameterised family.
+      ValueError: there are not K logits.
+
+    Example:
+      >>> import elbojax, jax.numpy as jnp
+      >>> prior = aggregate(lambda u: elbojax.mean_field(u, 1.0), jnp.array([[-3.0], [3.0]]))
+      >>> prior.mean().tolist(), prior.variance().tolist()
+      ([0.0], [10.0])
+
+    References:
+      Tomczak, Welling 2018, https://arxiv.org/abs/1705.07120;
+      Hoffman, Johnson 2016, http://approximateinference.org/2016/accepted/HoffmanJohnson2016.pdf
+    """
+    components = jax.vmap(encode)(inputs)
+    if logits is None:
+        logits = jnp.zeros((jax.tree.leaves(inputs)[0].shape[0],), jnp.result_type(*jax.tree.leaves(components)))
+    return mixture(logits, components)
 
 
 def _stack(components: list[Any] | tuple[Any, ...]) -> Any:

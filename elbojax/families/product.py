@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +48,17 @@ class _Independent(Family):
 
     def kl(self, other: Family) -> Scalar:
         """The sum over parts, where the other is a product of the same structure."""
-        if not isinstance(other, _Independent) or self._flatten()[1] != other._flatten()[1]:
-            return super().kl(other)
-        return self._sum(lambda part, p: part.kl(p), other.parts)
+        return self._sum(lambda part, p: part.kl(p), other.parts) if self._is_like(other) else super().kl(other)
+
+    def kl_by_part(self, other: Family) -> Array:
+        """[J], in the order of `jax.tree.leaves`; likewise."""
+        if not self._is_like(other):
+            return super().kl_by_part(other)
+        pairs = zip(self._flatten()[0], other._flatten()[0], strict=True)
+        return jnp.stack([part.kl(p) for part, p in pairs])
+
+    def _is_like(self, other: Family) -> TypeGuard["_Independent"]:
+        return isinstance(other, _Independent) and self._flatten()[1] == other._flatten()[1]
 
 
 @family

@@ -7,6 +7,7 @@ from elbojax.loops.run import Run, never, run
 from elbojax.loops.run_batch import run_batch
 from elbojax.loops.stationary import Settled, settle
 from elbojax.loops.stream import Stream, run_stream
+from elbojax.loops.training import Training, train
 
 __all__ = [
     "Bucket",
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "Settled",
     "Stream",
+    "Training",
     "gather",
     "masked_sum",
     "never",
@@ -26,4 +28,5 @@ __all__ = [
     "run_stream",
     "settle",
     "share",
+    "train",
 ]

@@ -10,6 +10,36 @@ from elbojax.solvers import Solver, StopRule
 from elbojax.types import PyTree
 
 
+def check_key(key: Any) -> None:
+    """Raise TypeError unless it is one key.
+
+    Args:
+      key: anything.
+    """
+    dtype, shape = getattr(key, "dtype", None), jnp.shape(key) if hasattr(key, "shape") else None
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if typed and shape == () or dtype == jnp.uint32 and len(shape or ()) == 1:
+        return
+    given = type(key).__name__ if dtype is None else f"{'keys' if typed else str(dtype)} of shape {shape}"
+    raise TypeError(f"key must be one random key, such as jax.random.key(0), got {given}")
+
+
+def check_data(data: PyTree) -> None:
+    """Raise TypeError unless all leaves are arrays of numbers.
+
+    Args:
+      data: pytree.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+        name, kind = "data" + jax.tree_util.keystr(path), type(leaf).__name__
+        if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | bool | int | float | complex):
+            continue
+        if not isinstance(leaf, np.ndarray | np.generic):
+            raise TypeError(f"{name} must be an array of numbers, got a {kind}; try np.asarray of it")
+        if leaf.dtype.kind not in "biufc" and not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"{name} must be an array of numbers, got dtype {leaf.dtype}")
+
+
 def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:
     """Raise unless solver, stop rule and number of steps are what a loop needs."""
     if not isinstance(solver, Solver):
@@ -69,6 +99,8 @@ def batch_size(**trees: PyTree) -> int:
             if not shape:
                 raise ValueError(f"leaf {leaf_name} must have a leading axis of models, got a scalar")
             sizes[leaf_name] = shape[0]
+    if not sizes:
+        raise ValueError(f"{', '.join(trees)} must have an array with a leading axis of models, got none")
     (first, size), *others = sizes.items()
     for other, given in others:
         if given != size:

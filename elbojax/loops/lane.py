@@ -89,10 +89,11 @@ def advance(
     stop: StopRule,
     lane: Lane,
     data: PyTree,
-    num_steps: int,
+    num_steps: Any,
     num_lanes: int = 1,
     *,
     aligned: bool = True,
+    length: int | None = None,
 ) -> Lane:
     """One block of steps; a lane that has ended comes back as it was.
 
@@ -104,15 +105,17 @@ def advance(
       stop: when to stop.
       lane: where the model stands.
       data: of the model.
-      num_steps: of the whole fit, static.
+      num_steps: of the whole fit, static; where the block has a `length` of its own it may be traced.
       num_lanes: that advance side by side, static; for the memory that draws may take.
       aligned: whether the lane has taken whole blocks of this fit so far, static; a resumed one may not have.
+      length: of the block, static; as `block_length` has it by default. Given, `aligned` says that blocks end with the fit.
 
     Returns:
       A `Lane`.
     """
-    length = block_length(num_steps)
-    fits = aligned and num_steps % length == 0
+    if length is None:
+        length = block_length(num_steps)
+        aligned = aligned and num_steps % length == 0
     index = lane.num_steps + jnp.arange(length, dtype=jnp.int32)
     draws, step = _draws(jax.vmap(lambda i: jax.random.fold_in(key, i))(index), solver, lane, data, num_lanes)
 
@@ -122,7 +125,7 @@ def advance(
         aux, done = stop.update(carry[1], info)
         new = (state, aux, done, carry[3] + info.loss)
         # A last block that sticks out beyond num_steps is masked; where blocks fit there is nothing to mask.
-        return (new if fits else tree_where(i < num_steps, new, carry)), None
+        return (new if aligned else tree_where(i < num_steps, new, carry)), None
 
     carry = (lane.state, lane.stop, jnp.array(False), jnp.zeros_like(lane.loss))
     piece = max(p for p in range(1, LONGEST_PIECE + 1) if length % p == 0)

@@ -18,19 +18,21 @@ class Progress:
       total: models in all.
       show: True; False; None for "where a person is watching", at a terminal or in a notebook; or the share of another
         bar. Of several processes only the first shows a bar.
+      unit: what is counted; of other things than models none fail, and what is left at the end stays so.
 
     Example:
       >>> with Progress(10, show=False) as bar:
       ...     bar.update(finished=4, failed=1)
     """
 
-    def __init__(self, total: int, *, show: "bool | Share | None"):
+    def __init__(self, total: int, *, show: "bool | Share | None", unit: str = "model"):
         self._bar: Any = None
+        self._unit = unit
         self._total, self._finished, self._failed = total, 0, 0
         if isinstance(show, Share):
             self._bar = show
         elif (show or (show is None and watched())) and jax.process_index() == 0:
-            self._bar = _tqdm(total)
+            self._bar = _tqdm(total, unit)
 
     @property
     def visible(self) -> bool:
@@ -44,6 +46,13 @@ class Progress:
             self._bar.update(finished=finished, failed=failed)
         elif self._bar is not None:
             self._bar.set_postfix(failed=failed, refresh=False)
+            self._bar.update(more)
+
+    def move(self, finished: int, **notes: str) -> None:
+        """Move a bar of other things than models, with words beside it."""
+        more, self._finished = finished - self._finished, finished
+        if self._bar is not None:
+            self._bar.set_postfix(notes, refresh=False)
             self._bar.update(more)
 
     def share(self) -> Any:
@@ -69,7 +78,7 @@ class Progress:
     ) -> None:
         if self._bar is None:
             return
-        if kind is None:  # what is not finished when all work is done will never be
+        if kind is None and self._unit == "model":  # what is not finished when all work is done will never be
             self.update(finished=self._total, failed=self._failed + self._total - self._finished)
         self._bar.close()
 
@@ -100,9 +109,9 @@ def watched() -> bool:
     return hasattr(shell, "kernel")
 
 
-def _tqdm(total: int) -> Any:
+def _tqdm(total: int, unit: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a notebook without ipywidgets gets a bar of text
         from tqdm.auto import tqdm
     pause = 0.1 if watched() else SECONDS_BETWEEN_LINES
-    return tqdm(total=total, unit="model", mininterval=pause, miniters=0, dynamic_ncols=True, maxinterval=60)
+    return tqdm(total=total, unit=unit, mininterval=pause, miniters=0, dynamic_ncols=True, maxinterval=60)

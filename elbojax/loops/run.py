@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.loops import lane as lanes
-from elbojax.loops.checks import check_settings, trained_leaves
+from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Scalar, Status
@@ -84,6 +84,7 @@ def run(
       max_steps 200
     """
     stop = never() if stop is None else stop
+    check_key(key)
     check_settings(solver, stop, num_steps)
     lane = None if resume is None else resume.lane
     return _run(key, solver, trained_leaves(q), data, num_steps, stop, lane)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.loops import lane as lanes
-from elbojax.loops.checks import check_settings, trained_leaves
+from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.loops.run import never
 from elbojax.numerics import strong, tree_all_finite, tree_where
@@ -85,6 +85,7 @@ def run_stream(
       max_steps True
     """
     stop = never() if stop is None else stop
+    check_key(key)
     check_settings(solver, stop, num_steps)
     if prefetch < 1:
         raise ValueError(f"prefetch must be at least 1, got {prefetch}")

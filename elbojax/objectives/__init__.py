@@ -11,9 +11,11 @@ from elbojax.objectives.disarm import elbo_disarm
 from elbojax.objectives.dreg import iw_elbo_dreg, iw_elbo_dreg_at, iw_elbo_gdreg
 from elbojax.objectives.elbo import elbo, elbo_at, elbo_entropy, elbo_entropy_at, elbo_kl, elbo_kl_at
 from elbojax.objectives.enumeration import elbo_chain, elbo_enumerated
+from elbojax.objectives.free_bits import elbo_free_bits, free_bits
 from elbojax.objectives.importance import iw_elbo, iw_elbo_at
 from elbojax.objectives.local import SharedAndLocal, elbo_local
 from elbojax.objectives.multi_sample_score import vimco
+from elbojax.objectives.over_data import mean_over_data
 from elbojax.objectives.relaxed import elbo_gumbel_softmax
 from elbojax.objectives.renyi import renyi_bound, renyi_bound_at
 from elbojax.objectives.score import elbo_rloo, elbo_score
@@ -40,6 +42,7 @@ __all__ = [
     "elbo_entropy",
     "elbo_entropy_at",
     "elbo_enumerated",
+    "elbo_free_bits",
     "elbo_gumbel_softmax",
     "elbo_kl",
     "elbo_kl_at",
@@ -54,11 +57,13 @@ __all__ = [
     "f_divergence",
     "f_divergence_at",
     "forward_kl",
+    "free_bits",
     "iw_elbo",
     "iw_elbo_at",
     "iw_elbo_dreg",
     "iw_elbo_dreg_at",
     "iw_elbo_gdreg",
+    "mean_over_data",
     "renyi_bound",
     "renyi_bound_at",
     "rws_sleep",

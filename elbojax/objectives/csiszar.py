@@ -25,7 +25,8 @@ def reverse_kl(log_ratio: Array) -> Array:
 
 def inclusive_kl(log_ratio: Array) -> Array:
     r"""f(u) = u log u: KL(p || q), which makes q cover p."""
-    return jnp.exp(log_ratio) * log_ratio
+    u = jnp.exp(log_ratio)
+    return u * jnp.where(u > 0, log_ratio, 0)  # nothing where p is nothing
 
 
 def chi_square(log_ratio: Array) -> Array:
@@ -40,8 +41,8 @@ def squared_hellinger(log_ratio: Array) -> Array:
 
 def jensen_shannon(log_ratio: Array) -> Array:
     r"""f(u) = (u log u - (1 + u) log((1 + u) / 2)) / 2, at most log 2."""
-    u = jnp.exp(log_ratio)
-    return 0.5 * (u * log_ratio - (1 + u) * (softplus(log_ratio) - jnp.log(2.0)))
+    u, log_2 = jnp.exp(log_ratio), jnp.log(2.0).astype(jnp.result_type(log_ratio))
+    return 0.5 * (u * jnp.where(u > 0, log_2 - softplus(-log_ratio), 0) + log_2 - softplus(log_ratio))
 
 
 def total_variation(log_ratio: Array) -> Array:

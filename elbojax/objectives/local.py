@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches
-from elbojax.families import Family
+from elbojax.families import Amortised, Family
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
 
@@ -16,11 +16,11 @@ class SharedAndLocal(NamedTuple):
 
     Attributes:
       shared: a `Family` over theta.
-      local: a stacked `Family`, leading axis N on every leaf.
+      local: a stacked `Family`, leading axis N on every leaf; or an `Amortised`, which gives :math:`q_n = q(z \mid x_n)`.
     """
 
     shared: Family | None
-    local: Family | None
+    local: Family | Amortised | None
 
 
 def elbo_local(
@@ -44,7 +44,7 @@ def elbo_local(
 
     Args:
       key: consumed.
-      q: a `SharedAndLocal`. Rows that are not in the minibatch get a gradient of zero.
+      q: a `SharedAndLocal`. A stacked local part of rows that are not in the minibatch gets a gradient of zero.
       log_prior: `(theta) -> scalar`; not called without a global part.
       log_joint: `(theta, z, datum) -> scalar`, log p(x_n, z_n | theta) of one row; theta or z is None where there is none.
       data: leaves [N, ...].
@@ -76,9 +76,10 @@ def elbo_local(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     num_data, rows = minibatches.count_rows(data), jnp.asarray(rows)
-    if q.local is not None and minibatches.count_rows(q.local, "q.local") != num_data:
+    if isinstance(q.local, Family) and minibatches.count_rows(q.local, "q.local") != num_data:
         raise ValueError(f"q.local must have a leading axis of {num_data} like the data, got {_leading(q.local)}")
-    batch, local = minibatches.take(data, rows), minibatches.take(q.local, rows)
+    batch = minibatches.take(data, rows)
+    local = jax.vmap(q.local)(batch) if isinstance(q.local, Amortised) else minibatches.take(q.local, rows)
 
     def one(key: Key) -> Scalar:
         key_shared, key_local = jax.random.split(key)

@@ -54,7 +54,9 @@ def vimco(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1,
 
 
 def _without_each(log_w: Array) -> Array:
-    """[K] the bound with each ratio in turn replaced by the geometric mean of the others."""
+    """[K] the bound with each ratio in turn replaced by the geometric mean of the others; 0 where they are nothing."""
     size = log_w.shape[0]
-    others = (jnp.sum(log_w) - log_w) / (size - 1)
-    return log_mean_exp(jnp.where(jnp.eye(size, dtype=bool), others[:, None], log_w[None, :]), axis=1)
+    own = jnp.eye(size, dtype=bool)
+    others = jnp.sum(jnp.where(own, 0, log_w), axis=1) / (size - 1)
+    bounds = log_mean_exp(jnp.where(own, others[:, None], log_w[None, :]), axis=1)
+    return jnp.where(jnp.isfinite(bounds), bounds, 0)  # any number will do that does not know of the draw

@@ -14,6 +14,7 @@ def elbo_gumbel_softmax(
     log_density: LogDensity,
     *,
     temperature: Scalar | float,
+    prior: Bernoulli | Categorical | None = None,
     straight_through: bool = False,
     num_samples: int = 1,
 ) -> Scalar:
@@ -24,13 +25,16 @@ def elbo_gumbel_softmax(
 
     The log-density gets a point y of the simplex where a one-hot vector would stand, so it must make sense of it. As tau
     falls the bias vanishes and the noise grows without bound. With `straight_through` the value is that of the
-    discrete latent and only the gradient is relaxed. `elbo_rloo`, `elbo_disarm` and `elbo_enumerated` have no bias.
+    discrete latent and only the gradient is relaxed; that of parameters of the log-density then has no bias. Given a
+    `prior`, the log-likelihood alone is relaxed, and minus the KL to the prior stands in place of the entropy.
+    `elbo_rloo`, `elbo_disarm` and `elbo_enumerated` have no bias.
 
     Args:
       key: consumed.
       q: a `Bernoulli` [D] or `Categorical` [..., K].
       log_density: y -> scalar; y is [D] in (0, 1), or [..., K] of positive numbers that sum to one.
       temperature: tau > 0, traced.
+      prior: p(z) of the same kind, where the log-density is log p(x | z) without it.
       straight_through: True for discrete values with relaxed gradients, static.
       num_samples: S, static.
 
@@ -38,7 +42,7 @@ def elbo_gumbel_softmax(
       Scalar, in nats; to be raised.
 
     Raises:
-      TypeError: `q` is neither, or the log-density is not a scalar.
+      TypeError: `q` is neither, the prior is of another kind, or the log-density is not a scalar.
       ValueError: S is below 1.
 
     Example:
@@ -62,4 +66,5 @@ def elbo_gumbel_softmax(
             relaxed = relaxed + jax.lax.stop_gradient(q.harden(relaxed) - relaxed)
         return evaluate(log_density, relaxed)
 
-    return jnp.mean(jax.vmap(one)(jax.random.split(key, num_samples))) + q.entropy()
+    rest = q.entropy() if prior is None else -q.kl(prior)
+    return jnp.mean(jax.vmap(one)(jax.random.split(key, num_samples))) + rest

@@ -1,7 +1,7 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
 from elbojax.solvers.annealing import annealed_svi
-from elbojax.solvers.averaging import AveragedState, averaged
+from elbojax.solvers.averaging import AveragedState, averaged, ema
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.bfgs import BfgsPath, bfgs
@@ -17,6 +17,7 @@ from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
 from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
+from elbojax.solvers.refinement import refine
 from elbojax.solvers.smoothing import gaussian_smoother, kalman_smoother
 from elbojax.solvers.stopping import loss_settles, moments_settle
 from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
@@ -49,6 +50,7 @@ __all__ = [
     "averaged",
     "batch_and_match",
     "dadvi",
+    "ema",
     "fit_flow",
     "fit_funnel",
     "gaussian_smoother",
@@ -65,6 +67,7 @@ __all__ = [
     "newton",
     "newton_low_rank",
     "pathfinder",
+    "refine",
     "svgd",
     "svi",
 ]

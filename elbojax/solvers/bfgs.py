@@ -95,6 +95,7 @@ def bfgs(
 
     def evaluate(position, inverse_hessian):
         value, gradient = jax.value_and_grad(log_density)(position)
+        value = value.astype(dtype)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         return _Point(position, jnp.where(finite, value, -jnp.inf), jnp.where(finite, gradient, 0), inverse_hessian)
 
@@ -142,24 +143,28 @@ def bfgs(
             state.path,
         )
         stalled = again._replace(status=jnp.where(exhausted, Status.STALLED, Status.RUNNING).astype(jnp.int32))
-        state = tree_where(accept, moved, stalled)
+        state = tree_where(state.num_gradients == 0, begun(tried), tree_where(accept, moved, stalled))
         # Written in place; what was not accepted is the same point again.
         at = state.num_steps if record else 0
         path = jax.tree.map(lambda path, now: path.at[at].set(now), state.path, state.here)
         return state._replace(path=path, num_gradients=state.num_gradients + 1)
 
-    first = evaluate(start, jnp.eye(start.size, dtype=dtype))
-    # The first step has length one at most; the search can lengthen it.
-    scale = 1 / jnp.maximum(jnp.sqrt(first.gradient @ first.gradient), 1)
-    first = first._replace(inverse_hessian=scale * first.inverse_hessian)
-    rows = max_steps + 1 if record else 1
-    path = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype).at[0].set(x), first)
-    status = jnp.where(first.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
+    def begun(first):
+        """Ready for the first step: it has length one at most, but the search can lengthen it."""
+        scale = 1 / jnp.maximum(jnp.sqrt(first.gradient @ first.gradient), 1)
+        first = first._replace(inverse_hessian=scale * first.inverse_hessian)
+        status = jnp.where(first.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
+        return unseen._replace(here=first, kept=first._replace(value=unseen.kept.value), status=status)
+
+    # The first turn only looks at the start, which has no slope yet: a second copy of the log-density and its gradient
+    # outside of the loop would be compiled too.
     none, zero, one = jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.ones((), dtype)
-    begin = _State(
-        first, first._replace(value=zero - jnp.inf), one, zero, zero + jnp.inf, none, none, none + 1, status, path
-    )
-    end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, body, begin)
+    blank = _Point(start, zero - jnp.inf, jnp.zeros_like(start), jnp.eye(start.size, dtype=dtype))
+    rows = max_steps + 1 if record else 1
+    path = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), blank)
+    running = jnp.full((), Status.RUNNING, jnp.int32)
+    unseen = _State(blank, blank, one, zero, zero + jnp.inf, none, none, none, running, path)
+    end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, body, unseen)
     return BfgsPath(end.status, end.num_steps, end.num_gradients, *end.path)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from elbojax import noise as noises
 from elbojax.families import MeanField
 from elbojax.families.base import check_vector
-from elbojax.numerics import tree_where
+from elbojax.numerics import linearized, tree_where
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -169,17 +169,15 @@ def _minimise(log_density, draws, q, max_steps, max_products, tolerance):
     # Narrower by a factor of e in every coordinate.
     narrow = jnp.concatenate([jnp.zeros(size, dtype), jnp.full(size, -(2.0**0.5), dtype)])
 
-    def loss_and_slope(q, shift):
-        return jax.value_and_grad(fixed_draw_loss, argnums=3)(log_density, draws, q, shift)
+    def slope_and_loss(q, shift):
+        return jax.value_and_grad(fixed_draw_loss, argnums=3)(log_density, draws, q, shift)[::-1]
 
     def body(state):
         q, radius = state.q, state.radius
-        (loss, slope), derivative = jax.linearize(lambda shift: loss_and_slope(q, shift), still)
+        slope, product, loss = linearized(lambda shift: slope_and_loss(q, shift), still)
         # The closer to the end the more exact, for the decrement is what the end is judged by.
         forcing = jnp.minimum(0.1, 0.3 * jnp.sqrt(slope @ slope))
-        shift, cg = conjugate_gradient(
-            lambda v: derivative(v)[1], -slope, radius=radius, tolerance=forcing, max_products=max_products
-        )
+        shift, cg = conjugate_gradient(product, -slope, radius=radius, tolerance=forcing, max_products=max_products)
         broken = ~(jnp.isfinite(loss) & jnp.all(jnp.isfinite(slope)))
         shift = jnp.where(broken, narrow, shift)
         trial = fixed_draw_loss(log_density, draws, q, shift)
@@ -240,7 +238,7 @@ def _sandwich(log_density, draws, fresh, q, max_products):
     """Standard errors [2 D] of means and log-scales, and the Hessian-vector products they took."""
     still = jnp.zeros(2 * q.noise_size, q.dtype)
     slope = jax.grad(fixed_draw_loss, argnums=3)
-    _, product = jax.linearize(lambda shift: slope(log_density, draws, q, shift), still)
+    _, product, _ = linearized(lambda shift: (slope(log_density, draws, q, shift), None), still)
     slopes = jax.vmap(lambda draws: slope(log_density, draws, q, still))(fresh)
 
     # Centred before the solve: what the slopes share is the distance from the exact optimum, and not noise.

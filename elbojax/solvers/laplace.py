@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax.families import FullRank
 from elbojax.families.base import check_vector
-from elbojax.numerics import tree_where
+from elbojax.numerics import linearized, tree_where
 from elbojax.solvers.lbfgs import lbfgs
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
@@ -100,8 +100,8 @@ def laplace(
 
     def curvature_at(mode):
         """The Newton step and a factor of the covariance, by eigenvalues of the curvature scaled to unit diagonal."""
-        slope, products = jax.linearize(gradient, mode)
-        curvature = -jax.vmap(products)(jnp.eye(size, dtype=dtype))
+        slope, product, _ = linearized(lambda z: (gradient(z), None), mode)
+        curvature = -jax.vmap(product)(jnp.eye(size, dtype=dtype))
         finite = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(curvature))
         slope, curvature = jnp.where(finite, slope, 0), jnp.where(finite, curvature, jnp.eye(size, dtype=dtype))
         # Units differ between coordinates: without the scaling, rounding could pass for a flat direction.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import FullRank, MeanField
+from elbojax.numerics import linearized
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
 from elbojax.solvers.dadvi import fixed_draw_loss, move
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -48,7 +49,7 @@ def _hessian(key, log_density, q, num_draws):
     draws = noises.whitened(key, num_draws, q.noise_size, q.dtype)
     slope = jax.grad(fixed_draw_loss, argnums=3)
     still = jnp.zeros(2 * q.noise_size, q.dtype)
-    return draws, still, jax.linearize(lambda shift: slope(log_density, draws, q, shift), still)[1]
+    return draws, still, linearized(lambda shift: (slope(log_density, draws, q, shift), None), still)[1]
 
 
 def linear_response(

@@ -131,7 +131,7 @@ def newton(
         curvature, axes = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
         gradient = axes.T @ jnp.mean(whitened, axis=0)
         fisher_divergence = jnp.sum((whitened + draws) ** 2) / (num_samples * size)
-        elbo = jnp.where(finite, elbo, -jnp.inf)
+        elbo = jnp.where(finite, elbo, -jnp.inf).astype(start.dtype)
         return _Point(loc, scale_tril, elbo, gradient, curvature, axes, fisher_divergence)
 
     def body(state):
@@ -158,12 +158,15 @@ def newton(
 
     def unfinished(state):
         promising = (state.decrement > tolerance) & (state.damping > SHORTEST)
-        return (state.tried < max_steps) & promising & jnp.isfinite(state.here.elbo)
+        going = (state.tried < max_steps) & promising & jnp.isfinite(state.here.elbo)
+        return going | (state.tried == 0)
 
-    first = at(start.loc, start.scale_tril)
-    one = jnp.ones((), first.elbo.dtype)
-    none = jnp.zeros((), jnp.int32)
-    end = jax.lax.while_loop(unfinished, body, _State(first, one, WIDEST * one, _promised_gain(first), none, none + 1))
+    # The first turn only looks at the start, from a point of bound -inf and without a gradient: a second copy of the
+    # log-density and its gradient outside of the loop would be compiled too.
+    zero, one, none = jnp.zeros((), start.dtype), jnp.ones((), start.dtype), jnp.zeros((), jnp.int32)
+    flat, eye = jnp.zeros_like(start.loc), jnp.eye(size, dtype=start.dtype)
+    nowhere = _Point(start.loc, start.scale_tril, zero - jnp.inf, flat, flat + 1, eye, zero)
+    end = jax.lax.while_loop(unfinished, body, _State(nowhere, one, WIDEST * one, one, none - 1, none))
     loc, scale_tril = end.here.loc, end.here.scale_tril
     q = FullRank(loc, jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1))
     status = jnp.select(

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import LowRank, MeanField
-from elbojax.numerics import tree_where
+from elbojax.numerics import linearized, tree_where
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
 from elbojax.solvers.dadvi import dadvi
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -140,12 +140,9 @@ def newton_low_rank(
         q, info = state
         draws = jax.vmap(q.transport)(noise)
         gradients = jax.lax.map(jax.grad(log_density), draws, batch_size=num_curvature)
-        # Linearised once: the values along the way serve all the products.
-        _, derivative = jax.linearize(jax.vmap(jax.grad(log_density)), draws[pairs])
-
-        def curvature(vector):
-            tangents = jnp.broadcast_to(units * vector, (num_curvature, size))
-            return -units * jnp.mean(derivative(tangents), axis=0)
+        moved = lambda shift: jax.vmap(jax.grad(log_density))(draws[pairs] + units * shift)  # noqa: E731
+        downhill = lambda shift: (-units * jnp.mean(moved(shift), axis=0), None)  # noqa: E731
+        _, curvature, _ = linearized(downhill, jnp.zeros(size, dtype))
 
         slope = units * jnp.mean(gradients, axis=0)
         # No coordinate moves by more than about its own unit.

@@ -11,6 +11,7 @@ import numpy as np
 from elbojax import noise as noises
 from elbojax.cascade import Certificate, Stage, fit_batch
 from elbojax.cascade.judge import NUM_DRAWS, envelope
+from elbojax.cascade.posterior import pick
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
@@ -97,8 +98,10 @@ def simulation_based_calibration(
     a further `quantity`, sees it. All fits count, whatever their certificate says; what fails to give draws at all has
     rank 0.
 
-    The L draws of a rank are independent, as its uniformity needs: picked by weight from 4,096 draws that every
-    replicate takes for itself from the envelope of its q (from what a richer stage has left, where one answered).
+    Ranks look at tails more closely than a certificate does, so `tails` of `fit_batch` is True here by default. The L
+    draws of a rank are independent, as its uniformity needs: picked by weight from 4,096 draws that every replicate
+    takes for itself from the envelope of its q (from what a richer stage has left, where one answered), none twice
+    where its weight does not ask for it.
 
     Args:
       key: consumed.
@@ -110,7 +113,7 @@ def simulation_based_calibration(
       num_draws: L; 99 divides (0, 1) into hundredths.
       support: as in `fit_batch`.
       quantity: `(position, datum) -> scalar`, something else to rank.
-      **settings: of `fit_batch`: mesh, checkpoint, progress.
+      **settings: of `fit_batch`: tails, mesh, checkpoint, progress.
 
     Returns:
       A `Calibration`; `print` it, or `elbojax.plots.calibration` for a picture.
@@ -144,7 +147,7 @@ def simulation_based_calibration(
     wanted, given = jax.tree.map(jnp.shape, init), jax.tree.map(lambda x: x.shape[1:], positions)
     if wanted != given:
         raise ValueError(f"sample_prior must return a pytree like init: wanted shapes {wanted}, got {given}")
-    fits = fit_batch(fit_key, log_density, init, data, support=support, **settings)
+    fits = fit_batch(fit_key, log_density, init, data, support=support, **{"tails": True} | settings)
     fresh = fits.certificate.certified & (fits.certificate.stage == Stage.FULL_RANK)
     ranks = np.asarray(
         _ranks(
@@ -181,7 +184,7 @@ def _ranks(
     def one(arguments):
         key, (q, draws, log_weights, fresh), truth, datum = arguments
         noise_key, pick_key = jax.random.split(key)
-        picked = draws[jax.random.categorical(pick_key, log_weights, shape=(num_draws,))]
+        picked = draws[pick(pick_key, log_weights, num_draws)]
         own = _posterior_draws(noise_key, pick_key, q, lambda z: target.log_density(z, datum), num_draws)
         values = jax.vmap(target.constrain)(jnp.where(fresh, own, picked))
         below = [
@@ -203,4 +206,4 @@ def _posterior_draws(noise_key: Key, pick_key: Key, q: Any, log_density: LogDens
     draws, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
     ratios = jax.vmap(log_density)(draws) - log_proposal
     log_weights = psis(jnp.where(jnp.isnan(ratios), -jnp.inf, ratios)).log_weights
-    return draws[jax.random.categorical(pick_key, log_weights, shape=(num_draws,))]
+    return draws[pick(pick_key, log_weights, num_draws)]

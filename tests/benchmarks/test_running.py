@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.scipy import stats
 
-from benchmarks import cell, posteriordb
+from benchmarks import cell, peers, posteriordb
 from benchmarks.ledger import Ledger
+from benchmarks.methods import METHODS
 from benchmarks.models.base import build
 from benchmarks.problem import of_model
 from benchmarks.reference import Reference
@@ -107,3 +108,19 @@ def test_rows_of_a_posterior_that_is_normal_in_flat_coordinates(problem, method)
         json.dumps(found, allow_nan=False)
     assert first["cold_seconds"] > first["warm_seconds"] > 0
     assert second["cold_seconds"] is None and second["warm_seconds"] > 0
+
+
+ROUGH = {"svgd": 0.5, "numpyro_nuts": 0.5, "numpyro_mcmc": 0.5, "pathfinder": np.inf, "blackjax_pathfinder": np.inf}
+"""Particles and short chains err. One path from where s has its mode already learns nothing of the sd of s. The question is
+whether they are asked rightly."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("fit", "laplace")])
+def test_every_method_can_be_asked(problem, method):
+    if method in peers.METHODS:
+        pytest.importorskip(method.partition("_")[0])
+    (found,) = cell.run("normal", method, [0], problem)
+    tolerance = ROUGH.get(method, 0.15)
+    assert found["max_mean_error"] < tolerance and found["max_sd_error"] < tolerance, found
+    assert found["num_gradients"] > 0 and found["cold_seconds"] > 0

@@ -14,6 +14,7 @@ import scipy.stats
 import elbojax
 from elbojax import Status
 from elbojax.cascade import Stage
+from elbojax.cascade.certificate import report
 
 KEY = 7
 SECONDS = 300
@@ -101,6 +102,14 @@ def test_the_report_can_be_read():
         assert words in text, words
     assert "NOT" not in text and "next step" not in text and "nan" not in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_report_says_how_the_starts_agree():
+    assert "all that matter agree" in str(contract_fit())
+    trouble = dict(certified=False, status=Status.MULTIMODAL)
+    for modes, words in ((2, ("1 ended in another mode", "two modes")), (4, ("3 ended in", "several modes"))):
+        text = report(contract_fit().certificate._replace(modes=modes, **trouble), "")
+        assert all(word in text for word in words) and "NOT certified (multimodal)" in text
 
 
 def test_same_key_same_answer():
@@ -250,7 +259,7 @@ def exact_regression(data):
     return loc / SCALES, sd / SCALES, sigma, np.sqrt(variance.mean() - sigma**2), evidence
 
 
-@pytest.mark.parametrize(("n", "seed"), [(7, 0), (7, 1), (7, 2), (30, 0), (30, 1)])
+@pytest.mark.parametrize(("n", "seed"), [(5, 2), (7, 0), (7, 1), (7, 2), (30, 0), (30, 1)])
 def test_small_badly_scaled_regressions(n, seed):
     data = regression_data(n, seed)
     loc, sd, sigma, sigma_sd, evidence = exact_regression(data)
@@ -440,6 +449,41 @@ def good(z):
 def test_misuse_raises_at_once(log_density, init, support, error, words):
     with pytest.raises(error, match=words):
         elbojax.fit(jax.random.key(0), log_density, init, support=support)
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "words"),
+    [
+        (0, None, r"key must be one random key, such as jax.random.key\(0\), got int"),
+        (good, None, "key must be .* got function"),  # the first two arguments exchanged
+        (jax.random.split(jax.random.key(0)), None, r"got keys of shape \(2,\)"),
+        (
+            None,
+            {"x": np.ones(2), "name": np.array(["a", "b"])},
+            r"data\['name'\] must be an array of numbers, got dtype",
+        ),
+        (None, {"x": range(2)}, r"data\['x'\] must be an array of numbers, got a range; try np.asarray"),
+    ],
+)
+@pytest.mark.parametrize("call", (elbojax.fit, elbojax.fit_batch), ids=lambda f: f.__name__)
+def test_misuse_of_keys_and_data(call, key, data, words):
+    with pytest.raises(TypeError, match=words):
+        call(jax.random.key(0) if key is None else key, lambda z, d: 0.0, {"b": 0.0}, data=data)
+
+
+def test_what_the_log_density_raises_comes_with_what_it_was_given():
+    with pytest.raises(KeyError, match="tau") as raised:
+        elbojax.fit(jax.random.key(0), lambda z, d: z["tau"] * d, {"mu": np.zeros(3)}, data=np.ones(4))
+    note = "\n".join(raised.value.__notes__)
+    assert "log_density(position, data)" in note and "{'mu': 'float64[3]'}" in note and "data: float64[4]" in note
+
+
+def test_a_hole_in_the_data_is_named():
+    data = {"x": np.ones(3), "y": np.array([1.0, np.nan, 2.0])}
+    fit = elbojax.fit(jax.random.key(0), lambda z, d: -0.5 * jnp.sum((d["y"] - z * d["x"]) ** 2), 0.0, data=data)
+    assert fit.certificate.status is Status.NON_FINITE and fit.certificate.ess == 0
+    assert fit.certificate.mean_error == np.inf
+    assert "there is NaN in data['y']" in str(fit) and "no draw has a finite log-density" in str(fit)
 
 
 def test_a_sample_needs_a_number():

@@ -218,14 +218,91 @@ def unflowed(z, kind="rational_quadratic", df=0):
             log_scale = 3 * np.tanh(raw[:, 0] / 3)
             x[:, order[0]], log_slope = (y - raw[:, 1]) * np.exp(-log_scale), log_scale
         else:
-            low, high = np.minimum(y, -2.5), np.maximum(y, 2.5)
-            for _ in range(70):
-                middle = 0.5 * (low + high)
-                below = bend(raw, middle) < y
-                low, high = np.where(below, middle, low), np.where(below, high, middle)
-            x[:, order[0]], log_slope = low, np.log(bend(raw, low + 1e-30j).imag / 1e-30)
+            x[:, order[0]], log_slope = unbend(raw, y)
         log_slopes = log_slopes + log_slope
     return standardised(x, df) - log_slopes
+
+
+def autoregressive(dtype, fast="sampling", df=0):
+    """IAF: affine, with a context. MAF: splines, without."""
+    settings = dict(kind="affine", num_context=2) if fast == "sampling" else dict(kind="rational_quadratic")
+    q = elbojax.autoregressive_flow(
+        jax.random.key(0),
+        *f(dtype, LOC, TRIL),
+        fast=fast,
+        num_layers=2,
+        hidden=(3, 4),
+        num_bins=3,
+        bound=2.5,
+        df=df,
+        **settings,
+    )
+    rng = np.random.default_rng(0)
+    layers = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), dtype), q.layers)
+    q = dataclasses.replace(q, layers=layers, skew=jnp.asarray(SKEW, dtype), tail=jnp.asarray(TAIL, dtype))
+    return q.given(jnp.array([0.7, -1.1], dtype)) if fast == "sampling" else q
+
+
+def unmoved(z, fast="sampling", df=0):
+    """Layer by layer and coordinate by coordinate in NumPy; each is given those before it and nothing else."""
+    x = np.linalg.solve(TRIL, np.asarray(z - LOC, "float64").T).T
+    weights = jax.tree.map(np.asarray, autoregressive("float64", fast).layers["networks"]["params"])
+    context = [[0.7, -1.1]] if fast == "sampling" else [[]]
+    log_slopes = 0.0
+    for k in (1, 0):
+        y = x[:, ::-1] if k == 1 else x
+        x = np.zeros_like(y)
+        for i in range(3):
+            raw = row(weights, k, i, (x if fast == "sampling" else y)[:, :i], np.repeat(context, len(y), 0))
+            if fast == "sampling":
+                log_slope = 3 * np.tanh(raw[:, 0] / 3)
+                x[:, i] = (y[:, i] - raw[:, 1]) * np.exp(-log_slope)
+            else:
+                x[:, i], log_slope = unbend(raw, y[:, i])
+            log_slopes = log_slopes + log_slope
+        x = x[:, ::-1] if k == 1 else x
+    return standardised(x, df) - log_slopes
+
+
+def row(weights, k, i, before, context):
+    """What the network of layer k says of coordinate i, unit by unit along the paths that MADE leaves open."""
+    first, second, last, beside = (weights[f"Masked_{j}"] for j in range(4))
+    given = np.hstack([before, context])
+    rows = [*range(i), *range(3, 3 + context.shape[1])]
+    lowest = 0 if context.size else 1  # the least degree; units are dealt degrees in turns
+    degrees = [[lowest + u % (3 - lowest) for u in range(width)] for width in (3, 4)]
+    one = {}
+    for u, degree in enumerate(degrees[0]):
+        if degree <= i:
+            seen = [r for r in rows if r >= 3 or r < degree]
+            one[u] = np.tanh(
+                first["bias"][k, u] + sum(given[:, rows.index(r)] * first["kernel"][k, r, u] for r in seen)
+            )
+    two = {}
+    for v, degree in enumerate(degrees[1]):
+        if degree <= i:
+            below = [u for u in one if degrees[0][u] <= degree]
+            two[v] = np.tanh(second["bias"][k, v] + sum(one[u] * second["kernel"][k, u, v] for u in below))
+    each = last["bias"].shape[1] // 3
+    columns = slice(each * i, each * (i + 1))
+    raw = last["bias"][k, columns] + sum(two[v][:, None] * last["kernel"][k, v, columns] for v in two)
+    square = 36 * np.tanh(given**2 / 36)
+    size = 3 + context.shape[1]
+    return (
+        raw
+        + given @ beside["kernel"][k, rows, columns]
+        + square @ beside["kernel"][k, [size + r for r in rows], columns]
+    )
+
+
+def unbend(raw, y):
+    """Its inverse by bisection, and the logarithm of its slope there by complex steps."""
+    low, high = np.minimum(y, -2.5), np.maximum(y, 2.5)
+    for _ in range(70):
+        middle = 0.5 * (low + high)
+        below = bend(raw, middle) < y
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return low, np.log(bend(raw, low + 1e-30j).imag / 1e-30)
 
 
 def bend(raw, x):
@@ -242,6 +319,35 @@ def bend(raw, x):
         y = ys[k] + top / (s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t))
         out = np.where((np.real(x) >= xs[k]) & (np.real(x) < xs[k + 1]), y, out)
     return out
+
+
+def layer(weights, x, *above):
+    """A Gaussian about a line through the layers above and the data."""
+    return elbojax.mean_field(weights[0] * sum(jnp.sum(z) for z in above) + weights[1] * x, jnp.exp(weights[2]))
+
+
+def two_sided(weights, z):
+    """Coins that a Gaussian weighs."""
+    return elbojax.bernoulli(weights * jnp.sum(z))
+
+
+WEIGHTS = np.array([[0.3, 1.0, -0.5], [-0.2, 0.5, 0.1]])
+
+
+def layered(dtype, first=mean_field):
+    weights, x = f(dtype, WEIGHTS, [1.0, -2.0])
+    return elbojax.hierarchical(first(dtype), *(jax.tree_util.Partial(layer, w, x) for w in weights))
+
+
+def below(z):
+    """The second and the third layer, given those above."""
+    total, above = 0.0, z[0].sum(-1)
+    for (slope, bias, log_scale), z_j in zip(WEIGHTS, z[1:], strict=True):
+        total += normal(np.zeros(2), np.exp(2 * log_scale) * np.eye(2))(
+            z_j - slope * above[:, None] - bias * np.array([1.0, -2.0])
+        )
+        above = above + z_j.sum(-1)
+    return total
 
 
 def tied(params, first):
@@ -286,6 +392,15 @@ CASES = [
     Case("sinh_arcsinh", lambda t: skewed(t, 7), lambda z: unskewed(z, 7), False, False, False),
     Case("spline_flow", flow, unflowed, entropy=False, kl=False, moments=False),
     Case("affine_flow", lambda t: flow(t, "affine", 7), lambda z: unflowed(z, "affine", 7), False, False, False),
+    Case("iaf", lambda t: autoregressive(t, df=7), lambda z: unmoved(z, df=7), entropy=False, kl=False, moments=False),
+    Case(
+        "maf",
+        lambda t: autoregressive(t, "density"),
+        lambda z: unmoved(z, "density"),
+        entropy=False,
+        kl=False,
+        moments=False,
+    ),
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
         "tailed",
@@ -336,6 +451,19 @@ CASES = [
         mixed(LOGITS, PAIR, mixed(-LOGITS, normal(LOC, INDEPENDENT), normal(-LOC, INDEPENDENT))),
         entropy=False,
         kl=False,
+    ),
+    Case("hierarchical", layered, lambda z: normal(LOC, INDEPENDENT)(z[0]) + below(z), False, False, False),
+    Case("hierarchical_mixture", lambda t: layered(t, pair), lambda z: PAIR(z[0]) + below(z), False, False, False),
+    Case(
+        "hierarchical_with_discrete",
+        lambda t: elbojax.hierarchical(mean_field(t), elbojax.amortised(two_sided, *f(t, COINS))),
+        lambda z: (
+            normal(LOC, INDEPENDENT)(z[0])
+            + scipy.stats.bernoulli.logpmf(z[1], scipy.special.expit(COINS * z[0].sum(-1)[:, None])).sum(-1)
+        ),
+        entropy=False,
+        kl=False,
+        moments=False,
     ),
     Case("bernoulli", lambda t: elbojax.bernoulli(*f(t, COINS)), coins),
     Case("categorical", lambda t: elbojax.categorical(*f(t, DICE)), dice, moments=False),

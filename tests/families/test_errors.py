@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from elbojax import (
+    autoregressive_flow,
     banded_precision,
     bernoulli,
     blocks,
@@ -40,6 +41,10 @@ STACKED = jax.vmap(mean_field)(jnp.zeros((2, 3)), jnp.ones((2, 3)))
 
 def flow(*args, **settings):
     return coupling_flow(jax.random.key(0), *args, **settings)
+
+
+def iaf(**settings):
+    return autoregressive_flow(jax.random.key(0), ZEROS, EYE, **settings)
 
 
 MISUSES = {
@@ -95,6 +100,17 @@ MISUSES = {
     "flow: bins": (lambda: flow(ZEROS, EYE, num_bins=-1), ValueError, "num_bins must be at least 1, got -1"),
     "flow: bound": (lambda: flow(ZEROS, EYE, bound=0.0), ValueError, "bound must be positive, got 0.0"),
     "flow: df": (lambda: flow(ZEROS, EYE, df=-1), ValueError, "df must be at least 1, or 0 for the Gaussian, got -1"),
+    "autoregressive: fast": (lambda: iaf(fast="both"), ValueError, "fast must be one of density, sampling, got 'both'"),
+    "autoregressive: D": (
+        lambda: autoregressive_flow(jax.random.key(0), jnp.zeros(1), jnp.eye(1)),
+        ValueError,
+        "needs D >= 2, got 1",
+    ),
+    "autoregressive: context": (lambda: iaf(num_context=-1), ValueError, "num_context must be at least 0, got -1"),
+    "autoregressive: half": (lambda: iaf(num_context=0.5), TypeError, "num_context must be an int, got float"),
+    "flow: no context": (lambda: flow(ZEROS, EYE).given(ZEROS), TypeError, "takes no context"),
+    "iaf: no context": (lambda: iaf().given(ZEROS), TypeError, "takes no context"),
+    "iaf: contexts": (lambda: iaf(num_context=3).given(EYE), ValueError, r"must have shape \(3,\), got \(3, 3\)"),
     "sinh_arcsinh: shape": (lambda: sinh_arcsinh(ZEROS, EYE[:2]), ValueError, r"scale_tril .*\(3, 3\), got \(2, 3\)"),
     "sinh_arcsinh: diagonal": (
         lambda: sinh_arcsinh(ZEROS, -EYE),

@@ -246,6 +246,13 @@ ESTIMATORS = {
     "elbo_beta": Estimator(
         functools.partial(elbojax.elbo_beta, beta=1.0), GAUSSIAN, always=False, lands=False, reconstruction=True
     ),
+    "elbo_free_bits": Estimator(
+        functools.partial(elbojax.elbo_free_bits, floor=0.0),
+        ("mean field",),
+        always=False,
+        lands=False,
+        reconstruction=True,
+    ),
 }
 PAIRS = [(estimator, case) for estimator, row in ESTIMATORS.items() for case in row.cases]
 PATHWISE = ("elbo", "elbo_stl", "elbo_entropy", "elbo_kl")

@@ -154,6 +154,43 @@ def test_one_draw_and_the_ends_of_the_line(dtype):
             np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=one)
 
 
+AT_NOTHING = {  # f(0): what the divergence pays for draws where p is nothing
+    "reverse_kl": np.inf,
+    "inclusive_kl": 0.0,
+    "chi_square": -1.0,
+    "squared_hellinger": 1.0,
+    "jensen_shannon": 0.5 * np.log(2),
+    "total_variation": 0.5,
+}
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("name", AT_NOTHING)
+def test_generators_at_the_ends_and_in_the_middle(name, dtype):
+    """Convex in the ratio, zero at one, and no NaN where p is nothing."""
+    f = getattr(csiszar, name)
+    at = jnp.array([-jnp.inf, -200.0, -1e-3, 0.0, 1e-3, 80.0], dtype)
+    values, slopes = jax.vmap(jax.value_and_grad(f))(at)
+    assert values.dtype == slopes.dtype == at.dtype and values[3] == 0
+    assert not np.any(np.isnan(values)) and not np.any(np.isnan(slopes))
+    np.testing.assert_allclose(values[0], AT_NOTHING[name], rtol=1e-6)
+    chords = np.diff(f(jnp.linspace(-3, 3, 13, dtype=dtype))) / np.diff(np.exp(np.linspace(-3, 3, 13)))
+    assert np.all(np.diff(chords) > -1e-6)
+
+
+def test_a_density_that_ends_has_a_divergence():
+    """The exponential distribution seen from a Gaussian: half of the draws lie where there is none of it."""
+    target = lambda z: jnp.where(z[0] > 0, -z[0], -jnp.inf)  # noqa: E731
+    q = elbojax.mean_field(jnp.zeros(1), 1.0)
+    for name in AT_NOTHING:
+        one = functools.partial(elbojax.f_divergence, generator=getattr(csiszar, name), num_samples=8192)
+        value, gradient = jax.value_and_grad(lambda q, f=one: f(jax.random.key(0), q, target))(q)
+        assert np.isfinite(value) == (name != "reverse_kl"), name
+        assert np.all(np.isfinite(flat(gradient))), name
+        if name == "inclusive_kl":  # E_p[-z + z^2 / 2] + log(2 pi) / 2
+            np.testing.assert_allclose(value, 0.5 * np.log(2 * np.pi), atol=0.1)
+
+
 def log_w_of(q, noise, target):
     return jax.vmap(jax.vmap(lambda e: target(q.transport(e)) - q.log_prob(q.transport(e))))(noise)
 
@@ -327,6 +364,18 @@ def test_vimco_on_discrete_latents_by_enumeration(case):
         values, gradients = many(jax.random.split(jax.random.key(seed), 8192), target.q)
         assert_mean(np.asarray(values), float(value))
         assert_mean(np.asarray(jax.vmap(flat)(gradients)), np.asarray(flat(gradient)))
+
+
+def test_vimco_passes_over_draws_where_there_is_no_density():
+    """Their share is nothing, and a baseline of them alone is none."""
+    q = elbojax.bernoulli(jnp.array([0.3, -0.2]))
+    allowed = lambda z: jnp.where(z[0] == z[1], 1.0 * z[0], -jnp.inf)  # noqa: E731
+    keys = jax.random.split(jax.random.key(0), 64)
+    value_and_grad = jax.value_and_grad(lambda q, key: elbojax.vimco(key, q, allowed, num_importance=3))
+    values, gradients = jax.jit(jax.vmap(value_and_grad, (None, 0)))(q, keys)
+    some = np.isfinite(values)
+    assert 32 < some.sum() < 64  # three draws of none are no bound
+    assert np.all(np.isfinite(gradients.logits[some]))
 
 
 @pytest.mark.parametrize("case", ("bernoulli", "bernoulli, coupled", "categorical"))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from objectives import cases
 from objectives.cases import ESTIMATORS, PAIRS, PATHWISE, SEEDS, assert_mean, batch, draw, exact, exact_terms, flat, get
 
+import elbojax
 from elbojax import elbo_at, elbo_entropy_at, elbo_kl_at, elbo_stl_at, noise
 
 AT_POSTERIOR = [(estimator, case) for estimator, case in PAIRS if case != "bernoulli, coupled"]
@@ -47,6 +50,17 @@ def test_the_baseline_takes_noise_and_leaves_the_mean(case):
     # Where rewards are far from zero, as they are in all but toys like these.
     score, rloo = (draw(name, case, 1, shift=-40.0)[1] for name in ("elbo_score", "elbo_rloo"))
     assert rloo.var(axis=0).sum() < 0.01 * score.var(axis=0).sum()
+
+
+def test_a_constant_baseline_takes_a_constant_away():
+    case = "bernoulli, coupled"
+    plain, shifted, mended = (
+        draw("elbo_score", case, 1, **settings)[1]
+        for settings in ({}, {"shift": 30.0}, {"shift": 30.0, "baseline": 30.0})
+    )
+    np.testing.assert_allclose(mended, plain, atol=1e-10)
+    assert_mean(shifted, exact(case)[1])
+    assert mended.var(axis=0).sum() < 0.01 * shifted.var(axis=0).sum()
 
 
 @pytest.mark.parametrize(("estimator", "case"), ONE_CASE_EACH)
@@ -156,6 +170,47 @@ def test_every_way_to_draw_is_unbiased(case, draws, seed):
     if draws is not noise.iid:  # and better than independent draws, at the same price
         independent = draw("elbo", case, seed, num_samples=4, draws=noise.iid)[0]
         assert values.std() < independent.std()
+
+
+WITH_DRAWS = {  # every pathwise objective, and its form on given noise [S, noise_size] or [S, K, noise_size]
+    **{name: (getattr(elbojax, name), form, ()) for name, form in AT.items()},
+    "elbo_beta": (partial(elbojax.elbo_beta, beta=0.5), None, ()),
+    "iw_elbo": (elbojax.iw_elbo, lambda e, q, c: elbojax.iw_elbo_at(e, q, c.log_density), (4,)),
+    "iw_elbo_dreg": (elbojax.iw_elbo_dreg, lambda e, q, c: elbojax.iw_elbo_dreg_at(e, q, c.log_density), (4,)),
+    "iw_elbo_gdreg": (elbojax.iw_elbo_gdreg, None, (4,)),
+    "renyi_bound": (
+        partial(elbojax.renyi_bound, alpha=0.5),
+        lambda e, q, c: elbojax.renyi_bound_at(e, q, c.log_density, alpha=0.5),
+        (4,),
+    ),
+    "cubo": (elbojax.cubo, lambda e, q, c: elbojax.cubo_at(e, q, c.log_density), ()),
+    "f_divergence": (
+        partial(elbojax.f_divergence, generator=elbojax.csiszar.squared_hellinger),
+        lambda e, q, c: elbojax.csiszar.f_divergence_at(
+            e, q, c.log_density, generator=elbojax.csiszar.squared_hellinger
+        ),
+        (),
+    ),
+}
+
+
+def test_every_pathwise_objective_takes_every_kind_of_draws():
+    """As many as it says, and no others: the value is that on the noise which the sampler gives for the same key."""
+    target, key = get("mean field"), jax.random.key(5)
+    parts = ("elbo_kl", "elbo_beta", "iw_elbo_gdreg")  # of a likelihood and a prior
+    for name, (objective, at, groups) in WITH_DRAWS.items():
+        density = target.log_likelihood if name in parts else target.log_density
+        more = {"prior": target.prior} if name in parts else {}
+        more |= {"num_importance": groups[0]} if groups else {}
+        values = {}
+        for draws in (noise.iid, noise.antithetic, noise.whitened, noise.sobol):
+            count = 4 * groups[0] if groups else 4
+            given = draws(key, count, 2, "float64")
+            values[draws.__name__] = objective(key, target.q, density, num_samples=4, draws=draws, **more)
+            if at is not None:
+                wanted = at(given.reshape(4, *groups, 2), target.q, target)
+                np.testing.assert_allclose(values[draws.__name__], wanted, rtol=1e-12, err_msg=name)
+        assert len({float(value) for value in values.values()}) == 4, name
 
 
 @pytest.mark.parametrize("name", ("mean field", *cases.ENUMERABLE))

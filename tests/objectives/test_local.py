@@ -6,16 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import SharedAndLocal, elbo_local, mean_field
+from elbojax import Amortised, SharedAndLocal, amortised, elbo_local, mean_field
 from elbojax.densities import normal
 
 X = jnp.array([1.0, -2.0, 0.5, 3.0, 0.0])
 SHARED = mean_field(jnp.array([0.3]), 0.7)
 LOCAL = jax.vmap(lambda x, s: mean_field(x[None], s))(0.4 * X + 0.1, jnp.array([0.5, 0.6, 0.7, 0.8, 0.9]))
+ENCODER = amortised(
+    lambda w, x: mean_field(w[:1] * x + w[1:2], jnp.exp(w[2] + w[3] * jnp.sin(x))), jnp.array([0.4, 0.1, -0.5, 0.2])
+)
 QS = {
     "global": SharedAndLocal(SHARED, None),
     "local": SharedAndLocal(None, LOCAL),
     "both": SharedAndLocal(SHARED, LOCAL),
+    "amortised": SharedAndLocal(None, ENCODER),
+    "amortised, both": SharedAndLocal(SHARED, ENCODER),
 }
 # theta ~ N(0, 2), z_n ~ N(theta, 1), x_n ~ N(z_n, 0.5); what is missing stands at zero, or is left out.
 
@@ -31,6 +36,11 @@ def log_joint(theta, z, x):
     return normal(z[0], theta, 1.0) + normal(x, z[0], 0.5)
 
 
+def by_row(q):
+    """With a local part for every row in place of a function of the data."""
+    return q._replace(local=jax.vmap(q.local)(X)) if isinstance(q.local, Amortised) else q
+
+
 def exact(q):
     """The bound of all data by expectations of Gaussians, with numpy."""
 
@@ -44,7 +54,7 @@ def exact(q):
             else (np.asarray(part.loc)[..., 0], np.exp(2 * np.asarray(part.log_scale)[..., 0]))
         )
 
-    (m, v), (n, w) = moments(q.shared), moments(q.local)
+    (m, v), (n, w) = moments(q.shared), moments(by_row(q).local)
     entropy = lambda variance: 0.5 * np.log(2 * np.pi * np.e * variance)  # noqa: E731
     total = 0.0 if q.shared is None else expected(m, v, 2.0) + entropy(v)
     if q.local is None:
@@ -81,6 +91,17 @@ def test_its_mean_is_the_exact_bound(latents, seed):
     rows = jax.random.randint(jax.random.key(seed + 10), (4000, 2), 0, 5)
     values = np.asarray(jax.jit(jax.vmap(bound, (0, None, 0)))(keys, q, rows))
     assert abs(values.mean() - exact(q)) < 4 * values.std() / np.sqrt(4000)
+
+
+@pytest.mark.parametrize("latents", ["amortised", "amortised, both"])
+def test_an_amortised_part_is_the_stacked_one_it_stands_for(latents):
+    """Value, and by the chain rule the gradient in the parameters that all rows share."""
+    q, key, rows = QS[latents], jax.random.key(5), jnp.array([3, 0, 2])
+    value, gradient = jax.value_and_grad(bound, argnums=1)(key, q, rows)
+    stacked, pull = jax.vjp(by_row, q)
+    wanted, slope = jax.value_and_grad(bound, argnums=1)(key, stacked, rows)
+    np.testing.assert_allclose(value, wanted, rtol=1e-12)
+    np.testing.assert_allclose(gradient.local.params, pull(slope)[0].local.params, rtol=1e-10)
 
 
 def test_rows_outside_the_minibatch_get_no_gradient():

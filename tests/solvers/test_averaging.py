@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import as_loss, averaged, elbo, mean_field, run, svi
+from elbojax import as_loss, averaged, elbo, ema, mean_field, run, svi
 
 
 def _log_density(z, y):
@@ -49,6 +49,19 @@ def test_decay_zero_is_the_plain_mean():
     np.testing.assert_allclose(average[-1], iterates.mean(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("decay", (0.0, 0.5, 0.99))
+def test_ema_equals_that_of_optax(decay):
+    iterates, average = _path(PLAIN)[0], _path(ema(PLAIN, decay=decay))[0]
+    reference = optax.ema(decay, debias=True)
+    state = reference.init(_start()[0])
+    for t in range(40):
+        expected, state = reference.update(jax.tree.map(lambda x, t=t: x[t], iterates), state)
+        np.testing.assert_allclose(
+            average.loc[t], expected.loc, rtol=1e-6 if decay else 1e-15
+        )  # optax corrects in float32
+        np.testing.assert_allclose(average.log_scale[t], expected.log_scale, rtol=1e-6, atol=1e-9)
+
+
 def test_beats_the_last_iterate():
     q, data = _start()
     keys = jax.random.split(jax.random.key(0), 64)
@@ -74,3 +87,5 @@ def test_float32_in_float32_out():
 def test_errors_say_what_was_wanted_and_given():
     with pytest.raises(ValueError, match="decay must not be negative, got -1"):
         averaged(PLAIN, decay=-1)
+    with pytest.raises(ValueError, match="decay must be at least 0 and below 1, got 1"):
+        ema(PLAIN, decay=1)

@@ -230,3 +230,31 @@ def test_draws_double_where_the_error_is_too_large():
     kept, doubled = fit(jax.random.key(0), 10.0), fit(jax.random.key(0), 1e-6)
     assert kept.num_draws == 8 and doubled.num_draws == 16
     assert doubled.num_gradients > kept.num_gradients
+
+
+@jax.custom_vjp
+def once_differentiable(z):
+    """A Gaussian whose gradient JAX cannot differentiate again."""
+    return gaussian(MEAN, PRECISION, 0.0, z)
+
+
+@jax.custom_vjp
+def its_gradient(z):
+    return -(z - MEAN) @ PRECISION
+
+
+once_differentiable.defvjp(lambda z: (once_differentiable(z), z), lambda z, g: (g * its_gradient(z),))
+its_gradient.defvjp(lambda z: (its_gradient(z), None), lambda _, g: (g,))  # a rule backwards, and none forwards
+
+
+@pytest.mark.parametrize("name", ("laplace", "dadvi", "newton_low_rank"))
+def test_without_second_derivatives_differences_of_gradients(name):
+    method, covariance, tolerance = SOLVERS[name]
+    with pytest.warns(RuntimeWarning, match="no second derivatives, so differences of gradients"):
+        q, info = jax.jit(lambda key, start: method(key, once_differentiable, start))(jax.random.key(1), START)
+    assert info.status == Status.CONVERGED
+    assert_moments(q, MEAN, covariance, max(tolerance, 1e-5))
+    if name == "dadvi":
+        response = lambda q: elbojax.linear_response(jax.random.key(1), once_differentiable, q, num_draws=8)  # noqa: E731
+        with pytest.warns(RuntimeWarning, match="no second derivatives"):
+            assert_moments(jax.jit(response)(q)[0], MEAN, COVARIANCE, 1e-5)

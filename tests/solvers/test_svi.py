@@ -5,7 +5,7 @@ import optax
 import pytest
 from optax import contrib
 
-from elbojax import Status, as_loss, averaged, elbo, elbo_at, elbo_stl, mean_field, run, svi
+from elbojax import Status, annealed_svi, as_loss, averaged, elbo, elbo_at, elbo_stl, mean_field, run, svi
 from elbojax.noise import whitened
 from elbojax.solvers.svi import descend
 
@@ -134,3 +134,17 @@ def test_a_share_of_an_update(rate):
     gradient = jax.grad(LOSS, argnums=1)(jax.random.key(0), state.q, None)
     moved = descend(optimizer, state, 0.0, gradient, None, rate).q
     np.testing.assert_allclose(moved.loc, -0.025 * gradient.loc, rtol=1e-12)
+
+
+def test_settings_follow_their_schedules():
+    """Step t sees schedule(t), counted on when a run goes on; all else is plain `svi`."""
+    loss = lambda key, q, data, *, a, b: (a + b * data) * q  # noqa: E731
+    schedules = dict(a=optax.linear_schedule(0.0, 1.0, 10), b=lambda t: 2.0 * t)
+    solver = annealed_svi(loss, optax.sgd(1.0), **schedules)
+    fit = run(jax.random.key(0), solver, 0.0, jnp.array(3.0), num_steps=4)
+    fit = run(jax.random.key(0), solver, 0.0, jnp.array(3.0), num_steps=7, resume=fit)
+    np.testing.assert_allclose(fit.q, -sum(t / 10 + 2 * t * 3 for t in range(7)), rtol=1e-6)
+    with pytest.raises(ValueError, match="needs a schedule"):
+        annealed_svi(loss, optax.sgd(1.0))
+    with pytest.raises(TypeError, match="beta must be a schedule, a function of the step, got float"):
+        annealed_svi(loss, optax.sgd(1.0), beta=0.5)
