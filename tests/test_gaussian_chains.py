@@ -57,6 +57,7 @@ def block_tridiagonal(diagonal, below):
     return matrix
 
 
+@pytest.mark.slow
 def test_steps_and_rounds_are_one():
     """On a chain long enough for many rounds: draws, variances and the smoother, with their gradients."""
     length = 21
@@ -181,6 +182,7 @@ def test_a_day_without_observation_and_single_precision():
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_potentials():
     """Structured amortisation: one linear map for all times reaches the exact posterior and evidence."""
     p, noise = prior(False), np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.0, -0.2, 0.8]])
@@ -207,6 +209,7 @@ def test_a_network_learns_the_potentials():
     np.testing.assert_allclose(amortise(learnt).loc, q.loc, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_potentials_of_a_discrete_chain_are_learnt_too():
     rng = np.random.default_rng(5)
     levels, x = np.array([-1.0, 0.5, 2.0]), rng.normal(size=(6, 1))

@@ -118,6 +118,7 @@ def test_the_switches_are_nearly_those_of_the_exact_posterior(trained):
     np.testing.assert_allclose(marginals[:, 1], ones, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", (1, 2, 3))
 def test_summing_out_is_quieter_than_drawing_switches(trained, seed):
     """The variance of the gradient in q(z), both with four draws: pathwise, and leave-one-out where switches are drawn."""
