@@ -200,8 +200,16 @@ def _second_look(key, target, outcome, data, say):
         return outcome
     candidate = _sharpen_program(key, target, outcome, data)
     say(candidate)
-    withdrawn = dict(certified=jnp.zeros((), bool), status=jnp.full((), Status.UNRELIABLE, jnp.int32))
-    return better(outcome._replace(certificate=outcome.certificate._replace(**withdrawn)), candidate)
+    if candidate.certificate.certified:
+        return candidate
+    # Not the candidate, whatever its weights are worth: the stages to come take as many draws as theirs have.
+    withdrawn = dict(
+        certified=jnp.zeros((), bool),
+        status=jnp.full((), Status.UNRELIABLE, jnp.int32),
+        num_gradients=candidate.certificate.num_gradients,
+        num_log_densities=candidate.certificate.num_log_densities,
+    )
+    return outcome._replace(certificate=outcome.certificate._replace(**withdrawn))
 
 
 @program

@@ -48,10 +48,17 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     rough = rough._replace(certificate=certain)
     assert is_rough(rough)
     status = jnp.asarray(Status.CONVERGED if agrees else Status.UNRELIABLE, jnp.int32)
-    second = rough._replace(certificate=certain._replace(certified=jnp.asarray(agrees), status=status))
+    verdict = certain._replace(
+        certified=jnp.asarray(agrees), status=status, num_log_densities=certain.num_log_densities + 9
+    )
+    more = jax.tree.map(lambda x: jnp.concatenate([x, x]), (rough.draws, rough.log_weights))
+    second = rough._replace(draws=more[0], log_weights=more[1], certificate=verdict)
     monkeypatch.setattr(single, "_sharpen_program", lambda *_: second)
-    kept = single._second_look(None, None, rough, None, lambda _: None).certificate
-    assert bool(kept.certified) is agrees and int(kept.status) == status
+    kept = single._second_look(None, None, rough, None, lambda _: None)
+    assert bool(kept.certificate.certified) is agrees and int(kept.certificate.status) == status
+    assert kept.certificate.num_log_densities == verdict.num_log_densities
+    # Stages that may follow carry as many draws as theirs have.
+    assert agrees or len(kept.draws) == len(kept.log_weights) == len(rough.draws)
 
 
 def test_a_smooth_answer_is_left_alone(monkeypatch):
