@@ -91,6 +91,16 @@ def _aligned(header: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def elsewhere(ledger: Ledger) -> list[str]:
+    """A sentence for each processor but the last one that rows were measured on: their seconds are not comparable."""
+    here = ledger.environment.get("processor")
+    methods: dict[str, set[str]] = {}
+    for row in ledger.rows:
+        if row.get("processor", here) != here:
+            methods.setdefault(row["processor"], set()).add(row["method"])
+    return [f"On {other}: {', '.join(sorted(names))}." for other, names in sorted(methods.items())]
+
+
 def markdown(ledger: Ledger, picture: str, title: str) -> str:
     """The page."""
     from benchmarks.methods import SETTINGS
@@ -106,6 +116,7 @@ def markdown(ledger: Ledger, picture: str, title: str) -> str:
         "",
         f"{where.get('processor', '')}, {where.get('cores', '')} cores, Python {where.get('python', '')}; {versions}; float64."
         + (f" Load while it ran: {min(loads)} to {max(loads)}, so times are rough." if loads else ""),
+        *elsewhere(ledger),
         *([f"Not installed, so not run: {', '.join(where['absent'])}.", ""] if where.get("absent") else [""]),
         "Errors are in reference standard deviations: of a mean (m - m_ref) / sd_ref, of an sd sd / sd_ref - 1; columns with a"
         " heavy tail (excess kurtosis above 50) are judged by their median and the width of their central 90 % instead. The"
