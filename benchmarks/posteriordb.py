@@ -82,7 +82,7 @@ def settle(ledger: Ledger, chosen: list[str], methods: list[str], seeds: list[in
         for name in chosen:
             missing = [seed for seed in seeds if args.again or (name, method, seed) not in ledger]
             for row in cells(name, method, missing, args.limit, args.path):
-                row["processor"] = ledger.environment["processor"]
+                row["processor"] = ledger.environment.get("processor")
                 ledger.add(row)
                 print(report.line(row), flush=True)
 
