@@ -90,7 +90,7 @@ def often(setattr):
 
 def start(*args, devices=1, **environment):
     """This file in a process of its own."""
-    flags = f"--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     settings = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, args)],
