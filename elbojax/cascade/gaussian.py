@@ -11,6 +11,7 @@ from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, j
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers import bfgs, newton
+from elbojax.solvers.bfgs import inverse_hessians
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_SCOUTS = 8
@@ -88,7 +89,8 @@ def scout(
         last = path.num_steps if record else 0
         share = jnp.arange(1, num_candidates + 1) / num_candidates
         chosen = jnp.ceil(share * last).astype(jnp.int32)
-        candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], path.inverse_hessians[chosen])
+        believed = inverse_hessians(path)[chosen] if record else path.inverse_hessian[None]
+        candidates = jax.vmap(_implied)(path.positions[chosen], path.gradients[chosen], believed)
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)

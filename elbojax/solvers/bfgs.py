@@ -3,7 +3,8 @@ r"""BFGS with a dense inverse Hessian: the climb of a scout, which keeps the Gau
 .. math:: H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \qquad \rho = 1 / s^\top y,
 
 with s the step and y the fall of the gradient. At a point x with gradient g the path believes in
-:math:`\mathrm N(x + H g, H)`. For up to a few hundred coordinates; `lbfgs` is for more.
+:math:`\mathrm N(x + H g, H)`; every H follows from the points and gradients up to there. For up to a few hundred
+coordinates; `lbfgs` is for more.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class BfgsPath(NamedTuple):
       positions: [T + 1, D].
       values: [T + 1] log-densities.
       gradients: [T + 1, D].
-      inverse_hessians: [T + 1, D, D] what the path believed at each point.
+      inverse_hessian: [D, D] what the path believes at its last point; `inverse_hessians` has those on the way.
     """
 
     status: Array
@@ -41,7 +42,7 @@ class BfgsPath(NamedTuple):
     positions: Array
     values: Array
     gradients: Array
-    inverse_hessians: Array
+    inverse_hessian: Array
 
 
 class _Point(NamedTuple):
@@ -61,7 +62,7 @@ class _State(NamedTuple):
     num_steps: Array
     num_gradients: Array
     status: Array
-    path: _Point
+    path: tuple[Array, Array, Array]  # positions, values, gradients
 
 
 def bfgs(
@@ -146,13 +147,12 @@ def bfgs(
         state = tree_where(state.num_gradients == 0, begun(tried), tree_where(accept, moved, stalled))
         # Written in place; what was not accepted is the same point again.
         at = state.num_steps if record else 0
-        path = jax.tree.map(lambda path, now: path.at[at].set(now), state.path, state.here)
+        path = jax.tree.map(lambda path, now: path.at[at].set(now), state.path, tuple(state.here[:3]))
         return state._replace(path=path, num_gradients=state.num_gradients + 1)
 
     def begun(first):
-        """Ready for the first step: it has length one at most, but the search can lengthen it."""
-        scale = 1 / jnp.maximum(jnp.sqrt(first.gradient @ first.gradient), 1)
-        first = first._replace(inverse_hessian=scale * first.inverse_hessian)
+        """Ready for the first step."""
+        first = first._replace(inverse_hessian=_at_first(first.gradient) * first.inverse_hessian)
         status = jnp.where(first.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
         return unseen._replace(here=first, kept=first._replace(value=unseen.kept.value), status=status)
 
@@ -161,11 +161,42 @@ def bfgs(
     none, zero, one = jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.ones((), dtype)
     blank = _Point(start, zero - jnp.inf, jnp.zeros_like(start), jnp.eye(start.size, dtype=dtype))
     rows = max_steps + 1 if record else 1
-    path = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), blank)
+    path = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), tuple(blank[:3]))
     running = jnp.full((), Status.RUNNING, jnp.int32)
     unseen = _State(blank, blank, one, zero, zero + jnp.inf, none, none, none, running, path)
     end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, body, unseen)
-    return BfgsPath(end.status, end.num_steps, end.num_gradients, *end.path)
+    return BfgsPath(end.status, end.num_steps, end.num_gradients, *end.path, end.here.inverse_hessian)
+
+
+def inverse_hessians(path: BfgsPath) -> Array:
+    """What a recorded path believed at each of its points.
+
+    Replayed from the points and gradients: a loop that carries them all is copied at every turn when paths of
+    different lengths are climbed side by side.
+
+    Args:
+      path: with its record.
+
+    Returns:
+      [T + 1, D, D]; those after `num_steps` mean nothing.
+    """
+    size = path.positions.shape[1]
+    points = _Point(path.positions, path.values, path.gradients, path.gradients)
+
+    def follow(inverse_hessian, step):
+        here, new, first = step
+        updated = _updated(here._replace(inverse_hessian=inverse_hessian), new, first=first)
+        return updated, updated
+
+    start = _at_first(path.gradients[0]) * jnp.eye(size, dtype=path.positions.dtype)
+    pairs = jax.tree.map(lambda x: x[:-1], points), jax.tree.map(lambda x: x[1:], points)
+    _, later = jax.lax.scan(follow, start, (*pairs, jnp.arange(len(path.positions) - 1) == 0))
+    return jnp.concatenate([start[None], later])
+
+
+def _at_first(gradient: Array) -> Scalar:
+    """Inverse Hessian of the first step, times the identity: that has length one at most, but the search can lengthen it."""
+    return 1 / jnp.maximum(jnp.sqrt(gradient @ gradient), 1)
 
 
 def _updated(here: _Point, new: _Point, *, first: Array) -> Array:

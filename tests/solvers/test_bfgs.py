@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from elbojax import Status, bfgs
+from elbojax.solvers.bfgs import inverse_hessians
 
 
 def gaussian(scales, dtype=jnp.float64):
@@ -26,8 +27,25 @@ def test_reaches_the_mode_and_learns_the_covariance(scales):
     assert path.status == Status.CONVERGED
     end = path.num_steps
     np.testing.assert_allclose(path.positions[end], mean, atol=1e-3 * max(scales))
-    sds = np.sqrt(np.diagonal(path.inverse_hessians[end]))
+    sds = np.sqrt(np.diagonal(path.inverse_hessian))
     np.testing.assert_allclose(sds, np.sqrt(np.diagonal(covariance)), rtol=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_it_believed_on_the_way_is_what_it_stepped_with(seed):
+    log_density, mean, _ = gaussian((1e-2, 1.0, 1e2))
+    start = mean + 10 * jax.random.normal(jax.random.key(seed), mean.shape)
+    path = jax.jit(lambda z: bfgs(log_density, z))(start)
+    believed, end = inverse_hessians(path), path.num_steps
+    # Every step is along H g, and the last H is the one that the climb ended with.
+    steps, directions = (
+        np.diff(path.positions[: end + 1], axis=0),
+        np.einsum("tij,tj->ti", believed, path.gradients)[:end],
+    )
+    cosines = np.sum(steps * directions, 1) / (np.linalg.norm(steps, axis=1) * np.linalg.norm(directions, axis=1))
+    assert end >= 4
+    np.testing.assert_allclose(cosines, 1, rtol=1e-9)
+    np.testing.assert_allclose(believed[end], path.inverse_hessian, rtol=1e-9)
 
 
 def test_values_rise_along_the_path_and_match_the_log_density():
@@ -63,7 +81,7 @@ def test_vmap_equals_the_loop_and_single_precision_stays_single():
     climb = lambda z: bfgs(log_density, z, tolerance=1e-5)  # noqa: E731
     one = jax.jit(climb)
     batch, alone = jax.jit(jax.vmap(climb))(starts), [one(z) for z in starts]
-    assert batch.positions.dtype == batch.inverse_hessians.dtype == jnp.float32
+    assert batch.positions.dtype == batch.inverse_hessian.dtype == jnp.float32
     for i, path in enumerate(alone):
         np.testing.assert_allclose(batch.positions[i, batch.num_steps[i]], path.positions[path.num_steps], atol=1e-3)
     np.testing.assert_allclose(batch.positions[0, batch.num_steps[0]], mean, atol=0.1)
