@@ -9,6 +9,7 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.funnel import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
+from elbojax.cascade.leaks import confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import Flow, FullRank, coupling_flow
@@ -51,7 +52,7 @@ def bend(
 
     def body(carry):
         i, q, hot, best = carry
-        fit_key, check_key = jax.random.split(jax.random.fold_in(key, i))
+        fit_key, check_key, leak_key = jax.random.split(jax.random.fold_in(key, i), 3)
         heat = jnp.where(i < 2, HEAT, 1).astype(q.dtype)
         cooled = jnp.where(i < 1, HEAT, 1).astype(q.dtype)
         q, info = fit_flow(fit_key, log_density, q, num_steps=NUM_STEPS, heat=heat, cooled=cooled)
@@ -67,6 +68,7 @@ def bend(
         status = jnp.where(info.status == Status.NON_FINITE, info.status, Status.CONVERGED).astype(jnp.int32)
         proposal = Defended(Defended(cover(q), cover(hot)), guard)
         new = judge(check_key, q, proposal, log_density, Stage.FLOW, status, spent)
+        new = confirmed(leak_key, log_density, new, proposal)
         new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, best)
         cost = {name: getattr(new.certificate, name) for name in ("num_gradients", "num_log_densities")}
         best = best._replace(certificate=best.certificate._replace(**cost))

@@ -13,6 +13,7 @@ from jax.scipy.special import ndtr
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
+from elbojax.cascade.leaks import confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import FullRank, Funnel, Reparameterised, family
@@ -72,7 +73,7 @@ def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outco
     Returns:
       An `Outcome`.
     """
-    fit_key, check_key = jax.random.split(key)
+    fit_key, check_key, leak_key = jax.random.split(key, 3)
     q, info = fit_funnel(fit_key, log_density, start)
     old = outcome.certificate
     spent = Spent(
@@ -83,7 +84,8 @@ def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outco
         fisher_divergence=old.fisher_divergence,
     )
     proposal = Defended(cover(q), envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS))
-    return judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
+    new = judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
+    return confirmed(leak_key, log_density, new, proposal)
 
 
 def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, narrowed
 from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.leaks import confirmed
 from elbojax.families import FullRank, Mixture
 from elbojax.solvers import newton
 from elbojax.types import Key, LogDensity, Status
@@ -28,7 +29,7 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     Returns:
       An `Outcome`.
     """
-    fit_key, check_key = jax.random.split(key)
+    fit_key, check_key, leak_key = jax.random.split(key, 3)
     assert isinstance(scouts.q, FullRank), "a mixture is for few parameters"
     # From where the paths end: the best bound along a path may lie between the modes.
     ends = FullRank(scouts.modes, scouts.q.log_diagonal, scouts.q.lower)
@@ -48,4 +49,5 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     )
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
     new = judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
+    new = confirmed(leak_key, log_density, new, proposal)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
