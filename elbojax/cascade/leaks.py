@@ -16,10 +16,9 @@ from elbojax.types import Array, Key, LogDensity, Status
 NUM_CHAINS = 128
 STEP_SIZES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
 """In standard deviations, tried one after the other: no warm-up, for one of them suits."""
-TRIED = 3
-"""Gradients of a trajectory that tries a step size."""
-WALKS, WALKED = 3, 14
-"""Trajectories of the step size that goes furthest, and gradients of each."""
+LENGTHS = (1, *(3 for _ in STEP_SIZES), 14, 14, 14)
+"""Gradients of the trajectories: of one that only looks at the start, of those that try a step size, and of those with
+the step size that went furthest."""
 BEYOND = 30.0
 """Nats by which the ends, all together, may exceed the highest start. Were starts and ends alike, and the tail of the
 weights the heaviest that is certified, k-hat 0.7: their number is geometric, each exceeds by 0.7 / (1 - 0.7) nats on
@@ -47,13 +46,15 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
     # Light weights have no edge at which the posterior goes on.
     trusted = (certificate.certified | (certificate.status == Status.MULTIMODAL)) & (certificate.khat > HARMLESS)
 
-    def look():
+    def look(_):
         starts, ends = _chains(key, log_density, outcome)
         ratio = jax.vmap(lambda z, value: value - proposal.log_prob(z))
-        return jnp.sum(jnp.maximum(ratio(*ends) - jnp.max(ratio(*starts)), 0)) > BEYOND
+        beyond = jnp.sum(jnp.maximum(ratio(*ends) - jnp.max(ratio(*starts)), 0))
+        return jnp.zeros((), bool), beyond > BEYOND
 
-    leaks = jax.lax.cond(trusted, look, lambda: jnp.zeros((), bool))
-    spent = jnp.where(trusted, NUM_CHAINS * (1 + len(STEP_SIZES) * TRIED + WALKS * WALKED), 0)
+    # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
+    _, leaks = jax.lax.while_loop(lambda state: state[0], look, (trusted, jnp.zeros((), bool)))
+    spent = jnp.where(trusted, NUM_CHAINS * sum(LENGTHS), 0)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~leaks,
@@ -65,45 +66,46 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
 
 def _chains(key: Key, log_density: LogDensity, outcome: Outcome) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Starts and ends [C, D] of Hamiltonian trajectories with their Metropolis steps, and the log-densities there."""
+    start_key, run_key = jax.random.split(key)
     weights = jnp.exp(outcome.log_weights)
     whitening = from_moments(weights, outcome.draws)
     gradient = jax.value_and_grad(lambda u: log_density(whitening.forward(u)))
-    step_sizes = jnp.asarray(STEP_SIZES, outcome.draws.dtype)
+    dtype = outcome.draws.dtype
 
-    def trajectory(key, here, size, num_steps):
+    def trajectory(key, here, size, length):
         """The next state of a chain, and the probability with which the trajectory's end was accepted."""
         momentum_key, accept_key = jax.random.split(key)
-        momentum = jax.random.normal(momentum_key, here[0].shape, here[0].dtype)
+        momentum = jax.random.normal(momentum_key, here[0].shape, dtype)
 
-        def leapfrog(state, _):
+        def leapfrog(_, state):
             (u, _, slope), momentum = state
             momentum = momentum + 0.5 * size * slope
             u = u + size * momentum
             value, slope = gradient(u)
-            return ((u, value, slope), momentum + 0.5 * size * slope), None
+            return (u, value.astype(dtype), slope), momentum + 0.5 * size * slope
 
-        (end, pushed), _ = jax.lax.scan(leapfrog, (here, momentum), None, num_steps)
+        end, pushed = jax.lax.fori_loop(0, length, leapfrog, (here, momentum))
         gain = end[1] - here[1] - 0.5 * (pushed @ pushed - momentum @ momentum)
         chance = jnp.where(jnp.isnan(gain), 0, jnp.exp(jnp.minimum(gain, 0)))
-        accept = jax.random.uniform(accept_key, dtype=chance.dtype) < chance
+        accept = jax.random.uniform(accept_key, dtype=dtype) < chance
         return tree_where(accept, end, here), chance
 
-    def sweep(key, here, sizes, num_steps):
-        """All chains, with one step size after the other; and the mean chance of each."""
+    def together(carry, step):
+        """A trajectory of each chain: one body of the loop for all lengths, for the log-density is compiled in it."""
+        here, furthest, most = carry
+        key, given, length = step
+        size = jnp.where(given >= 0, given, furthest)
+        each = lambda key, here: trajectory(key, here, size, length)  # noqa: E731
+        here, chances = jax.vmap(each)(jax.random.split(key, NUM_CHAINS), here)
+        far = size * jnp.mean(chances)
+        return (here, jnp.where(far > most, size, furthest), jnp.maximum(far, most)), here[1]
 
-        def together(here, step):
-            size, key = step
-            each = lambda key, here: trajectory(key, here, size, num_steps)  # noqa: E731
-            here, chances = jax.vmap(each)(jax.random.split(key, NUM_CHAINS), here)
-            return here, jnp.mean(chances)
-
-        return jax.lax.scan(together, here, (sizes, jax.random.split(key, len(sizes))))
-
-    start_key, try_key, walk_key = jax.random.split(key, 3)
     starts = outcome.draws[jax.random.choice(start_key, weights.size, (NUM_CHAINS,), p=weights)]
     u = jax.vmap(whitening.inverse)(starts)
-    first = (u, *jax.vmap(gradient)(u))
-    here, chances = sweep(try_key, first, step_sizes, TRIED)
-    furthest = step_sizes[jnp.argmax(step_sizes * chances)]
-    (u, at_ends, _), _ = sweep(walk_key, here, jnp.full(WALKS, furthest), WALKED)
-    return (starts, first[1]), (jax.vmap(whitening.forward)(u), at_ends)
+    # Below anything, so that the look at the start, a trajectory without motion, is accepted.
+    unseen = (u, jnp.full(NUM_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))
+    sizes = jnp.asarray((0.0, *STEP_SIZES, *(-1.0 for _ in LENGTHS[1 + len(STEP_SIZES) :])), dtype)
+    schedule = jax.random.split(run_key, len(LENGTHS)), sizes, jnp.asarray(LENGTHS)
+    zero = jnp.zeros((), dtype)
+    ((u, at_ends, _), _, _), values = jax.lax.scan(together, (unseen, zero, zero), schedule)
+    return (starts, values[0]), (jax.vmap(whitening.forward)(u), at_ends)
