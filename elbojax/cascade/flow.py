@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.funnel import Defended
+from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
 from elbojax.cascade.leaks import confirmed

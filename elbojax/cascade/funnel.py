@@ -1,61 +1,34 @@
 """Funnels: where one coordinate sets the scale of others, a Gaussian for each of its values."""
 
 import dataclasses
-import math
 import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
 
 from elbojax.cascade.certificate import Stage
+from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
 from elbojax.cascade.leaks import confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
-from elbojax.families import FullRank, Funnel, Reparameterised, family
+from elbojax.families import FullRank, Funnel
 from elbojax.solvers import fit_funnel, newton
-from elbojax.types import Array, Key, LogDensity, Scalar, Status
+from elbojax.types import Key, LogDensity, Status
 
 LARGEST = 100
 """Parameters above which the Gaussians at the knots are not worth their memory."""
 FLATTENED = 0.5
 """Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
-GUARDED = 0.1
-"""Share of the draws of the check that come from around all earlier draws."""
 TINY = 1e-8
 """Standard deviation of a Gaussian that starts at a mode."""
 BULK = 3.0
 """Nats below the highest density of the leading coordinate within which it is said to move others."""
 MOVED = 1.0
 """Change of a log-scale over the bulk that makes a funnel."""
-
-
-@family
-class Defended(Reparameterised):
-    """A mixture whose second component guards the first: where that has a hole, the draws of the guard are heavy."""
-
-    front: Reparameterised
-    guard: Reparameterised
-
-    @property
-    def noise_size(self) -> int:
-        """One number to choose, and enough for either."""
-        return 1 + max(self.front.noise_size, self.guard.noise_size)
-
-    def transport(self, noise: Array) -> Array:
-        """[noise_size] to [D]."""
-        front = self.front.transport(noise[1 : self.front.noise_size + 1])
-        guard = self.guard.transport(noise[1 : self.guard.noise_size + 1])
-        return jnp.where(ndtr(noise[0]) < GUARDED, guard, front)
-
-    def log_prob(self, event: Array) -> Scalar:
-        """Of the mixture."""
-        front, guard = self.front.log_prob(event), self.guard.log_prob(event)
-        return jnp.logaddexp(front + math.log(1 - GUARDED), guard + math.log(GUARDED))
 
 
 def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome) -> Outcome:

@@ -89,7 +89,7 @@ def judge(
     q: Family,
     proposal: Reparameterised,
     log_density: LogDensity,
-    stage: Stage,
+    stage: Stage | Array,
     optimiser_status: Array,
     spent: Spent,
     *,

@@ -38,7 +38,6 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     logits = jax.nn.log_softmax(jnp.where(usable, info.elbo, -jnp.inf))
     logits = jnp.maximum(logits, -30)  # a component without weight still has a finite gradient
     q = Mixture(logits, components)
-    proposal = Mixture(jnp.where(logits > -15, 0.0, logits), jax.vmap(envelope)(components))
     old = outcome.certificate
     spent = Spent(
         num_gradients=old.num_gradients + jnp.sum(info.num_gradients),
@@ -48,6 +47,12 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
         fisher_divergence=old.fisher_divergence,
     )
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
+    proposal = cover(q)
     new = judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
     new = confirmed(leak_key, log_density, new, proposal)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
+
+
+def cover(q: Mixture) -> Mixture:
+    """The same with Student t for Gaussian, and as many draws from each mode that is not negligible."""
+    return Mixture(jnp.where(q.logits > -15, 0.0, q.logits), jax.vmap(envelope)(q.components))

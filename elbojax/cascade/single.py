@@ -9,21 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, flow, funnel, handover
+from elbojax.cascade import doubts, flow, funnel, handover, modes
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
-from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import is_rough, refit, sharpen
-from elbojax.families import FullRank, Funnel
+from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.loops.checks import check_data, check_key
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 """What no later stage can mend."""
+
+UNSHARPENED = (Stage.LOW_RANK, Stage.NUTS)
+"""Whose certified answers no second look is taken at: one has too many parameters, the other is no importance sample."""
 
 UNFINISHED = 0.1
 """Nats that a fit without convergence has left to gain."""
@@ -181,7 +183,7 @@ def _modes(key, target, first, scouts, outcome, data):
 
 @program
 def _modes_program(key, target, scouts, outcome, data):
-    return fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
+    return modes.fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
 
 
 def _refit(key, target, first, scouts, outcome, data):
@@ -196,7 +198,7 @@ def _refit_program(key, target, outcome, data):
 
 def _second_look(key, target, outcome, data, say):
     """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
-    if not (isinstance(outcome.q, FullRank) and is_rough(outcome)):
+    if int(outcome.certificate.stage) in UNSHARPENED or not is_rough(outcome):
         return outcome
     candidate = _sharpen_program(key, target, outcome, data)
     say(candidate)
@@ -214,7 +216,18 @@ def _second_look(key, target, outcome, data, say):
 
 @program
 def _sharpen_program(key, target, outcome, data):
-    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome)
+    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome, _front(outcome.q))
+
+
+def _front(q):
+    """What a family richer than a Gaussian is drawn from to check it."""
+    match q:
+        case Mixture():
+            return modes.cover(q)
+        case Funnel():
+            return funnel.cover(q)
+        case Flow():
+            return flow.cover(q)
 
 
 def _funnel(key, target, first, scouts, outcome, data):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import full_rank
-from elbojax.cascade import single
+from elbojax import full_rank, mixture
+from elbojax.cascade import modes, single
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import Spent, envelope, judge
-from elbojax.cascade.refit import ROUGH, is_rough, sharpen
+from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, is_rough, sd_error, sharpen
 from elbojax.types import Status
 
 SIZE, DF = 2, 5
@@ -63,5 +63,72 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
 
 def test_a_smooth_answer_is_left_alone(monkeypatch):
     rough = first_look(jax.random.key(0))
-    smooth = rough._replace(certificate=rough.certificate._replace(mean_error=jnp.asarray(0.5 * ROUGH)))
+    equal = jnp.full_like(rough.log_weights, -jnp.log(rough.log_weights.size))
+    verdict = dict(mean_error=jnp.asarray(0.5 * ROUGH), khat=jnp.asarray(0.5 * ROUGH_KHAT))
+    smooth = rough._replace(log_weights=equal, certificate=rough.certificate._replace(**verdict))
     assert single._second_look(None, None, smooth, None, None) is smooth
+
+
+@pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])
+def test_any_error_that_shows_or_cannot_be_known_is_rough(trouble):
+    """Draws of N(0, I) of equal weight, but for one far out that weighs nothing, or where the sd is to be rough, three times
+    as much as any."""
+    outcome = first_look(jax.random.key(0))
+    draws = jax.random.normal(jax.random.key(1), outcome.draws.shape, float).at[0].set(10.0)
+    weights = jnp.ones(len(draws)).at[0].set(3.0 if trouble == "sd" else 0.0)
+    verdict = dict(mean_error=2 * ROUGH if trouble == "mean" else 0.5 * ROUGH, khat=0.6 if trouble == "khat" else 0.4)
+    certificate = outcome.certificate._replace(certified=jnp.ones((), bool), **verdict)
+    made = outcome._replace(draws=draws, log_weights=jnp.log(weights / weights.sum()), certificate=certificate)
+    assert is_rough(made)
+    refused = made._replace(certificate=certificate._replace(certified=jnp.zeros((), bool)))
+    assert not is_rough(refused), "a second look is at certified answers"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_error_of_sds_is_that_of_repeated_looks(seed):
+    """Against the spread of a hundred estimates, themselves known to 7 per cent; of a skewed and a normal coordinate."""
+    rng = np.random.default_rng(seed)
+    draws = rng.standard_t(9, size=(100, 4000, 2))
+    draws[..., 1] = rng.gamma(4.0, size=(100, 4000))
+    weights = rng.gamma(2.0, size=(100, 4000))
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = np.einsum("rs,rsd->rd", weights, draws)
+    sds = np.sqrt(np.einsum("rs,rsd->rd", weights, (draws - mean[:, None]) ** 2))
+    spread = np.max(np.std(sds, axis=0) / np.mean(sds, axis=0))
+    found = np.mean([sd_error(z, w) for z, w in zip(draws, weights, strict=True)])
+    np.testing.assert_allclose(found, spread, rtol=4 * 0.07)
+
+
+def crescent(z):
+    """Mean (0, 0.5) and variances 1 and 0.5 + 0.49."""
+    return -0.5 * z[0] ** 2 - 0.5 * ((z[1] - 0.5 * z[0] ** 2) / 0.7) ** 2
+
+
+@jax.jit
+def looks_at_one_arm(key):
+    """The first look and the second at a mixture of one Gaussian, which lies on one arm of the crescent."""
+    arm = full_rank(jnp.array([0.8, 0.6], float), jnp.array([[0.6, 0.0], [0.5, 0.7]], float))
+    q = mixture(jnp.zeros(1), jax.tree.map(lambda x: x[None], arm))
+    zero = jnp.zeros((), q.dtype)
+    spent = Spent(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
+    converged = jnp.full((), Status.CONVERGED, jnp.int32)
+    before = judge(key, q, modes.cover(q), crescent, Stage.MIXTURE, converged, spent)
+    return before, sharpen(key, crescent, before, modes.cover(q))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_guard_finds_what_a_richer_family_has_missed(seed):
+    before, after = looks_at_one_arm(jax.random.key(seed))
+    mean, sd = np.array([0.0, 0.5]), np.sqrt([1.0, 0.99])
+
+    def errors(outcome):
+        weights, draws = np.exp(np.asarray(outcome.log_weights)), np.asarray(outcome.draws)
+        found = weights @ draws
+        return (found - mean) / sd, np.sqrt(weights @ (draws - found) ** 2) / sd - 1, sd_error(draws, weights)
+
+    c = after.certificate
+    assert int(c.stage) == Stage.MIXTURE and len(after.draws) == 16384 and c.certified
+    missed, found = errors(before), errors(after)
+    assert max(np.abs(missed[:2]).ravel()) > 0.1
+    np.testing.assert_allclose(found[0], 0, atol=4 * float(c.mean_error))
+    np.testing.assert_allclose(found[1], 0, atol=4 * found[2])
