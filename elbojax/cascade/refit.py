@@ -19,7 +19,7 @@ ROUGH = 0.025
 """Monte Carlo error of the means, in sds, above which a certified answer is looked at again: 0.017 is what 4,096 draws of
 the envelope leave where the posterior is Gaussian."""
 ROUGH_SD = 0.03
-"""Likewise of the sds, relative. Measured on 36 targets of known moments, 20 seeds each (`benchmarks/certificate.py`): with
+"""Likewise of the sds, relative. Measured on 35 targets of known moments, 20 seeds each (`benchmarks/certificate.py`): with
 the error of the means alone, half of the answers that were off by more than 0.1 passed for smooth."""
 ROUGH_KHAT = 0.5
 """Likewise of k-hat: above it the variance of the weights is infinite, and neither of these errors can be relied on. Bananas
