@@ -1,0 +1,330 @@
+"""The certificate of `fit` on trial: targets made to deceive it, whose moments are known, over many seeds.
+
+    python benchmarks/certificate.py [--seeds 20] [--only NAME] [--output FOLDER]
+
+Funnels of all kinds, heavy tails, skew, bananas, modes of unequal weight. A certified answer with a mean or an sd off
+by more than half an sd is wrong; at most one in a hundred may be. A column whose excess kurtosis is above 50 is judged
+by its median and the width of its central 90 %, as in `posteriordb.py`: no sample of this size tells its sd.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special, stats
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import elbojax  # noqa: E402
+from benchmarks import timing  # noqa: E402
+from benchmarks.errors import GOOD, HEAVY, NORMAL_90, WRONG  # noqa: E402
+
+EXACT = 400_000
+"""Draws of the target itself, for quantiles and for which columns are heavy: their own error is 0.003 sd."""
+Q05, Q50, Q95 = 0, 1, 2
+"""Columns of quantiles."""
+
+
+class Target(NamedTuple):
+    """A density of known moments.
+
+    Attributes:
+      name: of the row.
+      log_density: `(position [D], data) -> scalar`, one function for all targets of a kind, so that it compiles once.
+      data: what makes this target of its kind.
+      sample: `(rng, S) -> [S, D]` independent draws.
+      mean: [D].
+      sd: [D]; infinite where there is none.
+      support: of all coordinates.
+      hidden: whether it has a mode in which no start ends, and none is meant to.
+    """
+
+    name: str
+    log_density: Callable
+    data: Any
+    sample: Callable
+    mean: np.ndarray
+    sd: np.ndarray
+    support: Any = None
+    hidden: bool = False
+
+
+def normal(x, loc, scale):
+    return -0.5 * ((x - loc) / scale) ** 2 - jnp.log(scale)
+
+
+# ---- funnels: heads v ~ N(mu, s^2), and x given its head ~ N(0, e^{power v})
+
+
+def funnels(z, data):
+    """Heads first, then as many for each head; all turned by a rotation."""
+    y = data["turn"].T @ z
+    heads, rest = y[: data["mu"].size], y[data["mu"].size :].reshape(data["mu"].size, -1)
+    scales = jnp.exp(0.5 * data["power"] * heads)[:, None]
+    return jnp.sum(normal(heads, data["mu"], data["s"])) + jnp.sum(normal(rest, 0.0, scales))
+
+
+def funnel(mu: Any, s: Any, per_head: int, power: float = 1.0, turned: bool = False) -> Target:
+    mu, s = np.atleast_1d(np.asarray(mu, float)), np.atleast_1d(np.asarray(s, float))
+    size = mu.size * (1 + per_head)
+    turn = stats.ortho_group.rvs(size, random_state=np.random.default_rng(size)) if turned else np.eye(size)
+
+    def sample(rng, count):
+        heads = mu + s * rng.normal(size=(count, mu.size))
+        rest = np.exp(0.5 * power * heads)[..., None] * rng.normal(size=(count, mu.size, per_head))
+        return np.concatenate([heads, rest.reshape(count, -1)], axis=1) @ turn.T
+
+    spread = np.exp(power * mu + 0.5 * (power * s) ** 2)
+    mean = turn @ np.concatenate([mu, np.zeros(size - mu.size)])
+    sd = np.sqrt(turn**2 @ np.concatenate([s**2, np.repeat(spread, per_head)]))
+    heads = ", ".join(f"({m:g}, {d:g})" for m, d in zip(mu, s, strict=True))
+    words = f"funnel {heads}, D = {size}" + (f", power {power:g}" if power != 1 else "") + ", turned" * turned
+    return Target(words, funnels, {"mu": mu, "s": s, "power": power, "turn": turn}, sample, mean, sd)
+
+
+# ---- tails and skew
+
+
+def students(z, data):
+    """Of one radius: multivariate."""
+    return -0.5 * (data["df"] + z.size) * jnp.log1p(jnp.sum(z**2) / data["df"])
+
+
+def student(df: float, size: int) -> Target:
+    def sample(rng, count):
+        return rng.normal(size=(count, size)) / np.sqrt(rng.chisquare(df, size=(count, 1)) / df)
+
+    sd = np.full(size, np.sqrt(df / (df - 2)) if df > 2 else np.inf)
+    return Target(f"Student t({df:g}), D = {size}", students, {"df": df}, sample, np.zeros(size), sd)
+
+
+def independents(z, data):
+    return -0.5 * (data["df"] + 1) * jnp.sum(jnp.log1p(z**2 / data["df"]))
+
+
+def independent(df: float, size: int) -> Target:
+    sd = np.full(size, np.sqrt(df / (df - 2)))
+    sample = lambda rng, count: rng.standard_t(df, size=(count, size))  # noqa: E731
+    return Target(f"{size} independent t({df:g})", independents, {"df": df}, sample, np.zeros(size), sd)
+
+
+def gammas(z, data):
+    return jnp.sum((data["shape"] - 1) * jnp.log(z) - z)
+
+
+def gamma(shape: float, size: int) -> Target:
+    sample = lambda rng, count: rng.gamma(shape, size=(count, size))  # noqa: E731
+    mean, sd = np.full(size, shape), np.full(size, np.sqrt(shape))
+    return Target(f"gamma({shape:g}), D = {size}", gammas, {"shape": shape}, sample, mean, sd, "positive")
+
+
+def log_gammas(z, data):
+    return jnp.sum(data["shape"] * z - jnp.exp(z))
+
+
+def log_gamma(shape: float, size: int) -> Target:
+    sample = lambda rng, count: np.log(rng.gamma(shape, size=(count, size)))  # noqa: E731
+    mean, sd = special.digamma(shape), np.sqrt(special.polygamma(1, shape))
+    return Target(
+        f"log gamma({shape:g}), D = {size}",
+        log_gammas,
+        {"shape": shape},
+        sample,
+        np.full(size, mean),
+        np.full(size, sd),
+    )
+
+
+# ---- bananas: z0 ~ N(0, s^2), z1 given it ~ N(z0^2, noise^2)
+
+
+def bananas(z, data):
+    return normal(z[0], 0.0, data["s"]) + normal(z[1], z[0] ** 2, data["noise"])
+
+
+def banana(s: float, noise: float) -> Target:
+    def sample(rng, count):
+        z = s * rng.normal(size=count)
+        return np.stack([z, z**2 + noise * rng.normal(size=count)], axis=1)
+
+    mean, sd = np.array([0, s**2]), np.array([s, np.sqrt(2 * s**4 + noise**2)])
+    return Target(f"banana {s:g}, {noise:g}", bananas, {"s": s, "noise": noise}, sample, mean, sd)
+
+
+# ---- two Gaussians
+
+
+def pairs(z, data):
+    first = jnp.log1p(-data["weight"]) + jnp.sum(normal(z, 0.0, 1.0))
+    second = jnp.log(data["weight"]) + jnp.sum(normal(z, data["place"], data["width"]))
+    return jnp.logaddexp(first, second)
+
+
+def pair(weight: float, apart: float, width: float, size: int, hidden: bool = False) -> Target:
+    place = np.zeros(size)
+    place[0] = apart
+
+    def sample(rng, count):
+        second = rng.random((count, 1)) < weight
+        noise = rng.normal(size=(count, size))
+        return np.where(second, place + width * noise, noise)
+
+    mean = weight * place
+    sd = np.sqrt((1 - weight) + weight * (width**2 + place**2) - mean**2)
+    name = f"modes {1 - weight:g} and {weight:g}, {apart:g} apart, width {width:g}, D = {size}"
+    return Target(name, pairs, {"weight": weight, "place": place, "width": width}, sample, mean, sd, hidden=hidden)
+
+
+TARGETS = (
+    *(funnel(mu, s, 1) for mu, s in ((-2.1, 1.46), (0, 1), (0, 1.5), (1, 2), (-4, 2.5), (3, 0.7))),
+    *(funnel(mu, s, 1, power=2) for mu, s in ((0, 0.7), (-2.1, 1.0), (-2.1, 1.46))),
+    funnel(0, 3, 9),
+    funnel(-1, 1.5, 9),
+    funnel(0, 1, 4, turned=True),
+    funnel(-2.1, 1.46, 4, turned=True),
+    funnel((0, -2), (1, 1.5), 3),
+    funnel((-2.1, 1), (1.46, 1), 1),
+    *(student(df, size) for size in (2, 10) for df in (3, 4, 5)),
+    *(independent(df, 4) for df in (3, 5)),
+    *(gamma(shape, 3) for shape in (0.2, 1)),
+    *(log_gamma(shape, 3) for shape in (0.1, 0.5)),
+    banana(1, 0.1),
+    banana(2, 1),
+    banana(0.7, 0.3),
+    pair(0.3, 4, 1, 2),
+    pair(0.2, 0, 5, 5),
+    pair(0.1, 6, 1, 2, hidden=True),
+    pair(0.05, 10, 3, 2, hidden=True),
+    pair(0.1, 8, 0.3, 5, hidden=True),
+)
+
+
+def short(number: Any) -> float:
+    """Four digits, which are more than count."""
+    return float(f"{float(number):.4g}")
+
+
+def run(target: Target, seeds: int) -> list[dict[str, Any]]:
+    """One row per seed."""
+    exact = target.sample(np.random.default_rng(0), EXACT)
+    quantiles = np.quantile(exact, (0.05, 0.5, 0.95), axis=0).T
+    heavy = (stats.kurtosis(exact, axis=0) > HEAVY) | ~np.isfinite(target.sd)
+    width = (quantiles[:, Q95] - quantiles[:, Q05]) / NORMAL_90
+    scale = np.where(heavy, width, target.sd)
+    init = np.full(target.mean.size, 1.0 if target.support else 0.0)
+    rows = []
+    for seed in range(seeds):
+        began = time.perf_counter()
+        fit = elbojax.fit(jax.random.key(seed), target.log_density, init, data=target.data, support=target.support)
+        found, c = fit.summary(), fit.certificate
+        found_width = (found.quantiles[:, Q95] - found.quantiles[:, Q05]) / NORMAL_90
+        centre = np.where(heavy, found.quantiles[:, Q50] - quantiles[:, Q50], found.mean - target.mean)
+        moments = np.abs(found.sd / target.sd - 1)
+        errors = np.abs([centre / scale, np.where(heavy, found_width, found.sd) / scale - 1])
+        rows.append(
+            {
+                "target": target.name,
+                "seed": seed,
+                "certified": bool(c.certified),
+                "status": str(c.status),
+                "stage": str(c.stage),
+                "mean_error": short(np.max(errors[0])),
+                "sd_error": short(np.max(errors[1])),
+                "moment_sd_error": short(np.max(moments)),
+                "heavy": int(np.sum(heavy)),
+                "hidden": target.hidden,
+                "khat": short(c.khat),
+                "ess": short(c.ess),
+                "gradients": int(c.num_gradients),
+                "densities": int(c.num_log_densities),
+                "seconds": short(time.perf_counter() - began),
+            }
+        )
+    return rows
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The page that a person reads."""
+    where, rows = record["environment"], record["rows"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if version)
+    names = list(dict.fromkeys(row["target"] for row in rows))
+    off = lambda some, bound: sum(max(row["mean_error"], row["sd_error"]) > bound for row in some)  # noqa: E731
+    sums = []
+    for hidden in (False, True):
+        some = [row for row in rows if row["hidden"] == hidden]
+        good = [row for row in some if row["certified"]]
+        sums.append(
+            f"{len(some)} fits, {len(good)} certified, {off(good, WRONG)} of these wrong (off by more than {WRONG}),"
+            f" {off(good, GOOD)} off by more than {GOOD}"
+        )
+    lines = []
+    for name in names:
+        own = [row for row in rows if row["target"] == name]
+        good = [row for row in own if row["certified"]]
+        stages = [row["stage"] for row in good]
+        worst = lambda field, some=good: f"{max(row[field] for row in some):.2f}" if some else ""  # noqa: E731
+        counted = ", ".join(f"{stage} {stages.count(stage)}" for stage in dict.fromkeys(stages))
+        gradients = f"{np.median([row['gradients'] for row in own]):,.0f}"
+        lines.append(
+            [name, len(own), len(good), counted, off(good, WRONG), off(good, GOOD)]
+            + [worst("mean_error"), worst("sd_error"), worst("moment_sd_error") if own[0]["heavy"] else "", gradients]
+        )
+    header = ["target", "fits", "certified", "by stage", f"off by more than {WRONG}", f"than {GOOD}"]
+    header += ["worst mean", "worst sd", "sd of heavy columns", "gradients"]
+    return "\n".join(
+        [
+            "# The certificate on trial",
+            "",
+            f"{where['device']} ({where['processor']}, {where['cores']} cores), Python {where['python']}; {versions}.",
+            "",
+            "Targets of known moments, made to deceive; one call of `fit` for each seed. Funnels (mu, s) have heads"
+            " N(mu, s^2) whose exponential, to a power, is the variance of their others. Errors of means in sds, of sds"
+            f" relative: those of the worst column of the worst certified fit. Columns whose excess kurtosis is above {HEAVY:g}"
+            " are judged by median and central 90 %; how far their sds themselves were off stands beside it.",
+            "",
+            f"**{sums[0]}.**",
+            "",
+            "Apart from these, what no check of this kind can promise to see: a mode in which no start ends, in the last three"
+            f" rows. {sums[1]}.",
+            "",
+            timing.table(header, lines),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default="", help="targets whose name holds this; rows of others stay as they were")
+    parser.add_argument(
+        "--output",
+        default=pathlib.Path(__file__).parent / "results",
+        help="folder of certificate.json and .md",
+    )
+    args = parser.parse_args()
+
+    jax.config.update("jax_enable_x64", True)
+    folder, rows = pathlib.Path(args.output), {}
+    if args.only and (folder / "certificate.json").is_file():
+        for row in json.loads((folder / "certificate.json").read_text())["rows"]:
+            rows.setdefault(row["target"], []).append(row)
+    for target in TARGETS:
+        if args.only not in target.name:
+            continue
+        own = rows[target.name] = run(target, args.seeds)
+        good = [max(row["mean_error"], row["sd_error"]) for row in own if row["certified"]]
+        worst = f"{max(good):.2f}" if good else "none"
+        print(f"{target.name}: {len(good)} certified of {len(own)}, worst {worst}", flush=True)
+        ordered = [row for each in TARGETS for row in rows.get(each.name, [])]
+        record = {"environment": timing.environment(), "rows": ordered}
+        timing.write(folder, "certificate", record, markdown(record))
+
+
+if __name__ == "__main__":
+    main()
