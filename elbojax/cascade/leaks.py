@@ -58,7 +58,7 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~leaks,
-            status=jnp.where(leaks, Status.UNRELIABLE, certificate.status).astype(certificate.status.dtype),
+            status=jnp.where(leaks, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
             num_gradients=certificate.num_gradients + spent,
         )
     )
