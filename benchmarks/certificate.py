@@ -157,6 +157,26 @@ def banana(s: float, noise: float) -> Target:
     return Target(f"banana {s:g}, {noise:g}", bananas, {"s": s, "noise": noise}, sample, mean, sd)
 
 
+# ---- rings: |z| around a radius, in the plane
+
+
+def rings(z, data):
+    return normal(jnp.sqrt(z @ z + 1e-12), data["radius"], data["width"])
+
+
+def ring(radius: float, width: float) -> Target:
+    def sample(rng, count):
+        """The distance has a density in proportion to r N(r | radius, width^2)."""
+        most = radius + 6 * width
+        tried = radius + width * rng.normal(size=3 * count)
+        kept = tried[rng.random(tried.size) < tried / most][:count]
+        angle = rng.uniform(-np.pi, np.pi, count)
+        return kept[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+    sd = np.full(2, np.sqrt((radius**2 + 3 * width**2) / 2))
+    return Target(f"ring {radius:g}, {width:g}", rings, {"radius": radius, "width": width}, sample, np.zeros(2), sd)
+
+
 # ---- two Gaussians
 
 
@@ -197,6 +217,8 @@ TARGETS = (
     banana(1, 0.1),
     banana(2, 1),
     banana(0.7, 0.3),
+    ring(5, 0.2),
+    ring(3, 0.5),
     pair(0.3, 4, 1, 2),
     pair(0.2, 0, 5, 5),
     pair(0.1, 6, 1, 2, hidden=True),
