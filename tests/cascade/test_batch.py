@@ -210,6 +210,8 @@ def test_one_model_and_none():
     y, mask, count = data()
     with pytest.raises(ValueError, match="11.*10|10.*11"):
         fit((y, mask, count[:-1]))
+    with pytest.raises(ValueError, match="fit_ragged"):
+        fit([np.zeros(7), np.zeros(8)])
 
 
 def test_more_models_are_no_more_programs():
