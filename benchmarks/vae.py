@@ -287,20 +287,23 @@ class Size(NamedTuple):
 SIZES = (Size("64 pixels", 64, 128, 8, 1408, 64), Size("784 pixels", 784, 200, 20, 2000, 100))
 
 
-def by_hand(size: Size, x: jax.Array, epochs: int) -> Callable:
-    encoder, decoder, optimizer = (
-        LinenEncoder(size.hidden, size.latent),
-        MLP((size.hidden,), size.pixels),
-        optax.adam(RATE),
-    )
+def hand_written(size: Size, x: jax.Array) -> tuple[Callable, dict[str, Any], optax.GradientTransformation]:
+    """Loss, parameters and optimiser as people write them."""
+    encoder, decoder = LinenEncoder(size.hidden, size.latent), MLP((size.hidden,), size.pixels)
     one, two = jax.random.split(jax.random.key(0))
     params = {"encoder": encoder.init(one, x[:1]), "decoder": decoder.init(two, jnp.zeros((1, size.latent)))}
-    steps = size.rows // size.batch_size
 
-    def loss(params, key, x):
+    def loss(key, params, x):
         loc, log_scale = encoder.apply(params["encoder"], x)
         noise = jax.random.normal(key, loc.shape)
         return negative_elbo(loc, log_scale, functools.partial(decoder.apply, params["decoder"]), noise, x)
+
+    return loss, params, optax.adam(RATE)
+
+
+def by_hand(size: Size, x: jax.Array, epochs: int) -> Callable:
+    loss, params, optimizer = hand_written(size, x)
+    steps = size.rows // size.batch_size
 
     @jax.jit
     def fit(key, params, x):
@@ -310,7 +313,7 @@ def by_hand(size: Size, x: jax.Array, epochs: int) -> Callable:
 
             def step(carry, this):
                 params, state = carry
-                value, gradient = jax.value_and_grad(loss)(params, this[1], x[this[0]])
+                value, gradient = jax.value_and_grad(loss, argnums=1)(this[1], params, x[this[0]])
                 updates, state = optimizer.update(gradient, state, params)
                 return (optax.apply_updates(params, updates), state), value
 
@@ -343,19 +346,7 @@ def ours(size: Size, x: jax.Array, epochs: int) -> Callable:
 
 def loop_only(size: Size, x: jax.Array, epochs: int) -> Callable:
     """`train` around the loss written by hand: the loop alone."""
-    encoder, decoder, optimizer = (
-        LinenEncoder(size.hidden, size.latent),
-        MLP((size.hidden,), size.pixels),
-        optax.adam(RATE),
-    )
-    one, two = jax.random.split(jax.random.key(0))
-    params = {"encoder": encoder.init(one, x[:1]), "decoder": decoder.init(two, jnp.zeros((1, size.latent)))}
-
-    def loss(key, params, x):
-        loc, log_scale = encoder.apply(params["encoder"], x)
-        noise = jax.random.normal(key, loc.shape)
-        return negative_elbo(loc, log_scale, functools.partial(decoder.apply, params["decoder"]), noise, x)
-
+    loss, params, optimizer = hand_written(size, x)
     settings = dict(batch_size=size.batch_size, num_epochs=epochs)
     return lambda: elbojax.train(jax.random.key(1), loss, optimizer, params, x, **settings).losses
 
