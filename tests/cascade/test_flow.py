@@ -12,6 +12,7 @@ from elbojax import Status
 from elbojax.cascade import Stage, handover, single
 from elbojax.cascade.flow import NUM_STEPS, bend
 from elbojax.cascade.gaussian import fit_gaussian
+from elbojax.cascade.leaks import LENGTHS, NUM_CHAINS
 from elbojax.cascade.programs import accepted
 
 SEEDS = (1, 2, 3)
@@ -84,10 +85,14 @@ def test_right_on_bent_posteriors(log_density):
     sds = np.sqrt(np.einsum("ms,msd->md", weights, (after.draws - means[:, None]) ** 2))
     np.testing.assert_allclose(means, np.broadcast_to(mean, means.shape), atol=5 * np.max(c.mean_error) * sd.max())
     np.testing.assert_allclose(sds / sd, 1, atol=0.15)
-    # What was spent is counted: the rounds of training, and the draws of their checks.
-    rounds = (c.num_gradients - before.certificate.num_gradients) / (64 * NUM_STEPS)
-    assert np.all(np.isin(rounds, (1, 2, 3)))
-    np.testing.assert_array_equal(c.num_log_densities - before.certificate.num_log_densities, 4096 * rounds)
+    # What was spent is counted: the rounds of training, the looks for leaks, and the draws of the checks.
+    spent = c.num_gradients - before.certificate.num_gradients
+    look = NUM_CHAINS * sum(LENGTHS)
+    assert np.all(
+        np.isin(spent, [64 * NUM_STEPS * rounds + look * n for rounds in (1, 2, 3) for n in range(rounds + 1)])
+    )
+    checks = (c.num_log_densities - before.certificate.num_log_densities) / 4096
+    np.testing.assert_array_equal(checks, spent // (64 * NUM_STEPS))
 
 
 @pytest.mark.slow
