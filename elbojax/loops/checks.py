@@ -104,7 +104,11 @@ def batch_size(**trees: PyTree) -> int:
     (first, size), *others = sizes.items()
     for other, given in others:
         if given != size:
-            hint = "; a list of data sets is for fit_ragged" if isinstance(trees.get("data"), list) else ""
+            hint = (
+                "; a list of data sets, one for each model, is for fit_ragged"
+                if isinstance(trees.get("data"), list)
+                else ""
+            )
             raise ValueError(
                 f"leaves must share their leading axis of models: {first} has {size}, {other} has {given}{hint}"
             )
