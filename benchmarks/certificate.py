@@ -2,7 +2,7 @@
 
     python benchmarks/certificate.py [--seeds 20] [--only NAME] [--output FOLDER]
 
-Funnels of all kinds, heavy tails, skew, bananas, modes of unequal weight. A certified answer with a mean or an sd off
+Funnels of all kinds, heavy tails, skew, bananas, rings, modes of unequal weight. A certified answer with a mean or an sd off
 by more than half an sd is wrong; at most one in a hundred may be. A column whose excess kurtosis is above 50 is judged
 by its median and the width of its central 90 %, as in `posteriordb.py`: no sample of this size tells its sd.
 """

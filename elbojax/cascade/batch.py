@@ -115,7 +115,12 @@ def fit_batch(
     check_key(key)
     check_data(data)
     dtype = jnp.result_type(float)
-    num_models = batch_size(data=data)
+    try:
+        num_models = batch_size(data=data)
+    except ValueError as error:
+        if isinstance(data, list):
+            error.add_note("A list of data sets, one for each model, is for fit_ragged.")
+        raise
     mine, mesh = share(num_models), local(mesh)
     data = jax.tree.map(np.asarray, data)
     with jax.enable_x64(True):

@@ -1,7 +1,7 @@
 """The check of a stage: fresh draws of an envelope around `q`, their importance weights, and the verdict."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +148,7 @@ def judge(
     variance = weights @ (draws - mean) ** 2
     squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
     mean_error = jnp.sqrt(jnp.max((weights**2) @ squares))
-    sd_error = 0.5 * jnp.sqrt(jnp.max((weights**2) @ (squares - 1) ** 2))
+    sd_error = largest_sd_error(squares, weights)
     log_mean_ratio = jax.nn.logsumexp(ratios) - math.log(num_draws)
     log_evidence_se = jnp.sqrt(jnp.maximum(num_draws / smoothed.ess - 1, 0) / num_draws)
     upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
@@ -188,6 +188,21 @@ def judge(
         num_log_densities=spent.num_log_densities + num_draws,
     )
     return Outcome(q, draws, jnp.log(weights), certificate)
+
+
+def largest_sd_error(squares: Any, weights: Any) -> Any:
+    r"""Monte Carlo error of the standard deviations, relative, the largest coordinate, by the delta method.
+
+    .. math:: \tfrac12 \sqrt{\textstyle\sum_s w_s^2 (\zeta_s^2 - 1)^2}
+
+    Args:
+      squares: [S, D], zeta squared, of draws standardised by their weighted mean and sds; JAX's or NumPy's.
+      weights: [S], of sum one, likewise.
+
+    Returns:
+      Scalar.
+    """
+    return 0.5 * ((weights**2) @ (squares - 1) ** 2).max() ** 0.5
 
 
 def _log_probs(q: Family, draws: Array) -> Array:

@@ -43,7 +43,6 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
       The `Outcome`; unchanged where it was not trusted, or its weights are light.
     """
     certificate = outcome.certificate
-    # Light weights have no edge at which the posterior goes on.
     trusted = (certificate.certified | (certificate.status == Status.MULTIMODAL)) & (certificate.khat > HARMLESS)
 
     def look(_):

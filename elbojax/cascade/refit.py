@@ -8,7 +8,7 @@ import numpy as np
 
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge, largest_sd_error
 from elbojax.families import FullRank, Reparameterised
 from elbojax.types import Array, Key, LogDensity, Status
 
@@ -81,9 +81,7 @@ def is_rough(outcome: Outcome) -> bool:
 
 
 def sd_error(draws: np.ndarray, weights: np.ndarray) -> float:
-    r"""Monte Carlo error of the standard deviations, relative, the largest coordinate, by the delta method.
-
-    .. math:: \tfrac12 \sqrt{\textstyle\sum_s w_s^2 (\zeta_s^2 - 1)^2}, \qquad \zeta_s = (z_s - m) / \sigma
+    """`largest_sd_error` of draws on the host: no program is compiled for a look that is seldom taken.
 
     Args:
       draws: [S, D].
@@ -93,8 +91,7 @@ def sd_error(draws: np.ndarray, weights: np.ndarray) -> float:
       A number.
     """
     squares = (draws - weights @ draws) ** 2
-    squares = squares / (weights @ squares)
-    return float(0.5 * np.sqrt(np.max(weights**2 @ (squares - 1) ** 2)))
+    return float(largest_sd_error(squares / (weights @ squares), weights))
 
 
 def sharpen(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparameterised | None = None) -> Outcome:

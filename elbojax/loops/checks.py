@@ -104,14 +104,7 @@ def batch_size(**trees: PyTree) -> int:
     (first, size), *others = sizes.items()
     for other, given in others:
         if given != size:
-            hint = (
-                "; a list of data sets, one for each model, is for fit_ragged"
-                if isinstance(trees.get("data"), list)
-                else ""
-            )
-            raise ValueError(
-                f"leaves must share their leading axis of models: {first} has {size}, {other} has {given}{hint}"
-            )
+            raise ValueError(f"leaves must share their leading axis of models: {first} has {size}, {other} has {given}")
     if size == 0:
         raise ValueError(f"the batch is empty: leaf {first} has a leading axis of 0 models")
     return size

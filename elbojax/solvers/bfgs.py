@@ -122,7 +122,8 @@ def bfgs(
         )
 
         new = tree_where(rises & flat, tried, kept)
-        new = new._replace(inverse_hessian=_updated(here, new, first=state.num_steps == 0))
+        step, fall = new.position - here.position, here.gradient - new.gradient
+        new = new._replace(inverse_hessian=_updated(here.inverse_hessian, step, fall, first=state.num_steps == 0))
         promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
         settled = (new.value - here.value < 10 * tolerance) & (promised < tolerance)
         status = jnp.where(
@@ -180,17 +181,15 @@ def inverse_hessians(path: BfgsPath) -> Array:
     Returns:
       [T + 1, D, D]; those after `num_steps` mean nothing.
     """
-    size = path.positions.shape[1]
-    points = _Point(path.positions, path.values, path.gradients, path.gradients)
 
-    def follow(inverse_hessian, step):
-        here, new, first = step
-        updated = _updated(here._replace(inverse_hessian=inverse_hessian), new, first=first)
+    def follow(inverse_hessian, seen):
+        step, fall, first = seen
+        updated = _updated(inverse_hessian, step, fall, first=first)
         return updated, updated
 
-    start = _at_first(path.gradients[0]) * jnp.eye(size, dtype=path.positions.dtype)
-    pairs = jax.tree.map(lambda x: x[:-1], points), jax.tree.map(lambda x: x[1:], points)
-    _, later = jax.lax.scan(follow, start, (*pairs, jnp.arange(len(path.positions) - 1) == 0))
+    start = _at_first(path.gradients[0]) * jnp.eye(path.positions.shape[1], dtype=path.positions.dtype)
+    steps, falls = jnp.diff(path.positions, axis=0), -jnp.diff(path.gradients, axis=0)
+    _, later = jax.lax.scan(follow, start, (steps, falls, jnp.arange(len(steps)) == 0))
     return jnp.concatenate([start[None], later])
 
 
@@ -199,20 +198,18 @@ def _at_first(gradient: Array) -> Scalar:
     return 1 / jnp.maximum(jnp.sqrt(gradient @ gradient), 1)
 
 
-def _updated(here: _Point, new: _Point, *, first: Array) -> Array:
+def _updated(inverse_hessian: Array, step: Array, fall: Array, *, first: Array) -> Array:
     """The inverse Hessian after a step; as it was where the step shows no positive curvature."""
-    step, fall = new.position - here.position, here.gradient - new.gradient
     curvature = step @ fall
     usable = curvature > jnp.finfo(step.dtype).eps * jnp.sqrt((step @ step) * (fall @ fall))
     rho = 1 / jnp.where(usable, curvature, 1)
     # After the first step the identity is given the size that the step has seen (Nocedal, Wright, 6.20).
     seen = jnp.where(usable, curvature / jnp.where(usable, fall @ fall, 1), 1)
-    size = here.position.size
-    old = jnp.where(first, seen * jnp.eye(size, dtype=step.dtype), here.inverse_hessian)
+    old = jnp.where(first, seen * jnp.eye(step.size, dtype=step.dtype), inverse_hessian)
     pushed = old @ fall
     new_inverse = (
         old
         - rho * (jnp.outer(step, pushed) + jnp.outer(pushed, step))
         + (rho**2 * (fall @ pushed) + rho) * jnp.outer(step, step)
     )
-    return jnp.where(usable, new_inverse, here.inverse_hessian)
+    return jnp.where(usable, new_inverse, inverse_hessian)
