@@ -75,7 +75,8 @@ def _by_value(bijector: Bijector) -> tuple[Any, ...]:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return (id(bijector),)
     arrays = [np.asarray(leaf) for leaf in leaves]
-    return (structure, *((array.shape, array.dtype.name, array.tobytes()) for array in arrays))
+    # From jax 0.10 on the structures of two different registered dataclasses compare equal; their names do not.
+    return (type(bijector), str(structure), structure, *((array.shape, array.dtype.name, array.tobytes()) for array in arrays))
 
 
 def as_float(x: Any) -> Array:

@@ -237,13 +237,7 @@ def _names(target: Target) -> list[str]:
 @functools.partial(jax.jit, static_argnames=("target", "num_samples"))
 def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_samples: int) -> PyTree:
     def one(key, draws, log_weights):
-        # Systematic resampling: a draw of weight w comes num_samples * w times, rounded up or down.
-        offset_key, order_key = jax.random.split(key)
-        edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights)))
-        offset = jax.random.uniform(offset_key, dtype=edges.dtype)
-        places = (jnp.arange(num_samples, dtype=edges.dtype) + offset) / num_samples
-        picked = jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), draws.shape[0] - 1)
-        return jax.vmap(target.constrain)(draws[jax.random.permutation(order_key, picked)])
+        return jax.vmap(target.constrain)(draws[pick(key, log_weights, num_samples)])
 
     return jax.vmap(one)(keys, draws, log_weights) if log_weights.ndim == 2 else one(keys, draws, log_weights)
 
