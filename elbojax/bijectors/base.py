@@ -76,7 +76,12 @@ def _by_value(bijector: Bijector) -> tuple[Any, ...]:
         return (id(bijector),)
     arrays = [np.asarray(leaf) for leaf in leaves]
     # From jax 0.10 on the structures of two different registered dataclasses compare equal; their names do not.
-    return (type(bijector), str(structure), structure, *((array.shape, array.dtype.name, array.tobytes()) for array in arrays))
+    return (
+        type(bijector),
+        str(structure),
+        structure,
+        *((array.shape, array.dtype.name, array.tobytes()) for array in arrays),
+    )
 
 
 def as_float(x: Any) -> Array:
