@@ -26,18 +26,19 @@ class Certificate(NamedTuple):
     """Scalars for one fit; leading axis M for a batch.
 
     Attributes:
-      certified: whether means and sds can be used: k-hat below 0.7, 400 effective draws (256 suffice in the first look of
-        a batch, whose moments are mended by control variates), one mode or a mixture that
-        covers those found.
+      certified: whether means and sds can be used: k-hat below the threshold for the number of draws (0.7 for 4,096), 400
+        effective draws (256 suffice in the first look of a batch, whose moments are mended by control variates), one mode
+        or an answer that covers those found.
       status: `Status`; CONVERGED where certified, else what stands in the way.
       stage: `Stage` whose answer was kept.
       khat: Pareto shape of the importance ratios; below 0.7 the corrected draws can be trusted.
       ess: effective number of the importance-corrected draws.
       elbo: evidence lower bound of `q` on fresh draws, nats.
       elbo_se: its Monte Carlo standard error.
-      log_evidence: log p(x) by smoothed importance weights, nats.
+      log_evidence: log p(x), the logarithm of the mean of the Pareto-smoothed importance ratios, nats.
       log_evidence_se: its standard error; +inf where k-hat is too large.
-      upper_bound: estimate of the chi-square upper bound of log p(x); +inf where the weights cannot carry it.
+      upper_bound: estimate of the chi-square upper bound of log p(x), half the logarithm of the mean squared ratio; lies
+        below the bound on average, and so is none itself. +inf where the weights cannot carry it.
       decrement: nats that the optimiser had left to gain on its draws.
       mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate.
       fisher_divergence: mean squared difference of the scores of q and p in whitened coordinates, over D.
@@ -90,7 +91,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     c = certificate
     status = Status(int(c.status))
     verdict = "certified" if c.certified else f"NOT certified ({status})"
-    upper = f", at most {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
+    upper = f", chi-square estimate {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
     nothing = float(c.log_evidence) == -math.inf
     correction = (
         "none: no draw has a finite log-density, and what stands above is the start"
@@ -100,7 +101,9 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         else f"none: k-hat {float(c.khat):.2f}, so that means and sds are those of q itself"
     )
     elsewhere = int(c.modes) - 1
-    starts = "all that matter agree" if elsewhere < 1 else f"{elsewhere} ended in another mode"
+    starts = "no path ended in another mode; modes that none has met stay unseen"
+    if elsewhere >= 1:
+        starts = f"{elsewhere} of the paths ended in another mode"
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",

@@ -10,8 +10,8 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
-from elbojax.solvers import bfgs, newton
-from elbojax.solvers.bfgs import inverse_hessians
+from elbojax.solvers.bfgs import bfgs, inverse_hessians
+from elbojax.solvers.newton import newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_SCOUTS = 8

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 
 from elbojax.cascade.certificate import Stage
+from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import ENOUGH, Outcome
 from elbojax.families import LowRank
 from elbojax.interop.blackjax_nuts import nuts
@@ -17,9 +19,13 @@ NUM_CHAINS = 4
 NUM_WARMUP = 500
 NUM_SAMPLES = 1000
 RHAT = 1.02
+"""Rank-normalised split R-hat, of the values and of their distances from the median, above which chains do not agree."""
 DIVERGENT = 0.005
 """Share of divergent transitions above which chains are not believed."""
 
+APART = 0.5
+"""Standard deviations within a chain, in some coordinate, from which two ends of paths are ends of their own; paths of one
+mode end within thousandths."""
 COORDINATES = 256
 """Whose chains are looked at side by side."""
 
@@ -41,20 +47,23 @@ def available() -> bool:
     return importlib.util.find_spec("blackjax") is not None
 
 
-def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
+def hand_over(key: Key, log_density: LogDensity, outcome: Outcome, scouts: Scouts | None = None) -> Outcome:
     r"""Chains of NUTS in the coordinates that whiten the draws so far, from starts resampled among them.
 
     .. math:: z = m + L u, \qquad m, L L^\top \text{ the weighted mean and covariance of the draws}
 
     or, where `q` is a `LowRank`, those of `q`, with L its symmetric root in units of its diagonal: no matrix [D, D].
 
-    Certified where split R-hat, effective draws and divergences say so. The answer is MCMC and the stage says it;
-    `q`, k-hat and the bound stay those of the best variational stage.
+    Certified where R-hat, effective draws and divergences say so, and the chains have visited what the paths have found:
+    where these ended in several modes, each chain starts at an end of its own as far as there are ends, and every end
+    must have draws that lie nearer to it than to the others. The answer is MCMC and the stage says it; `q`, k-hat and the
+    bound stay those of the best variational stage.
 
     Args:
       key: consumed.
       log_density: [D] -> scalar.
       outcome: the best so far.
+      scouts: the paths, whose ends the modes were counted from; without them several modes are not certified.
 
     Returns:
       An `Outcome`.
@@ -67,20 +76,29 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     whitening = from_low_rank(q) if isinstance(q, LowRank) else from_moments(flat, outcome.draws)
     # Without replacement: chains that start at one point learn nothing of each other.
     picked = jax.random.choice(start_key, weights.size, (NUM_CHAINS,), replace=False, p=flat)
-    starts = jax.vmap(whitening.inverse)(outcome.draws[picked])
+    several = outcome.certificate.modes > 1
+    starts = outcome.draws[picked]
+    if scouts is not None:
+        starts = jnp.where(several, _spread_out(scouts, starts), starts)
+    starts = jax.vmap(whitening.inverse)(starts)
 
     chains = nuts(
         run_key, lambda u: log_density(whitening.forward(u)), starts, num_warmup=NUM_WARMUP, num_samples=NUM_SAMPLES
     )
     draws = jax.lax.map(jax.vmap(whitening.forward), chains.draws)
     each = jnp.moveaxis(draws, 2, 0)
-    rhat, ess = jax.lax.map(lambda x: (split_rhat(x), effective_draws(x)), each, batch_size=COORDINATES)
+    rhat, ess = jax.lax.map(lambda x: (ranked_rhat(x), effective_draws(x)), each, batch_size=COORDINATES)
     share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
-    certified = jnp.all(rhat < RHAT) & jnp.all(ess >= ENOUGH) & (share_divergent < DIVERGENT)
+    agree = jnp.all(rhat < RHAT) & jnp.all(ess >= ENOUGH) & (share_divergent < DIVERGENT)
     pooled = draws.reshape(-1, draws.shape[-1])
+    within = jnp.sqrt(jnp.mean(jnp.var(draws, axis=1), axis=0))
+    everywhere = jnp.zeros((), bool) if scouts is None else visited(pooled, within, scouts)
+    certified = agree & (~several | everywhere)
     certificate = outcome.certificate._replace(
         certified=certified,
-        status=jnp.where(certified, Status.CONVERGED, Status.UNRELIABLE).astype(jnp.int32),
+        status=jnp.select(
+            [certified, agree | several], [Status.CONVERGED, Status.MULTIMODAL], Status.UNRELIABLE
+        ).astype(jnp.int32),
         stage=jnp.full((), Stage.NUTS, jnp.int32),
         ess=jnp.min(ess),
         mean_error=1 / jnp.sqrt(jnp.min(ess)),
@@ -88,6 +106,50 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     )
     uniform = jnp.full((pooled.shape[0],), -jnp.log(pooled.shape[0]), pooled.dtype)
     return Outcome(outcome.q, pooled, uniform, certificate)
+
+
+def _counted(scouts: Scouts) -> Array:
+    """[P] whether the path has ended, and where the density is not negligible."""
+    ended = scouts.status == Status.CONVERGED
+    highest = jnp.max(jnp.where(ended, scouts.values, -jnp.inf))
+    return ended & (scouts.values > highest - NEGLIGIBLE)
+
+
+def _spread_out(scouts: Scouts, otherwise: Array) -> Array:
+    """[C, D] ends of paths, each the one furthest from those before it; `otherwise` where there are none left."""
+    counted, ends = _counted(scouts), scouts.modes
+    scale = jnp.sqrt(jax.vmap(lambda q: q.variance())(scouts.q)[jnp.argmax(scouts.elbo)])
+    apart = jnp.max(jnp.abs(ends[:, None] - ends) / scale, axis=-1)
+    far = jnp.where(counted, jnp.inf, 0.0).astype(ends.dtype)  # from those taken so far
+    starts = []
+    for chain in range(len(otherwise)):
+        # The first is that of highest density.
+        place = jnp.argmax(jnp.where(counted, scouts.values, -jnp.inf)) if chain == 0 else jnp.argmax(far)
+        starts.append(jnp.where(far[place] > APART, ends[place], otherwise[chain]))
+        far = jnp.minimum(far, apart[place])
+    return jnp.stack(starts)
+
+
+def visited(draws: Array, scale: Array, scouts: Scouts) -> Array:
+    """Whether every end of a path has draws that lie nearer to it than to the others.
+
+    Args:
+      draws: [S, D] of all chains.
+      scale: [D], the unit of distances: standard deviations within a chain.
+      scouts: the paths; ends of negligible density and paths without one do not count, nor ends that are all but one.
+
+    Returns:
+      Boolean scalar.
+    """
+    ends = scouts.modes / scale
+    near = jnp.max(jnp.abs(ends[:, None] - ends), axis=-1) < APART
+    counted = _counted(scouts)
+    first = jnp.argmax(near & counted, axis=1) == jnp.arange(len(ends))  # of those that are all but one
+    alone = counted & first
+    distance = lambda draw: jnp.sum((draw / scale - ends) ** 2, axis=-1)  # noqa: E731
+    nearest = jax.lax.map(lambda draw: jnp.argmin(jnp.where(alone, distance(draw), jnp.inf)), draws, batch_size=256)
+    seen = jnp.zeros(len(ends), bool).at[nearest].set(True)
+    return jnp.all(seen | ~alone)
 
 
 def from_moments(weights: Array, draws: Array) -> Whitening:
@@ -128,6 +190,28 @@ def from_low_rank(q: LowRank) -> Whitening:
         return standardised + axes @ ((1 / stretch - 1) * (axes.T @ standardised))
 
     return Whitening(forward, inverse)
+
+
+def ranked_rhat(chains: Array) -> Scalar:
+    r"""The larger split R-hat of the normal scores of ranks, of the values and of their distances from the median.
+
+    The first sees chains that differ in location, whatever the tails; the second chains that differ in spread.
+
+    Args:
+      chains: [C, S].
+
+    Returns:
+      Scalar; 1 where all halves agree.
+
+    References:
+      Vehtari, Gelman, Simpson, Carpenter, Buerkner 2021, https://doi.org/10.1214/20-BA1221
+    """
+
+    def scores(x):
+        ranks = jnp.argsort(jnp.argsort(x.ravel())).astype(x.dtype)
+        return ndtri((ranks + 0.625) / (x.size + 0.25)).reshape(x.shape)
+
+    return jnp.maximum(split_rhat(scores(chains)), split_rhat(scores(jnp.abs(chains - jnp.median(chains)))))
 
 
 def split_rhat(chains: Array) -> Scalar:

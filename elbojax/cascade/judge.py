@@ -11,7 +11,7 @@ from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
-from elbojax.diagnostics import psis
+from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
@@ -25,7 +25,6 @@ TAILS_PER_PARAMETER = 0.25
 of the draws effective for every D, where ten degrees of freedom keep 10 % at D = 2,000."""
 SIDE_BY_SIDE = 2**20
 """Numbers in draws whose log-densities are computed at once; for larger ones memory would be that of the model, 4,096 times."""
-KHAT = 0.7
 ENOUGH = 400
 """Effective draws below which moments are not to be relied on to a tenth of a standard deviation."""
 DOUBTFUL = 0.25
@@ -132,7 +131,7 @@ def judge(
         log_p, exact = compared(draws, log_p, log_proposal, log_density)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
     ratios = log_p - log_proposal
-    smoothed = psis(ratios)
+    smoothed, log_evidence = smooth(ratios)
     weights = jnp.exp(smoothed.log_weights)
 
     # q's own bound, by weights q / r that the envelope keeps bounded. Where p is -inf, so is the bound.
@@ -149,7 +148,6 @@ def judge(
     squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
     mean_error = jnp.sqrt(jnp.max((weights**2) @ squares))
     sd_error = largest_sd_error(squares, weights)
-    log_mean_ratio = jax.nn.logsumexp(ratios) - math.log(num_draws)
     log_evidence_se = jnp.sqrt(jnp.maximum(num_draws / smoothed.ess - 1, 0) / num_draws)
     upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
 
@@ -159,7 +157,8 @@ def judge(
     )
     resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
     known = (mean_error < DOUBTFUL) & (sd_error < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
-    trusted = (smoothed.khat < KHAT) & (smoothed.ess >= enough) & known & resolved & exact
+    light = smoothed.khat < khat_threshold(num_draws)
+    trusted = light & (smoothed.ess >= enough) & known & resolved & exact
     alone = spent.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
@@ -174,14 +173,14 @@ def judge(
         status=status.astype(jnp.int32),
         stage=jnp.full((), stage, jnp.int32),
         khat=jnp.where(exact, smoothed.khat, jnp.inf),
-        ess=jnp.where(exact & (log_mean_ratio > -jnp.inf), smoothed.ess, 0),
+        ess=jnp.where(exact & (log_evidence > -jnp.inf), smoothed.ess, 0),
         elbo=elbo,
         elbo_se=jnp.where(jnp.isfinite(elbo_se), elbo_se, jnp.inf),
-        log_evidence=log_mean_ratio,
-        log_evidence_se=jnp.where(exact & (smoothed.khat < KHAT), log_evidence_se, jnp.inf),
+        log_evidence=log_evidence,
+        log_evidence_se=jnp.where(exact & light, log_evidence_se, jnp.inf),
         upper_bound=jnp.where(exact & (smoothed.khat < 0.5), upper_bound, jnp.inf),
         decrement=spent.decrement,
-        mean_error=jnp.where(jnp.isfinite(mean_error) & (log_mean_ratio > -jnp.inf), mean_error, jnp.inf),
+        mean_error=jnp.where(jnp.isfinite(mean_error) & (log_evidence > -jnp.inf), mean_error, jnp.inf),
         fisher_divergence=spent.fisher_divergence,
         modes=spent.modes,
         num_gradients=spent.num_gradients,

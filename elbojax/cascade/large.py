@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import AROUND, Scouts, count_modes
-from elbojax.cascade.judge import KHAT, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.diagnostics import khat_threshold
 from elbojax.families import MeanField
-from elbojax.solvers import newton_low_rank, pathfinder
+from elbojax.solvers.newton_low_rank import newton_low_rank
+from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity
 
 LARGE = 300
@@ -73,8 +75,8 @@ def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome,
         fisher_divergence=info.fisher_divergence,
     )
     weighted = judge(check_key, q, envelope(q), log_density, Stage.LOW_RANK, info.status, spent)
-    trusted = weighted.certificate.khat < KHAT
     num_draws = weighted.draws.shape[0]
+    trusted = weighted.certificate.khat < khat_threshold(num_draws)
     draws = jax.vmap(q.transport)(noises.sobol(draw_key, num_draws, q.noise_size, q.dtype))
     uniform = jnp.full(num_draws, -math.log(num_draws), draws.dtype)
     outcome = weighted._replace(

@@ -263,13 +263,13 @@ def _flow_program(key, target, start, scouts, outcome, data):
 
 
 def _nuts(key, target, first, scouts, outcome, data):
-    del first, scouts
-    return _nuts_program(key, target, outcome, data) if handover.available() else None
+    del first
+    return _nuts_program(key, target, scouts, outcome, data) if handover.available() else None
 
 
 @program
-def _nuts_program(key, target, outcome, data):
-    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome)
+def _nuts_program(key, target, scouts, outcome, data):
+    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, scouts)
 
 
 def _speaker(progress: bool) -> Callable[[Outcome], None]:

@@ -223,9 +223,10 @@ def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
 
 def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
     """NUTS, warm-started from what is kept."""
-    del shared, start
     run_key, keep_key = jax.random.split(jax.random.fold_in(key, 2))
-    return better(before, keep(keep_key, handover.hand_over(run_key, log_density, _unspent(before)), target))
+    paths = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
+    outcome = handover.hand_over(run_key, log_density, _unspent(before), paths)
+    return better(before, keep(keep_key, outcome, target))
 
 
 def _unspent(before: Kept, **spent: Array) -> Outcome:

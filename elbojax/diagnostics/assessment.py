@@ -5,9 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax.diagnostics.pareto import psis
+from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, sample_many
-from elbojax.numerics import log_mean_exp
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
 
 
@@ -69,17 +68,14 @@ def assess(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 4
         raise ValueError(f"a standard error needs num_samples >= 2, got {num_samples}")
     events, log_q = sample_many(key, q, num_samples)
     log_ratios = jax.vmap(log_density)(events) - log_q
-    smoothed = psis(log_ratios)
-    # Smoothing keeps the body of the weights: the normaliser follows from any draw outside the tail.
-    anchor = jnp.argsort(log_ratios)[num_samples // 2]
-    log_evidence = log_ratios[anchor] - smoothed.log_weights[anchor] - jnp.log(jnp.asarray(num_samples, log_q.dtype))
+    smoothed, log_evidence = smooth(log_ratios)
     relative_variance = num_samples / smoothed.ess - 1
     log_evidence_se = jnp.sqrt(jnp.maximum(relative_variance, 0) / num_samples)
     return Assessment(
         elbo=jnp.mean(log_ratios),
         elbo_se=jnp.std(log_ratios, ddof=1) / num_samples**0.5,
-        log_evidence=jnp.where(jnp.isfinite(log_evidence), log_evidence, log_mean_exp(log_ratios)),
-        log_evidence_se=jnp.where(smoothed.khat < 0.7, log_evidence_se, jnp.inf),
+        log_evidence=log_evidence,
+        log_evidence_se=jnp.where(smoothed.khat < khat_threshold(num_samples), log_evidence_se, jnp.inf),
         khat=smoothed.khat,
         ess=smoothed.ess,
         events=events,

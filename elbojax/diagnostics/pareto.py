@@ -54,15 +54,37 @@ def psis(log_ratios: Array) -> Psis:
       Vehtari, Simpson, Gelman, Yao, Gabry 2024, https://jmlr.org/papers/v25/19-556.html;
       Zhang, Stephens 2009, https://doi.org/10.1198/tech.2009.08017
     """
+    return smooth(log_ratios)[0]
+
+
+def smooth(log_ratios: Array) -> tuple[Psis, Scalar]:
+    r"""`psis`, and the logarithm of the mean of the smoothed ratios: the evidence, where they are p / r.
+
+    Args:
+      log_ratios: [S], as `psis` takes them.
+
+    Returns:
+      A `Psis`; and :math:`\log \frac1S \sum_s \tilde r_s`, with raw ratios where nothing can be judged.
+
+    Raises:
+      ValueError: not a vector, or empty.
+    """
     if log_ratios.ndim != 1 or log_ratios.size == 0:
         raise ValueError(f"log_ratios must be a vector [S] with S >= 1, got shape {log_ratios.shape}")
     size = log_ratios.size
     tail = min(size // 5, int(3 * math.sqrt(size)))
     usable = ~jnp.any(jnp.isnan(log_ratios) | (log_ratios == jnp.inf)) & jnp.any(log_ratios > -jnp.inf)
     ratios = jnp.where(usable, log_ratios, 0)
-    ratios = ratios - jnp.max(ratios)
+    largest_ratio = jnp.max(ratios)
+    ratios = ratios - largest_ratio
+
+    def result(ratios, khat):
+        mean = largest_ratio + jax.nn.logsumexp(ratios) - math.log(size)
+        raw = jax.nn.logsumexp(log_ratios) - math.log(size)
+        return _result(ratios, khat), jnp.where(usable, mean, raw)
+
     if tail < 5 or tail >= size:
-        return _result(ratios, jnp.asarray(jnp.inf, ratios.dtype))
+        return result(ratios, jnp.asarray(jnp.inf, ratios.dtype))
 
     top, where = jax.lax.top_k(ratios, tail + 1)
     largest, where, cutoff = top[tail - 1 :: -1], where[tail - 1 :: -1], top[tail]
@@ -76,11 +98,11 @@ def psis(log_ratios: Array) -> Psis:
     probability = (jnp.arange(tail, dtype=ratios.dtype) + 0.5) / tail
     quantiles = jnp.exp(cutoff) + _pareto_quantile(probability, khat, scale)
     smoothed = jnp.minimum(jnp.log(jnp.where(judged, quantiles, 1)), 0)
-    smooth = judged & (largest[0] >= cutoff)
-    ratios = ratios.at[where].set(jnp.where(smooth, smoothed, largest))
+    replaced = judged & (largest[0] >= cutoff)
+    ratios = ratios.at[where].set(jnp.where(replaced, smoothed, largest))
     # All ratios alike in the tail: nothing heavy about it.
     flat = usable & (excess[-1] <= 8 * jnp.finfo(ratios.dtype).eps)
-    return _result(ratios, jnp.where(judged, khat, jnp.where(flat, -jnp.inf, jnp.inf)))
+    return result(ratios, jnp.where(judged, khat, jnp.where(flat, -jnp.inf, jnp.inf)))
 
 
 def _result(ratios: Array, khat: Scalar) -> Psis:

@@ -105,9 +105,12 @@ def test_the_report_can_be_read():
 
 
 def test_the_report_says_how_the_starts_agree():
-    assert "all that matter agree" in str(contract_fit())
+    assert "no path ended in another mode" in str(contract_fit())
     trouble = dict(certified=False, status=Status.MULTIMODAL)
-    for modes, words in ((2, ("1 ended in another mode", "two modes")), (4, ("3 ended in", "several modes"))):
+    for modes, words in (
+        (2, ("1 of the paths ended in another mode", "two modes")),
+        (4, ("3 of the paths ended in", "several modes")),
+    ):
         text = report(contract_fit().certificate._replace(modes=modes, **trouble), "")
         assert all(word in text for word in words) and "NOT certified (multimodal)" in text
 
