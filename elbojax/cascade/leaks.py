@@ -12,6 +12,7 @@ from elbojax.cascade.judge import Outcome
 from elbojax.families import Family
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, Status
+from elbojax.weights import pick
 
 NUM_CHAINS = 128
 STEP_SIZES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
@@ -99,7 +100,7 @@ def _chains(key: Key, log_density: LogDensity, outcome: Outcome) -> tuple[tuple[
         far = size * jnp.mean(chances)
         return (here, jnp.where(far > most, size, furthest), jnp.maximum(far, most)), here[1]
 
-    starts = outcome.draws[jax.random.choice(start_key, weights.size, (NUM_CHAINS,), p=weights)]
+    starts = outcome.draws[pick(start_key, outcome.log_weights, NUM_CHAINS)]
     u = jax.vmap(whitening.inverse)(starts)
     # Below anything, so that the look at the start, a trajectory without motion, is accepted.
     unseen = (u, jnp.full(NUM_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))

@@ -16,6 +16,7 @@ from elbojax.families import Family, family, static
 from elbojax.interop import arviz
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
+from elbojax.weights import pick
 
 
 @family
@@ -240,27 +241,6 @@ def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_sample
         return jax.vmap(target.constrain)(draws[pick(key, log_weights, num_samples)])
 
     return jax.vmap(one)(keys, draws, log_weights) if log_weights.ndim == 2 else one(keys, draws, log_weights)
-
-
-def pick(key: Key, log_weights: Array, num_samples: int) -> Array:
-    """Draws picked by weight in random order, each as few times as its weight allows: systematic resampling.
-
-    In random order, for neighbours of a Sobol net are alike: every second point lies in one half of the space. Where the
-    weights are equal it is a choice without repeats, so that the picked ones are as independent as all of them are.
-
-    Args:
-      key: consumed.
-      log_weights: [S].
-      num_samples: static.
-
-    Returns:
-      [num_samples] indices; one of weight w is there num_samples * w times, rounded up or down.
-    """
-    order_key, place_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, log_weights.size)
-    edges = jnp.cumsum(jnp.exp(log_weights - jax.nn.logsumexp(log_weights))[order])
-    places = (jnp.arange(num_samples) + jax.random.uniform(place_key, dtype=edges.dtype)) / num_samples
-    return order[jnp.minimum(jnp.searchsorted(edges, places * edges[-1]), log_weights.size - 1)]
 
 
 @functools.partial(jax.jit, static_argnames=("target",))

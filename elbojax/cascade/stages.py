@@ -18,12 +18,13 @@ from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
-from elbojax.cascade.posterior import moments, pick
+from elbojax.cascade.posterior import moments
 from elbojax.cascade.refit import match, refit
 from elbojax.cascade.single import UNFINISHED
 from elbojax.families import FullRank
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
+from elbojax.weights import pick
 
 QUICK_DRAWS = (512, 1024)
 """Draws of its check, for few parameters and for more. Models that fail it are checked with those of `fit`."""

@@ -17,6 +17,7 @@ from elbojax.objectives import elbo_entropy
 from elbojax.solvers import Solver, as_loss, averaged, moments_settle, svi
 from elbojax.targets import Target
 from elbojax.types import Array, Key, Scalar
+from elbojax.weights import pick
 
 WINDOW = 500
 """Days that one model sees: two years."""
@@ -206,8 +207,8 @@ def forecast(key: Key, model: Target, assessment: Assessment, returns: Array, *,
 
     def one(args):
         key, events, log_weights, returns = args
-        pick, shock = jax.random.split(key)
-        chosen = events[jax.random.categorical(pick, log_weights, shape=(num_draws,))]
+        choice, shock = jax.random.split(key)
+        chosen = events[pick(choice, log_weights, num_draws)]
 
         def tomorrow(key, z):
             position = model.constrain(z)

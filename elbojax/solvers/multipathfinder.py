@@ -11,6 +11,7 @@ from elbojax.families.base import check_vector, sample_many
 from elbojax.numerics import log_mean_exp
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
+from elbojax.weights import pick
 
 
 class MultiPathfinderInfo(NamedTuple):
@@ -22,7 +23,7 @@ class MultiPathfinderInfo(NamedTuple):
       best: index of the path of highest ELBO.
       draws: [S, D] from all paths in turn.
       log_weights: [S] Pareto-smoothed and normalised.
-      resampled: [S, D] draws of equal weight, by systematic resampling.
+      resampled: [S, D] draws of equal weight in random order, by systematic resampling.
       khat: of the weights.
       log_evidence: log of the mean importance ratio.
       paths: `PathfinderInfo` with a leading axis P.
@@ -115,10 +116,7 @@ def multipathfinder(
     log_ratios = jnp.where(sound, log_p - jnp.where(mine, mixture, 0), -jnp.inf)
     smoothed = psis(log_ratios)
 
-    share = jnp.cumsum(jnp.exp(smoothed.log_weights))
-    offset = jax.random.uniform(choice_key, dtype=draws.dtype)
-    marks = (jnp.arange(draws.shape[0]) + offset) / draws.shape[0] * share[-1]
-    picked = jnp.minimum(jnp.searchsorted(share, marks), draws.shape[0] - 1)
+    picked = pick(choice_key, smoothed.log_weights, draws.shape[0])
     best = jnp.argmax(jnp.where(usable, paths.elbo, -jnp.inf))
     info = MultiPathfinderInfo(
         status=jnp.where(jnp.any(usable), paths.status[best], Status.NON_FINITE).astype(jnp.int32),

@@ -11,10 +11,10 @@ import numpy as np
 from elbojax import noise as noises
 from elbojax.cascade import Certificate, Stage, fit_batch
 from elbojax.cascade.judge import NUM_DRAWS, envelope
-from elbojax.cascade.posterior import pick
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
+from elbojax.weights import pick
 
 FRESH_DRAWS = NUM_DRAWS
 """Of each replicate's posterior: as many as the certificate asks 400 effective ones of. The fits' own come from noise that

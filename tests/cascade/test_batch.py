@@ -13,7 +13,7 @@ import elbojax
 from elbojax import Stage, Status
 from elbojax.cascade import batch
 from elbojax.cascade.gaussian import scout
-from elbojax.cascade.posterior import pick
+from elbojax.weights import pick
 from elbojax.loops.compiling import compiled_so_far
 
 KEY = jax.random.key(7)
