@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from elbojax.inputs import unmasked
 from elbojax.types import Array, Key, PyTree, Scalar
 
 ROUNDS, ROUNDS_OF_FEW, FEW = 8, 24, 50
@@ -172,7 +173,7 @@ def expand(
         rows = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * chunk_size, chunk_size), data)
         return jax.tree.map(jnp.add, carry, sums(rows)), None
 
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(jnp.asarray, unmasked(data))
     rest = jax.tree.map(lambda x: x[num_chunks * chunk_size :], data)
     some = num_data % chunk_size != 0
     shapes = jax.eval_shape(sums, rest if some else data)
@@ -199,6 +200,7 @@ def count_rows(data: PyTree, name: str = "data") -> int:
       >>> count_rows({"x": jnp.zeros((5, 2)), "y": jnp.zeros(5)})
       5
     """
+    unmasked(data, name)
     leaves = jax.tree_util.tree_flatten_with_path(data)[0]
     shapes = {name + jax.tree_util.keystr(path): jnp.shape(x) for path, x in leaves}
     sizes = {shape[0] if shape else None for shape in shapes.values()}

@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from elbojax import bijectors
 from elbojax.bijectors import Bijector
+from elbojax.inputs import as_real, check_real, unmasked
 from elbojax.minibatches import Expansion, count_rows
 from elbojax.types import Array, LogDensity, PyTree, Scalar
 
@@ -272,6 +273,8 @@ class _Space(_ByValue):
         structure = jax.tree.structure(tree)
         if structure != self.structure:
             raise ValueError(f"expected a pytree like init, {self.structure}, got {structure}")
+        tree = unmasked(tree, "the position")
+        check_real(tree, "the position")
         leaves = jax.tree.leaves(tree)
         dtype = jnp.result_type(*leaves, 0.0)
         parts = []
@@ -290,7 +293,7 @@ class _LogDensity(_ByValue):
 
     def __call__(self, flat: Array, *data: PyTree) -> Scalar:
         position, log_det = self.space.constrain(flat)
-        return jnp.asarray(self.log_density(position, *data), log_det.dtype) + log_det
+        return as_real("the value of the log-density", self.log_density(position, *data), log_det.dtype) + log_det
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -379,6 +382,7 @@ class _Expanded(_ByValue):
 
 def _space(init: PyTree, support: PyTree) -> _Space:
     """The description of `init`, once its leaves are known to be floats inside their supports."""
+    init = unmasked(init, "init")
     each = bijectors.resolve(support, init)
     leaves, structure = jax.tree_util.tree_flatten_with_path(init)
     if not leaves:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
 Shape: TypeAlias = tuple[int, ...]
@@ -86,7 +87,7 @@ def _by_value(bijector: Bijector) -> tuple[Any, ...]:
 
 def as_float(x: Any) -> Array:
     """An array of floats; a floating dtype is kept."""
-    return jnp.asarray(x, jnp.result_type(x, 0.0))
+    return jnp.asarray(unmasked(x, "an argument"), jnp.result_type(x, 0.0))
 
 
 def bounded_exp(x: Array) -> Array:
@@ -105,7 +106,7 @@ def check_numbers(name: str, value: Any) -> Any:
     """
     if isinstance(value, jax.core.Tracer):
         return value
-    array = np.asarray(value)
+    array = np.asarray(unmasked(value, name))
     if array.dtype.kind not in "iuf" and not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}")
     if not np.all(np.isfinite(array)):

@@ -16,6 +16,7 @@ from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
+from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size, check_data, check_key
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
@@ -103,7 +104,7 @@ def fit_batch(
     Raises:
       TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
       ValueError: `support` does not fit, `init` or `starts` lie outside it, leading axes differ, the batch is empty,
-        or the checkpoint is of another problem.
+        an array has masked entries, or the checkpoint is of another problem.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -221,6 +222,8 @@ def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
     if len(leading) != 1:
         raise ValueError(f"the leaves of starts must share their leading axes, got {sorted(leading)}")
     unconstrain = jax.vmap(target.unconstrain) if len(min(leading)) == 1 else jax.vmap(jax.vmap(target.unconstrain))
+    starts = unmasked(starts, "starts")
+    check_real(starts, "starts")
     flat = np.asarray(unconstrain(jax.tree.map(jnp.asarray, starts)), float)
     bad = np.flatnonzero(~np.isfinite(flat).reshape(num_models, -1).all(axis=1))
     if bad.size:

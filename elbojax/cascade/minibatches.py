@@ -13,6 +13,7 @@ import optax
 
 from elbojax import minibatches, noise, targets
 from elbojax.families import Family, FullRank, MeanField, full_rank, low_rank, mean_field
+from elbojax.inputs import unmasked
 from elbojax.loops.heats import NUM_CHECKS, Race, check, portfolio, race
 from elbojax.loops.stationary import MAX_RHAT, settle
 from elbojax.minibatches import Expansion
@@ -187,7 +188,8 @@ def fit_minibatches(
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(jnp.asarray, unmasked(data))
+    init = unmasked(init, "init")
     target = targets.unconstrain(log_prior, init, support)
     targets.unconstrain(log_likelihood, init, support, data=jax.tree.map(lambda x: x[0], data))  # for its checks
     model = _Model(target.log_density, log_likelihood, target.constrain, num_data)

@@ -18,6 +18,7 @@ from elbojax.cascade.posterior import Fit
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import Flow, FullRank, Funnel, Mixture
+from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_key
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -64,7 +65,7 @@ def fit(
     Raises:
       TypeError: `init` has a leaf that is not floating point, `data` one that is no array of numbers, `key` is no key, or
         the log-density does not return a scalar.
-      ValueError: `support` does not fit, or `init` lies outside it or is not finite.
+      ValueError: `support` does not fit, or `init` lies outside it or is not finite; an array has masked entries.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -74,6 +75,8 @@ def fit(
       (True, 3.0, 1.0)
     """
     check_key(key)
+    check_data(data)
+    data = unmasked(data)
     dtype = jnp.result_type(float)  # what the caller works in, and gets back
     with jax.enable_x64(True):
         target, start = prepare(log_density, init, support, data)
@@ -114,7 +117,7 @@ def prepare(
         is_number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
         return jnp.asarray(x, jnp.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
 
-    wide = jax.tree.map(widen, init)
+    wide = jax.tree.map(widen, unmasked(init, "init"))
     target = targets.unconstrain(log_density, wide, support, data=data)
     return target, target.unconstrain(wide)
 

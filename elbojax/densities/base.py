@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+from elbojax.inputs import unmasked
 from elbojax.types import Array
 
 LOG_2PI = math.log(2 * math.pi)
@@ -14,7 +15,7 @@ LOG_2PI = math.log(2 * math.pi)
 def floats(*values: Array | float) -> list[Array]:
     """Arrays of one floating dtype, the one that the inputs promote to (Python numbers follow the arrays)."""
     dtype = jnp.result_type(*values, 0.0)
-    return [jnp.asarray(value, dtype) for value in values]
+    return [jnp.asarray(unmasked(value, "an argument"), dtype) for value in values]
 
 
 def vectors(*values: Array | float) -> list[Array]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from elbojax import recursions
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family, static
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -154,11 +155,11 @@ def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any, *, parallel: b
       Archer et al. 2015, https://arxiv.org/abs/1511.07367
     """
     loc = check_vector("loc", loc)
-    diagonal = jnp.asarray(diagonal, loc.dtype)
+    diagonal = as_real("diagonal", diagonal, loc.dtype)
     if diagonal.shape not in ((), loc.shape):
         raise ValueError(f"diagonal must be a scalar or have shape {loc.shape}, got {diagonal.shape}")
     check_positive("diagonal", diagonal)
-    off_diagonals = jnp.asarray(off_diagonals, loc.dtype)
+    off_diagonals = as_real("off_diagonals", off_diagonals, loc.dtype)
     if off_diagonals.ndim != 2 or off_diagonals.shape[1] != loc.size or not 1 <= off_diagonals.shape[0] < loc.size:
         wanted = f"[b, {loc.size}] with 1 <= b < {loc.size}"
         raise ValueError(f"off_diagonals must have shape {wanted}, got {off_diagonals.shape}")

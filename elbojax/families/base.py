@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
+from elbojax.inputs import unmasked
 from elbojax.types import Array, Event, Key, Scalar
 
 C = TypeVar("C")
@@ -379,7 +380,7 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
       TypeError: not floating point.
       ValueError: not a vector, empty, or of another size.
     """
-    array = jnp.asarray(value)
+    array = jnp.asarray(unmasked(value, name))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {array.dtype}")
     if array.ndim != 1 or array.size == 0 or (size is not None and array.size != size):

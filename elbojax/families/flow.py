@@ -19,6 +19,7 @@ from elbojax.families.base import (
     standard,
     static,
 )
+from elbojax.inputs import as_real
 from elbojax.types import Array, Key, PyTree, Scalar
 
 KINDS = ("affine", "rational_quadratic")
@@ -231,7 +232,7 @@ def _check(
     loc = check_vector("loc", loc)
     if loc.size < 2:
         raise ValueError("a flow needs D >= 2, got 1")
-    scale_tril = jnp.asarray(scale_tril, loc.dtype)
+    scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     check_positive("the diagonal of scale_tril", jnp.diagonal(scale_tril))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from elbojax.families.base import Gaussian, check_positive, check_vector, family
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -77,7 +78,7 @@ def full_rank(loc: Any, scale_tril: Any) -> FullRank:
       [[1.0, 0.5], [0.5, 4.25]]
     """
     loc = check_vector("loc", loc)
-    scale_tril = jnp.asarray(scale_tril, loc.dtype)
+    scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     diagonal = jnp.diagonal(scale_tril)

@@ -16,6 +16,7 @@ from elbojax.families.base import (
     standard,
     static,
 )
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 FLAT = 1e-6
@@ -203,13 +204,13 @@ def funnel(knots: Any, log_marginal: Any, locs: Any, scale_trils: Any, *, basis:
         raise ValueError("there must be at least 2 knots, got 1")
     check_positive("the differences of knots", jnp.diff(knots))
     log_marginal = check_vector("log_marginal", log_marginal, knots.size)
-    locs, scale_trils = jnp.asarray(locs, knots.dtype), jnp.asarray(scale_trils, knots.dtype)
+    locs, scale_trils = as_real("locs", locs, knots.dtype), as_real("scale_trils", scale_trils, knots.dtype)
     if locs.ndim != 2 or locs.shape[0] != knots.size or locs.shape[1] == 0:
         raise ValueError(f"locs must have shape [{knots.size}, D - 1] with D >= 2, got {locs.shape}")
     if scale_trils.shape != (*locs.shape, locs.shape[1]):
         raise ValueError(f"scale_trils must have shape {(*locs.shape, locs.shape[1])}, got {scale_trils.shape}")
     size = locs.shape[1] + 1
-    basis = jnp.eye(size, dtype=knots.dtype) if basis is None else jnp.asarray(basis, knots.dtype)
+    basis = jnp.eye(size, dtype=knots.dtype) if basis is None else as_real("basis", basis, knots.dtype)
     if basis.shape != (size, size):
         raise ValueError(f"basis must have shape {(size, size)}, got {basis.shape}")
     df = check_df(df)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import recursions
 from elbojax.families.base import Family, Reparameterised, check_positive, family, log_standard, static
+from elbojax.inputs import as_real, unmasked
 from elbojax.types import Array, Scalar
 
 
@@ -127,14 +128,14 @@ def gaussian_chain(loc: Any, scale_tril: Any, transition: Any, *, parallel: bool
     References:
       Archer et al. 2015, https://arxiv.org/abs/1511.07367
     """
-    loc = jnp.asarray(loc)
+    loc = jnp.asarray(unmasked(loc, "loc"))
     if not jnp.issubdtype(loc.dtype, jnp.floating):
         raise TypeError(f"loc must be floating point, got {loc.dtype}")
     if loc.ndim != 2 or loc.size == 0:
         raise ValueError(f"loc must have shape [T, d] with T, d >= 1, got {loc.shape}")
     length, size = loc.shape
-    scale_tril = _for_each("scale_tril", jnp.asarray(scale_tril, loc.dtype), length, size)
-    transition = _for_each("transition", jnp.asarray(transition, loc.dtype), length - 1, size)
+    scale_tril = _for_each("scale_tril", as_real("scale_tril", scale_tril, loc.dtype), length, size)
+    transition = _for_each("transition", as_real("transition", transition, loc.dtype), length - 1, size)
     diagonal = jnp.diagonal(scale_tril, axis1=-2, axis2=-1)
     check_positive("the diagonal of scale_tril", diagonal)
     return GaussianChain(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1), transition, bool(parallel))
@@ -184,16 +185,16 @@ def linear_dynamics(
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
-    initial_loc = jnp.asarray(initial_loc)
+    initial_loc = jnp.asarray(unmasked(initial_loc, "initial_loc"))
     if initial_loc.ndim != 1:
         raise ValueError(f"initial_loc must have shape [d], got {initial_loc.shape}")
     size, dtype = initial_loc.size, initial_loc.dtype
-    steps = jnp.asarray(offset, dtype)
+    steps = as_real("offset", offset, dtype)
     if steps.shape not in ((), (size,), (length - 1, size)):
         raise ValueError(f"offset must be a scalar or have shape {(size,)} or {(length - 1, size)}, got {steps.shape}")
     steps = jnp.concatenate([initial_loc[None], jnp.broadcast_to(steps, (length - 1, size))])
-    transition = _for_each("transition", jnp.asarray(transition, dtype), length - 1, size)
-    noise = _for_each("noise_tril", jnp.asarray(noise_tril, dtype), length - 1, size)
-    first = _for_each("initial_tril", jnp.asarray(initial_tril, dtype), 1, size)
+    transition = _for_each("transition", as_real("transition", transition, dtype), length - 1, size)
+    noise = _for_each("noise_tril", as_real("noise_tril", noise_tril, dtype), length - 1, size)
+    first = _for_each("initial_tril", as_real("initial_tril", initial_tril, dtype), 1, size)
     loc = recursions.affine(transition, steps, parallel=parallel)
     return gaussian_chain(loc, jnp.concatenate([first, noise]), transition, parallel=parallel)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -107,10 +108,10 @@ def low_rank(loc: Any, factor: Any, scale: Any) -> LowRank:
       Ong, Nott, Smith 2018, https://arxiv.org/abs/1701.03208
     """
     loc = check_vector("loc", loc)
-    factor = jnp.asarray(factor, loc.dtype)
+    factor = as_real("factor", factor, loc.dtype)
     if factor.ndim != 2 or factor.shape[0] != loc.size or factor.shape[1] == 0:
         raise ValueError(f"factor must have shape [{loc.size}, R] with R >= 1, got {factor.shape}")
-    scale = jnp.asarray(scale, loc.dtype)
+    scale = as_real("scale", scale, loc.dtype)
     if scale.shape not in ((), loc.shape):
         raise ValueError(f"scale must be a scalar or have shape {loc.shape}, got {scale.shape}")
     check_positive("scale", scale)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.families.base import Enumerable, Family, family
+from elbojax.inputs import unmasked
 from elbojax.types import Array, Key, Scalar
 
 LARGEST_ENUMERATION = 2**20
@@ -135,7 +136,8 @@ def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
       >>> [round(float(x), 3) for x in q.marginals()[1]]
       [0.55, 0.45]
     """
-    initial_logits, transition_logits = jnp.asarray(initial_logits), jnp.asarray(transition_logits)
+    initial_logits = jnp.asarray(unmasked(initial_logits, "initial_logits"))
+    transition_logits = jnp.asarray(unmasked(transition_logits, "transition_logits"))
     for name, value in (("initial_logits", initial_logits), ("transition_logits", transition_logits)):
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} must be floating point, got {value.dtype}")
@@ -177,7 +179,8 @@ def smoother(log_likelihood: Any, log_initial: Any, log_transition: Any) -> Mark
     References:
       Rabiner 1989, https://doi.org/10.1109/5.18626
     """
-    log_likelihood, log_initial, log_transition = map(jnp.asarray, (log_likelihood, log_initial, log_transition))
+    given = {"log_likelihood": log_likelihood, "log_initial": log_initial, "log_transition": log_transition}
+    log_likelihood, log_initial, log_transition = (jnp.asarray(unmasked(x, name)) for name, x in given.items())
     length, sides = log_likelihood.shape
     if log_transition.ndim == 2:
         log_transition = jnp.broadcast_to(log_transition, (length - 1, sides, sides))

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -81,6 +82,6 @@ def mean_field(loc: Any, scale: Any) -> MeanField:
       (2,)
     """
     loc = check_vector("loc", loc)
-    scale = check_vector("scale", jnp.broadcast_to(jnp.asarray(scale, loc.dtype), loc.shape), loc.size)
+    scale = check_vector("scale", jnp.broadcast_to(as_real("scale", scale, loc.dtype), loc.shape), loc.size)
     check_positive("scale", scale)
     return MeanField(loc, jnp.log(scale))

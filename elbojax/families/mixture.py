@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.families.base import Family, Reparameterised, check_vector, family
+from elbojax.inputs import as_real
 from elbojax.types import Array, Event, PyTree, Scalar
 
 
@@ -101,7 +102,7 @@ def mixture(logits: Any, components: Any) -> Mixture:
         components = _stack(components)
     if not isinstance(components, Reparameterised):
         raise TypeError(f"components must be a Reparameterised family or a list, got {type(components).__name__}")
-    logits = check_vector("logits", jnp.asarray(logits, components.dtype))
+    logits = check_vector("logits", as_real("logits", logits, components.dtype))
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(components)]
     if any(shape[:1] != logits.shape for shape in shapes):
         raise ValueError(f"components must have a leading axis {logits.size} like logits, got shapes {shapes}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.families.base import Reparameterised, check_positive, family
+from elbojax.inputs import as_real, unmasked
 from elbojax.types import Array, Scalar
 
 
@@ -74,12 +75,12 @@ def particles(locations: Any, bandwidth: Any) -> Particles:
       >>> q.mean().tolist(), q.variance().tolist()
       ([0.0], [1.25])
     """
-    locations = jnp.asarray(locations)
+    locations = jnp.asarray(unmasked(locations, "locations"))
     if not jnp.issubdtype(locations.dtype, jnp.floating):
         raise TypeError(f"locations must be floating point, got {locations.dtype}")
     if locations.ndim != 2 or locations.size == 0:
         raise ValueError(f"locations must have shape [K, D] with K, D >= 1, got {locations.shape}")
-    bandwidth = jnp.asarray(bandwidth, locations.dtype)
+    bandwidth = as_real("bandwidth", bandwidth, locations.dtype)
     if bandwidth.shape != ():
         raise ValueError(f"bandwidth must be a scalar, got shape {bandwidth.shape}")
     check_positive("bandwidth", bandwidth)

@@ -16,6 +16,7 @@ from elbojax.families.base import (
     standard,
     static,
 )
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -101,14 +102,14 @@ def sinh_arcsinh(loc: Any, scale_tril: Any, *, skew: Any = 0.0, tail: Any = 0.0,
       Jones, Pewsey 2009, https://doi.org/10.1093/biomet/asp053
     """
     loc = check_vector("loc", loc)
-    scale_tril = jnp.asarray(scale_tril, loc.dtype)
+    scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     diagonal = jnp.diagonal(scale_tril)
     check_positive("the diagonal of scale_tril", diagonal)
     shapes = []
     for name, value in (("skew", skew), ("tail", tail)):
-        value = jnp.asarray(value, loc.dtype)
+        value = as_real(name, value, loc.dtype)
         if value.shape not in ((), loc.shape):
             raise ValueError(f"{name} must be a scalar or have shape {loc.shape}, got {value.shape}")
         shapes.append(jnp.broadcast_to(value, loc.shape))

@@ -8,6 +8,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
 from elbojax.families.base import Reparameterised, check_positive, check_vector, family, static
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -94,7 +95,7 @@ def student_t(loc: Any, scale_tril: Any, *, df: int = 5) -> StudentT:
       [2.0]
     """
     loc = check_vector("loc", loc)
-    scale_tril = jnp.asarray(scale_tril, loc.dtype)
+    scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     if isinstance(df, bool) or not isinstance(df, int):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import unmasked
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import PyTree
 
@@ -30,6 +31,7 @@ def check_data(data: PyTree) -> None:
     Args:
       data: pytree.
     """
+    unmasked(data)
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
         name, kind = "data" + jax.tree_util.keystr(path), type(leaf).__name__
         if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | bool | int | float | complex):
@@ -64,6 +66,7 @@ def trained_leaves(q: PyTree, *, may_be_nan: bool = False) -> PyTree:
       TypeError: a leaf is not floating point.
       ValueError: there is no leaf, or one holds a NaN or an infinity.
     """
+    q = unmasked(q, "q")
     if not jax.tree.leaves(q):
         raise ValueError(f"q has no array leaf to train: {q}")
 
@@ -89,10 +92,11 @@ def batch_size(**trees: PyTree) -> int:
       M.
 
     Raises:
-      ValueError: a leaf has no leading axis, two leaves disagree, or the batch is empty.
+      ValueError: a leaf has no leading axis or has masked entries, two leaves disagree, or the batch is empty.
     """
     sizes = {}
     for name, tree in trees.items():
+        unmasked(tree, name)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             shape = jnp.shape(leaf)
             leaf_name = name + jax.tree_util.keystr(path)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches
+from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
 from elbojax.numerics import tree_all_finite
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
@@ -149,7 +150,7 @@ def race(
         raise ValueError(f"num_steps must be at least 2, got {num_steps}")
     minibatches.check_batch(minibatches.count_rows(data), batch_size)
     q = trained_leaves(q)
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(jnp.asarray, unmasked(data))
     names, entries = tuple(optimizers), tuple(optimizers.values())
     losses, errors = np.full(len(names), np.nan), np.full(len(names), np.nan)
     heats, total, done = np.zeros(len(names), int), 0, 0

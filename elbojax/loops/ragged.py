@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
 WORTH = 100_000
@@ -59,7 +60,7 @@ def masked_sum(values: Any, mask: Any) -> Scalar:
       >>> masked_sum(jnp.array([1.0, 2.0, 9.0]), jnp.array([True, True, False])).item()
       3.0
     """
-    values, mask = jnp.asarray(values), jnp.asarray(mask, bool)
+    values, mask = jnp.asarray(unmasked(values, "values")), jnp.asarray(unmasked(mask, "mask"), bool)
     if mask.ndim != 1 or values.shape[:1] != mask.shape:
         raise ValueError(f"values must have a leading axis of rows like mask {mask.shape}, got shape {values.shape}")
     return jnp.sum(jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - 1)), values, 0))
@@ -119,7 +120,17 @@ def _tables(datasets: Sequence[PyTree]) -> tuple[tuple[str, ...], Any, list[list
         if structure != wanted:  # type: ignore[operator]
             raise ValueError(f"datasets[{number}] must be a pytree like datasets[0], {wanted}, got {structure}")
     names = tuple(jax.tree_util.keystr(path) for path, _ in first)
-    return names, wanted, [[np.asarray(leaf) for _, leaf in leaves] for leaves, _ in flattened]
+    return (
+        names,
+        wanted,
+        [
+            [
+                np.asarray(unmasked(leaf, f"datasets[{number}]{name}"))
+                for name, (_, leaf) in zip(names, leaves, strict=True)
+            ]
+            for number, (leaves, _) in enumerate(flattened)
+        ],
+    )
 
 
 def _is_array_like(node: Any) -> bool:

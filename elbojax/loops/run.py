@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
@@ -87,7 +88,7 @@ def run(
     check_key(key)
     check_settings(solver, stop, num_steps)
     lane = None if resume is None else resume.lane
-    return _run(key, solver, trained_leaves(q), data, num_steps, stop, lane)
+    return _run(key, solver, trained_leaves(q), unmasked(data), num_steps, stop, lane)
 
 
 @functools.partial(jax.jit, static_argnames=("solver", "num_steps", "stop"))

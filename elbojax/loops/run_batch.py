@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size, check_settings, trained_leaves
 from elbojax.loops.lane import Lane, advance
 from elbojax.loops.places import Places, deal
@@ -105,6 +106,7 @@ def run_batch(
     stop = never() if stop is None else stop
     check_settings(solver, stop, max_steps)
     qs = trained_leaves(qs, may_be_nan=True)
+    data = unmasked(data)
     num_models = batch_size(qs=qs, data=data)
     if jnp.ndim(keys) == 0:
         keys = jax.random.split(keys, num_models)

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches
+from elbojax.inputs import unmasked
 from elbojax.loops.heats import like, step_data
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
@@ -114,7 +115,7 @@ def settle(
     if not (hasattr(state.q, "mean") and hasattr(state.q, "variance")):
         raise TypeError(f"settle needs a q with mean() and variance(), got {type(state.q).__name__}")
     minibatches.check_batch(minibatches.count_rows(data), batch_size)
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(jnp.asarray, unmasked(data))
     origin = _moments(state.q)
     chain: list[_Block] = []
     length, done, status, found = BLOCK, 0, Status.MAX_STEPS, _Window(np.nan, np.nan, 0)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
@@ -145,6 +146,7 @@ def _prefetched(batches: Iterable[PyTree], ahead: int) -> Iterator[PyTree]:
     waiting: collections.deque = collections.deque()
     shapes = None
     for number, batch in enumerate(batches):
+        batch = unmasked(batch, f"batch {number} ")
         given = jax.tree.map(lambda x: (np.shape(x), jax.dtypes.canonicalize_dtype(np.result_type(x))), batch)
         shapes = given if shapes is None else shapes
         if given != shapes:

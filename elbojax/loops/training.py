@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches
+from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_settings, trained_leaves
 from elbojax.loops.lane import Lane
@@ -138,7 +139,7 @@ def train(
     if patience is not None and (validation is None or patience < 1):
         raise ValueError(f"patience must be at least 1, and needs validation data; got {patience}")
     params = strong(trained_leaves(params))
-    data, validation = jax.tree.map(jnp.asarray, (data, validation))
+    data, validation = jax.tree.map(jnp.asarray, (unmasked(data), unmasked(validation, "validation")))
 
     settings = (loss, optimizer, batch_size, decay)
     state = _start(key, params, data, *settings) if resume is None else resume.state

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.families import Family, Reparameterised
+from elbojax.inputs import check_real
 from elbojax.noise import Draws
 from elbojax.numerics import magic_box, stop_gradient
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
@@ -38,6 +39,7 @@ def evaluate(log_density: LogDensity, event: Event) -> Scalar:
         raise TypeError(
             f"log_density must return a scalar, the log-density of one event; it returned {given}. Sum over data points."
         )
+    check_real(value, "the value of the log-density")
     return jnp.asarray(value)
 
 

@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 import jax.numpy as jnp
 
+from elbojax.inputs import unmasked
 from elbojax.types import Array
 
 Shape: TypeAlias = tuple[int, ...]
@@ -12,7 +13,7 @@ Shape: TypeAlias = tuple[int, ...]
 def floats(*values: Array | float) -> list[Array]:
     """Arrays of one floating dtype, the one that the inputs promote to (Python numbers follow the arrays)."""
     dtype = jnp.result_type(*values, 0.0)
-    return [jnp.asarray(value, dtype) for value in values]
+    return [jnp.asarray(unmasked(value, "an argument"), dtype) for value in values]
 
 
 def prepare(shape: Shape, *parameters: Array | float) -> tuple[list[Array], Shape]:

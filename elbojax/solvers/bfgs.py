@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.families.base import check_vector
 from elbojax.numerics import tree_where
 from elbojax.types import Array, LogDensity, Scalar, Status
 
@@ -91,6 +92,7 @@ def bfgs(
     References:
       Lewis, Overton 2013 (the line search), https://doi.org/10.1007/s10107-012-0514-2
     """
+    start = check_vector("start", start)
     dtype = start.dtype
     slack = 10 * jnp.finfo(dtype).eps
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from elbojax.diagnostics import psis
 from elbojax.families import Gaussian
 from elbojax.families.base import check_vector, sample_many
+from elbojax.inputs import check_real, unmasked
 from elbojax.numerics import log_mean_exp
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -87,7 +88,8 @@ def multipathfinder(
     References:
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
-    start = jnp.asarray(start)
+    start = jnp.asarray(unmasked(start, "start"))
+    check_real(start, "start")
     start_key, path_key, draw_key, choice_key = jax.random.split(key, 4)
     if start.ndim == 1:
         start = check_vector("start", start)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import recursions
 from elbojax.families import GaussianChain, gaussian_chain
+from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
@@ -45,7 +46,8 @@ def gaussian_smoother(prior: GaussianChain, linear: Any, precision: Any) -> Gaus
     """
     if not isinstance(prior, GaussianChain):
         raise TypeError(f"the prior must be a GaussianChain, got {type(prior).__name__}: see linear_dynamics")
-    linear, precision = jnp.asarray(linear, prior.loc.dtype), jnp.asarray(precision, prior.loc.dtype)
+    dtype = prior.loc.dtype
+    linear, precision = as_real("linear", linear, dtype), as_real("precision", precision, dtype)
     length, size = prior.loc.shape
     if linear.shape != (length, size):
         raise ValueError(f"linear must have shape {(length, size)} like the events of the prior, got {linear.shape}")
@@ -106,7 +108,8 @@ def kalman_smoother(
     if not isinstance(prior, GaussianChain):
         raise TypeError(f"the prior must be a GaussianChain, got {type(prior).__name__}: see linear_dynamics")
     dtype, (length, size) = prior.loc.dtype, prior.loc.shape
-    observations, emission, noise_tril = (jnp.asarray(x, dtype) for x in (observations, emission, noise_tril))
+    given = {"observations": observations, "emission": emission, "noise_tril": noise_tril}
+    observations, emission, noise_tril = (as_real(name, x, dtype) for name, x in given.items())
     if observations.ndim != 2 or observations.shape[0] != length:
         raise ValueError(f"observations must have shape [{length}, n], got {observations.shape}")
     width = observations.shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from elbojax.cascade import Fit
+from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
 DRAWS_PER_CONTROL = 8
@@ -54,7 +55,7 @@ def repeated(tree: PyTree, times: int) -> PyTree:
     Returns:
       The pytree with a leading axis M.
     """
-    return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (times, *np.shape(x))), tree)
+    return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (times, *np.shape(x))), unmasked(tree))
 
 
 def log_predictive(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
+from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import Weighted, log_predictive, repeated
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -83,7 +84,7 @@ def k_fold(
         count = int(folds)
         folds = np.asarray(jax.random.permutation(deal_key, np.arange(num_data) % max(count, 1)))
     else:
-        folds = np.unique(np.asarray(folds), return_inverse=True)[1]
+        folds = np.unique(np.asarray(unmasked(folds, "folds")), return_inverse=True)[1]
         count = int(folds.max()) + 1
     if folds.shape != (num_data,):
         raise ValueError(f"folds must hold an integer for each of {num_data} observations, got shape {folds.shape}")

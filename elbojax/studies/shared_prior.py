@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax import targets
 from elbojax.cascade import Fit, fit_batch
+from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
 from elbojax.solvers import bfgs
 from elbojax.studies.base import matched, repeated
@@ -125,6 +126,8 @@ def empirical_bayes(
     if max_rounds < 1:
         raise ValueError(f"max_rounds must be at least 1, got {max_rounds}")
     num_models = batch_size(data=data)
+    hyper = unmasked(hyper, "hyper")
+    check_real(hyper, "hyper")
     space = targets.unconstrain(
         _zero, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper), hyper_support
     )
