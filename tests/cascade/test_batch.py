@@ -13,8 +13,8 @@ import elbojax
 from elbojax import Stage, Status
 from elbojax.cascade import batch
 from elbojax.cascade.gaussian import scout
-from elbojax.weights import pick
 from elbojax.loops.compiling import compiled_so_far
+from elbojax.weights import pick
 
 KEY = jax.random.key(7)
 M = 11
