@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade import funnel, handover, stages
+from elbojax.cascade import flow, funnel, handover, stages
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
@@ -154,7 +154,7 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
       tails: whether those certified with a middling k-hat go on too.
 
     Returns:
-      `Stage`s; a funnel's only where D can have one, that of NUTS only where BlackJAX is installed.
+      `Stage`s; a funnel's and a flow's only where D is not too large, that of NUTS only where BlackJAX is installed.
     """
 
     def failed(certificate):
@@ -165,11 +165,13 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
 
     several = [
         Stage("quick", stages.quick, lambda certificate: ~certificate.certified, lanes),
-        Stage("thorough", stages.thorough, lambda certificate: ~certificate.certified, min(lanes, FEW)),
+        Stage("thorough", stages.thorough, stages.unfinished, min(lanes, FEW)),
         Stage("mixture", stages.mixture, lambda c: failed(c) & (c.modes > 1), min(lanes, FEW)),
     ]
     if 2 <= size <= funnel.LARGEST:
         several.append(Stage("funnel", stages.along, lambda c: failed(c) | uneven(c), min(lanes, FEW)))
+    if 2 <= size <= flow.LARGEST:
+        several.append(Stage("flow", stages.bent, failed, min(lanes, FEW)))
     if handover.available():
         several.append(Stage("chains", stages.chains, failed, min(lanes, FEW)))
     return tuple(several)

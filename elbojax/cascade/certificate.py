@@ -40,12 +40,15 @@ class Certificate(NamedTuple):
       upper_bound: estimate of the chi-square upper bound of log p(x), half the logarithm of the mean squared ratio; lies
         below the bound on average, and so is none itself. +inf where the weights cannot carry it.
       decrement: nats that the optimiser had left to gain on its draws.
-      mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate.
+      mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate; of a Gaussian `q`, what
+        its control variates leave of it.
       fisher_divergence: mean squared difference of the scores of q and p in whitened coordinates, over D.
       modes: agreement of the starts: one where all scouts that carry weight ended in the answer's mode, plus one for each
         that ended elsewhere.
       num_gradients: log-density gradients spent by all stages.
       num_log_densities: log-density values spent by the checks.
+      sd_error: Monte Carlo error of the posterior standard deviations, relative, the largest coordinate, likewise; NaN in
+        files of fits that were made before it was reported.
     """
 
     certified: Array | bool
@@ -64,6 +67,7 @@ class Certificate(NamedTuple):
     modes: Array | int
     num_gradients: Array
     num_log_densities: Array
+    sd_error: Scalar
 
 
 NEXT_STEP = {
@@ -96,7 +100,8 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     correction = (
         "none: no draw has a finite log-density, and what stands above is the start"
         if nothing
-        else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws, means within {float(c.mean_error):.3f} sd"
+        else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
+        f" means within {float(c.mean_error):.3f} sd, sds within {100 * float(c.sd_error):.1f} %"
         if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < 0.7
         else f"none: k-hat {float(c.khat):.2f}, so that means and sds are those of q itself"
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import NUM_DRAWS, TAILS, Outcome, Spent, envelope, judge
 from elbojax.cascade.leaks import confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
@@ -81,7 +81,8 @@ def bend(
 
     q = coupling_flow(jax.random.fold_in(key, num_rounds), start.loc, start.scale_tril, kind="affine", num_layers=6)
     failed = old._replace(certified=jnp.zeros_like(old.certified), ess=-jnp.ones_like(old.ess))
-    none = Outcome(q, outcome.draws, outcome.log_weights, failed)
+    nowhere = jnp.broadcast_to(start.loc, (NUM_DRAWS, start.loc.size))  # as many draws as a round's, and worth less
+    none = Outcome(q, nowhere, jnp.full(NUM_DRAWS, -jnp.log(NUM_DRAWS), nowhere.dtype), failed)
     return jax.lax.while_loop(unfinished, body, (0, q, q, none))[3]
 
 

@@ -87,7 +87,13 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome, scouts: Scout
     )
     draws = jax.lax.map(jax.vmap(whitening.forward), chains.draws)
     each = jnp.moveaxis(draws, 2, 0)
-    rhat, ess = jax.lax.map(lambda x: (ranked_rhat(x), effective_draws(x)), each, batch_size=COORDINATES)
+
+    def look(chains):
+        squares = (chains - jnp.mean(chains)) ** 2
+        sd_error = 0.5 * jnp.std(squares) / jnp.mean(squares) / jnp.sqrt(effective_draws(squares))
+        return ranked_rhat(chains), effective_draws(chains), sd_error
+
+    rhat, ess, sd_errors = jax.lax.map(look, each, batch_size=COORDINATES)
     share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
     agree = jnp.all(rhat < RHAT) & jnp.all(ess >= ENOUGH) & (share_divergent < DIVERGENT)
     pooled = draws.reshape(-1, draws.shape[-1])
@@ -102,6 +108,7 @@ def hand_over(key: Key, log_density: LogDensity, outcome: Outcome, scouts: Scout
         stage=jnp.full((), Stage.NUTS, jnp.int32),
         ess=jnp.min(ess),
         mean_error=1 / jnp.sqrt(jnp.min(ess)),
+        sd_error=jnp.max(sd_errors),
         num_gradients=outcome.certificate.num_gradients + chains.num_gradients,
     )
     uniform = jnp.full((pooled.shape[0],), -jnp.log(pooled.shape[0]), pooled.dtype)

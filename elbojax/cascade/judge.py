@@ -142,12 +142,13 @@ def judge(
     elbo_se = jnp.std(share * (gap - elbo)) / math.sqrt(num_draws)
 
     if isinstance(q, FullRank):
-        weights = controlled(weights, share, (draws - q.mean()) / jnp.sqrt(q.variance()))
+        weights, mean_error, sd_error = controlled(weights, share, (draws - q.mean()) / jnp.sqrt(q.variance()))
     mean = weights @ draws
     variance = weights @ (draws - mean) ** 2
-    squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
-    mean_error = jnp.sqrt(jnp.max((weights**2) @ squares))
-    sd_error = largest_sd_error(squares, weights)
+    if not isinstance(q, FullRank):
+        squares = (draws - mean) ** 2 / jnp.where(variance > 0, variance, 1)
+        mean_error = jnp.sqrt(jnp.max((weights**2) @ squares))
+        sd_error = largest_sd_error(squares, weights)
     log_evidence_se = jnp.sqrt(jnp.maximum(num_draws / smoothed.ess - 1, 0) / num_draws)
     upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
 
@@ -185,6 +186,7 @@ def judge(
         modes=spent.modes,
         num_gradients=spent.num_gradients,
         num_log_densities=spent.num_log_densities + num_draws,
+        sd_error=jnp.where(jnp.isfinite(sd_error) & (log_evidence > -jnp.inf), sd_error, jnp.inf),
     )
     return Outcome(q, draws, jnp.log(weights), certificate)
 

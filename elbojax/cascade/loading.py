@@ -52,7 +52,8 @@ def load(
     """
     held = storage.read(path)
     try:
-        certificate = Certificate(**held["certificate"])
+        unknown = {"sd_error": np.full_like(held["certificate"]["mean_error"], np.nan)}  # of files that do not have it
+        certificate = Certificate(**unknown | held["certificate"])
         space, q, draws, log_weights, moments, note = (
             held[name] for name in ("space", "q", "draws", "log_weights", "moments", "note")
         )

@@ -1,14 +1,14 @@
 """Adaptive importance sampling: the draws of one stage show the next where the mass is."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from elbojax.cascade.certificate import Stage
+from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge, largest_sd_error
+from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Reparameterised
 from elbojax.types import Array, Key, LogDensity, Status
 
@@ -72,26 +72,19 @@ def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
     return jax.lax.while_loop(unfinished, body, (0, outcome, outcome))[2]
 
 
-def is_rough(outcome: Outcome) -> bool:
-    """Whether a certified answer is worth `sharpen`: its weights leave an error that shows, or one that cannot be known."""
-    c = outcome.certificate
-    if not c.certified or c.mean_error > ROUGH or c.khat > ROUGH_KHAT:
-        return bool(c.certified)
-    return sd_error(np.asarray(outcome.draws), np.exp(np.asarray(outcome.log_weights))) > ROUGH_SD
-
-
-def sd_error(draws: np.ndarray, weights: np.ndarray) -> float:
-    """`largest_sd_error` of draws on the host: no program is compiled for a look that is seldom taken.
+def is_rough(certificate: Certificate, mean: float = ROUGH, sd: float = ROUGH_SD) -> Any:
+    """Whether a certified answer is worth `sharpen`: its weights leave an error that shows, or one that cannot be known.
 
     Args:
-      draws: [S, D].
-      weights: [S], of sum one.
+      certificate: of one fit or of many; JAX's numbers or NumPy's.
+      mean: Monte Carlo error of the means above which it is.
+      sd: of the sds.
 
     Returns:
-      A number.
+      A boolean for each.
     """
-    squares = (draws - weights @ draws) ** 2
-    return float(largest_sd_error(squares / (weights @ squares), weights))
+    c: Any = certificate
+    return c.certified & ((c.mean_error > mean) | (c.sd_error > sd) | (c.khat > ROUGH_KHAT))
 
 
 def sharpen(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparameterised | None = None) -> Outcome:

@@ -201,7 +201,7 @@ def _refit_program(key, target, outcome, data):
 
 def _second_look(key, target, outcome, data, say):
     """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
-    if int(outcome.certificate.stage) in UNSHARPENED or not is_rough(outcome):
+    if int(outcome.certificate.stage) in UNSHARPENED or not is_rough(outcome.certificate):
         return outcome
     candidate = _sharpen_program(key, target, outcome, data)
     say(candidate)

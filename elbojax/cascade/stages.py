@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
-from elbojax.cascade import doubts, handover
+from elbojax.cascade import doubts, flow, funnel, handover, modes
 from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import moments
-from elbojax.cascade.refit import match, refit
+from elbojax.cascade.refit import is_rough, match, refit, sharpen
 from elbojax.cascade.single import UNFINISHED
-from elbojax.families import FullRank
+from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
@@ -32,6 +32,10 @@ FEW_PARAMETERS = 16
 """So many have more than 0.75 of the draws of a Gaussian's envelope effective."""
 QUICK_ENOUGH = 256.0
 """Effective draws that it takes: half of them where there are few. Control variates make them worth more."""
+QUICK_ROUGH = 0.05
+"""Monte Carlo error of its means, in sds, and of its sds, relative, above which a certified answer of the first fit is not the
+last. Measured on 1,000 logistic regressions (n=200, D=10): 512 draws leave 0.016 and 0.020, the median,
+0.027 and 0.039 at most."""
 KEPT_DRAWS = 512
 """Draws that are held of each model; more would be most of the memory of a batch."""
 
@@ -119,6 +123,44 @@ def better(before: Kept, after: Kept) -> Kept:
     return kept._replace(certificate=kept.certificate._replace(**spent))
 
 
+def settled(
+    key: Key, log_density: LogDensity, target: Any, outcome: Outcome, front: Reparameterised | None = None
+) -> Kept:
+    """What is kept of a stage after a second look, which is taken where the answer is certified but rough.
+
+    The second look has the last word, as in `fit`: its answer is kept where it is certified, else the first one without
+    its certificate.
+
+    Args:
+      key: consumed.
+      log_density: [D] -> scalar.
+      target: from flat vectors to the user's space.
+      outcome: of a stage.
+      front: the proposal of a family richer than a Gaussian.
+
+    Returns:
+      `Kept`.
+    """
+    first_key, look_key, last_key = jax.random.split(key, 3)
+
+    def look(state):
+        first = state[1]
+        after = keep(last_key, sharpen(look_key, log_density, outcome, front), target)
+        withdrawn = first.certificate._replace(
+            certified=jnp.zeros((), bool),
+            status=jnp.full((), Status.UNRELIABLE, jnp.int32),
+            num_gradients=after.certificate.num_gradients,
+            num_log_densities=after.certificate.num_log_densities,
+        )
+        agrees = jnp.asarray(after.certificate.certified)
+        kept = tree_where(agrees, after, first._replace(certificate=withdrawn))
+        return jnp.zeros((), bool), jax.tree.map(lambda x, like: x.astype(like.dtype), kept, first)
+
+    # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
+    first = keep(first_key, outcome, target)
+    return jax.lax.while_loop(lambda state: state[0], look, (is_rough(first.certificate), first))[1]
+
+
 def num_scouts(start: Array) -> int:
     """As many as `fit` sends out, and no fewer than there are starts, [D] or [K, D]."""
     return max(NUM_SCOUTS, len(jnp.atleast_2d(start)))
@@ -183,8 +225,24 @@ def quick(
     return keep(key, outcome, target)
 
 
+def unfinished(certificate: Certificate) -> np.ndarray:
+    """Whether models need a thorough look after the quick one: refused, or certified with a rough answer.
+
+    Args:
+      certificate: of many models, NumPy's numbers.
+
+    Returns:
+      [M] booleans.
+    """
+    return ~np.asarray(certificate.certified) | is_rough(certificate, QUICK_ROUGH, QUICK_ROUGH)
+
+
 def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
-    """The Gaussian stage of `fit`, with all its scouts and draws, and its refits."""
+    """The Gaussian stage of `fit`, with all its scouts and draws, its refits and its second look.
+
+    For models that `quick` refused, and for those whose answer it left rough: with the same verdict as `fit`.
+    """
+    before = before._replace(certificate=before.certificate._replace(certified=jnp.zeros((), bool)))
     fit_key, refit_key, keep_key = jax.random.split(jax.random.fold_in(key, 0), 3)
     outcome, scouts = fit_gaussian(
         fit_key, log_density, start, num_scouts=num_scouts(start), scout_key=jax.random.split(shared)[1]
@@ -195,7 +253,9 @@ def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start:
     outcome = refit(refit_key, log_density, outcome)
     improper = endless & ~outcome.certificate.certified
     status = jnp.where(improper, Status.IMPROPER, outcome.certificate.status).astype(jnp.int32)
-    after = keep(keep_key, outcome._replace(certificate=outcome.certificate._replace(status=status)), target)
+    outcome = outcome._replace(certificate=outcome.certificate._replace(status=status))
+    after = settled(keep_key, log_density, target, outcome)
+    status = jnp.asarray(after.certificate.status)
     kept = better(before, after)
     verdict = kept.certificate
     # The thorough look has the last word on what the trouble is.
@@ -208,7 +268,8 @@ def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: 
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
     scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
     outcome = _unspent(before, num_gradients=scouts.num_gradients)
-    return better(before, keep(keep_key, fit_modes(fit_key, log_density, scouts, outcome), target))
+    outcome = fit_modes(fit_key, log_density, scouts, outcome)
+    return better(before, settled(keep_key, log_density, target, outcome, modes.cover(outcome.q)))  # type: ignore[arg-type]
 
 
 def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
@@ -219,7 +280,17 @@ def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Ar
     recounted = recount(count_key, log_density, scouts, outcome)
     several = jnp.equal(outcome.certificate.status, Status.MULTIMODAL)  # all that a recount can mend
     certificate = tree_where(several, recounted.certificate, outcome.certificate)
-    return better(before, keep(keep_key, outcome._replace(certificate=certificate), target))
+    outcome = outcome._replace(certificate=certificate)
+    return better(before, settled(keep_key, log_density, target, outcome, funnel.cover(outcome.q)))  # type: ignore[arg-type]
+
+
+def bent(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+    """A bend: a normalising flow on top of the Gaussian that is kept."""
+    fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 4))
+    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
+    num_rounds = flow.ROUNDS if handover.available() else flow.ROUNDS_ALONE
+    outcome = flow.bend(fit_key, log_density, before.q, scouts, _unspent(before), num_rounds=num_rounds)
+    return better(before, settled(keep_key, log_density, target, outcome, flow.cover(outcome.q)))  # type: ignore[arg-type]
 
 
 def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:

@@ -35,6 +35,7 @@ def certificate(*, models=None, **given):
         modes=1,
         num_gradients=200,
         num_log_densities=4096,
+        sd_error=0.02,
     )
     if models is None:
         return Certificate(**fields | given)

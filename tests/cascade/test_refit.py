@@ -8,8 +8,8 @@ import pytest
 from elbojax import full_rank, mixture
 from elbojax.cascade import modes, single
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.judge import Spent, envelope, judge
-from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, is_rough, sd_error, sharpen
+from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
+from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, ROUGH_SD, is_rough, sharpen
 from elbojax.types import Status
 
 SIZE, DF = 2, 5
@@ -46,7 +46,7 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     rough = first_look(jax.random.key(0))
     certain = rough.certificate._replace(certified=jnp.ones((), bool), mean_error=jnp.asarray(2 * ROUGH))
     rough = rough._replace(certificate=certain)
-    assert is_rough(rough)
+    assert is_rough(certain)
     status = jnp.asarray(Status.CONVERGED if agrees else Status.UNRELIABLE, jnp.int32)
     verdict = certain._replace(
         certified=jnp.asarray(agrees), status=status, num_log_densities=certain.num_log_densities + 9
@@ -63,25 +63,24 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
 
 def test_a_smooth_answer_is_left_alone(monkeypatch):
     rough = first_look(jax.random.key(0))
-    equal = jnp.full_like(rough.log_weights, -jnp.log(rough.log_weights.size))
-    verdict = dict(mean_error=jnp.asarray(0.5 * ROUGH), khat=jnp.asarray(0.5 * ROUGH_KHAT))
-    smooth = rough._replace(log_weights=equal, certificate=rough.certificate._replace(**verdict))
+    verdict = dict(mean_error=0.5 * ROUGH, sd_error=0.5 * ROUGH_SD, khat=0.5 * ROUGH_KHAT)
+    smooth = rough._replace(certificate=rough.certificate._replace(**jax.tree.map(jnp.asarray, verdict)))
     assert single._second_look(None, None, smooth, None, None) is smooth
 
 
 @pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])
 def test_any_error_that_shows_or_cannot_be_known_is_rough(trouble):
-    """Draws of N(0, I) of equal weight, but for one far out that weighs nothing, or where the sd is to be rough, three times
-    as much as any."""
-    outcome = first_look(jax.random.key(0))
-    draws = jax.random.normal(jax.random.key(1), outcome.draws.shape, float).at[0].set(10.0)
-    weights = jnp.ones(len(draws)).at[0].set(3.0 if trouble == "sd" else 0.0)
-    verdict = dict(mean_error=2 * ROUGH if trouble == "mean" else 0.5 * ROUGH, khat=0.6 if trouble == "khat" else 0.4)
-    certificate = outcome.certificate._replace(certified=jnp.ones((), bool), **verdict)
-    made = outcome._replace(draws=draws, log_weights=jnp.log(weights / weights.sum()), certificate=certificate)
-    assert is_rough(made)
-    refused = made._replace(certificate=certificate._replace(certified=jnp.zeros((), bool)))
-    assert not is_rough(refused), "a second look is at certified answers"
+    errors = dict(mean_error=ROUGH, sd_error=ROUGH_SD, khat=ROUGH_KHAT)
+    factor = {"mean": "mean_error", "sd": "sd_error", "khat": "khat"}
+    verdict = {name: jnp.asarray(limit * (1.2 if name == factor[trouble] else 0.8)) for name, limit in errors.items()}
+    certificate = first_look(jax.random.key(0)).certificate._replace(certified=jnp.ones((), bool), **verdict)
+    assert is_rough(certificate)
+    assert not is_rough(certificate._replace(certified=jnp.zeros((), bool))), "a second look is at certified answers"
+
+
+def sd_error(draws, weights):
+    squares = (draws - weights @ draws) ** 2
+    return float(largest_sd_error(squares / (weights @ squares), weights))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
