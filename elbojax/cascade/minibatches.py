@@ -12,14 +12,17 @@ import numpy as np
 import optax
 
 from elbojax import minibatches, noise, targets
-from elbojax.families import Family, FullRank, MeanField, full_rank, low_rank, mean_field
+from elbojax.cascade import stationarity
+from elbojax.cascade.curvature import scout
+from elbojax.cascade.standardised import Model, Units, in_units, restandardised, standard
+from elbojax.families import Family
 from elbojax.inputs import unmasked
 from elbojax.loops.heats import NUM_CHECKS, Race, check, portfolio, race
-from elbojax.loops.stationary import MAX_RHAT, settle
+from elbojax.loops.stationary import MAX_RHAT, Settled, settle
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
-from elbojax.solvers import as_loss, pathfinder
-from elbojax.solvers.svi import Loss
+from elbojax.solvers import as_loss
+from elbojax.solvers.svi import Loss, SviState
 from elbojax.targets import Target
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar, Status
 
@@ -33,13 +36,19 @@ LEGS, SHORTEST_LEG = 5, 2000
 """While a chain still travels, the log-likelihood is expanded anew about so often in all, but not after fewer steps."""
 SAME, LOOSE = 2.0, 3.0
 """Tolerances by which the averages of two chains may differ; and their factor as long as averages still differ by more."""
+ALLOWED, LEAST, MOST = 2.5, 0.02, 0.1
+"""Tolerances that the Newton step of the bound may measure at the end; and no less and no more than this, in sds."""
+CORRECTIONS = 4
+"""Newton steps in a row that are taken where the test fails, before the optimiser goes on."""
 NUM_SAMPLES = 2
 """Draws to a step, an antithetic pair: in the gradient of the mean all that is odd in them cancels."""
-DRAWS = 4096
-"""For means and sds in the user's space."""
+DRAWS, CHUNK = 4096, 256
+"""For means and sds in the user's space; and those that are looked at together."""
+WHITENED = 512
+"""Up to so many numbers of noise these draws are given the exact second moment."""
 RANK = 10
-PROBES, JITTER = 4, 1e-3
-"""Random signs that find the diagonal of the prior's curvature; and what is added to the diagonal of correlations."""
+RESOLUTION = 0.01
+"""Spacings of floats, in sds, above which numbers are not left in single precision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +57,8 @@ class MinibatchFit:
 
     Attributes:
       q: the `Family` found, on flat unconstrained vectors.
-      status: CONVERGED; MAX_STEPS; STALLED where no optimiser was better than the start; NON_FINITE.
+      status: CONVERGED; MAX_STEPS; STALLED where no optimiser was better than the start; NON_FINITE; IMPRECISE where the
+        gradient of the bound is too noisy to tell whether it is zero.
       winner: name of the optimiser that won the race.
       rhat: of the iterates that were averaged, the largest over means and log-sds; at most 1.1 where it converged.
       mcse: largest Monte Carlo standard error of the averaged means, in posterior sds, and log-sds.
@@ -60,6 +70,10 @@ class MinibatchFit:
         a draw counts one.
       race: the `Race`; its losses are those of the standardised problem.
       target: from flat vectors to the user's space.
+      step: largest change of means and log-sds, in the same units, that a Newton step of the bound would make at `q`; NaN
+        where it was not tested, as where the status is MAX_STEPS.
+      step_se: largest standard error of these changes.
+      dtype: of what `sample`, `mean` and `sd` give, where it can hold mean and sd together.
     """
 
     q: Family
@@ -74,6 +88,9 @@ class MinibatchFit:
     num_gradients: int
     race: Race
     target: Target
+    step: float = np.nan
+    step_se: float = np.nan
+    dtype: Any = np.float64
 
     def sample(self, key: Key, num_samples: int) -> PyTree:
         """Draws of `q` in the user's space.
@@ -83,28 +100,55 @@ class MinibatchFit:
           num_samples: static.
 
         Returns:
-          Pytree like `init`, leading axis num_samples.
+          Pytree like `init`, leading axis num_samples; leaves whose sd the dtype of the fit would lose are NumPy arrays
+          of float64.
         """
-        return _sample(key, self.q, self.target.constrain, num_samples)
+        with jax.enable_x64(True):
+            draws = jax.tree.map(np.asarray, _sample(key, _double(self.q), self.target.constrain, num_samples))
+        return self._narrowed(draws)
 
     def mean(self) -> PyTree:
-        """Posterior means, a pytree like `init`."""
-        return jax.tree.map(lambda x: jnp.mean(x, axis=0), self._draws)
+        """Posterior means, a pytree like `init`; of float64 where the dtype of the fit would lose the sd."""
+        return self._narrowed(self._moments[0])
 
     def sd(self) -> PyTree:
         """Posterior standard deviations, a pytree like `init`."""
-        return jax.tree.map(lambda x: jnp.std(x, axis=0), self._draws)
+        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), self._moments[1])
 
     @functools.cached_property
-    def _draws(self) -> PyTree:
-        return _balanced(jax.random.key(0), self.q, self.target.constrain)
+    def _moments(self) -> tuple[PyTree, PyTree]:
+        """Means and sds in float64."""
+        with jax.enable_x64(True):
+            q = _double(self.q)
+            origin = jax.jit(self.target.constrain)(q.loc)
+            sums = [
+                jax.tree.map(np.asarray, _offsets(q, self.target.constrain, jnp.asarray(chunk), origin))
+                for chunk in _noise_chunks(q.noise_size)
+            ]
+        first, second = jax.tree.map(lambda *x: sum(x) / len(x), *sums)
+        mean = jax.tree.map(lambda x, m: np.asarray(x) + m, origin, first)
+        return mean, jax.tree.map(lambda m, s: np.sqrt(np.maximum(s - m**2, 0)), first, second)
+
+    def _narrowed(self, values: PyTree) -> PyTree:
+        mean, sd = self._moments
+
+        def narrow(x, m, s):
+            coarse = np.any(np.abs(m) * jnp.finfo(self.dtype).eps > RESOLUTION * s)
+            return x if coarse else jnp.asarray(x, self.dtype)
+
+        return jax.tree.map(narrow, values, mean, sd)
 
     def __str__(self) -> str:
+        step = "" if np.isnan(self.step) else f", {self.step:.3f} sds from where the gradient vanishes"
         return (
             f"{self.status}: {self.winner} won; R-hat {self.rhat:.3f}, Monte Carlo error {self.mcse:.3f} sds, moved"
-            f" {self.moved:.3f} sds when the step was cut; ELBO {self.elbo:.2f} +- {self.elbo_se:.2f};"
+            f" {self.moved:.3f} sds when the step was cut{step}; ELBO {self.elbo:.2f} +- {self.elbo_se:.2f};"
             f" {self.num_steps:,} steps, {self.num_gradients:,} minibatch gradients"
         )
+
+
+def _double(q: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), q)
 
 
 @functools.partial(jax.jit, static_argnames=("constrain", "num_samples"))
@@ -113,8 +157,23 @@ def _sample(key, q, constrain, num_samples):
 
 
 @functools.partial(jax.jit, static_argnames="constrain")
-def _balanced(key, q, constrain):
-    return jax.vmap(lambda e: constrain(q.transport(e)))(noise.antithetic(key, DRAWS, q.noise_size, q.dtype))
+def _offsets(q, constrain, draws, origin):
+    """Means of the differences to the origin, and of their squares."""
+    values = jax.vmap(lambda e: constrain(q.transport(e)))(draws)
+    off = jax.tree.map(lambda x, o: x - o, values, origin)
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), off), jax.tree.map(lambda x: jnp.mean(x**2, axis=0), off)
+
+
+def _noise_chunks(size: int) -> Any:
+    """Antithetic draws [CHUNK, size], `DRAWS` of them in all and always the same; whitened where they are not too many."""
+    rng = np.random.default_rng(0)
+    half = DRAWS // 2 if size <= WHITENED else CHUNK // 2
+    for _ in range(DRAWS // (2 * half)):
+        draws = rng.standard_normal((half, size))
+        if size <= WHITENED:
+            draws = np.linalg.solve(np.linalg.cholesky(draws.T @ draws / half), draws.T).T
+        for piece in np.split(draws, half // (CHUNK // 2)):
+            yield np.concatenate([piece, -piece])
 
 
 def fit_minibatches(
@@ -137,12 +196,18 @@ def fit_minibatches(
 
     .. math:: \log p(z) + \sum_{n=1}^N \log p(x_n \mid z)
 
-    1. Start and units: `pathfinder` on 1,024 rows weighted by N / 1,024. From there on all is done in standardised
-       coordinates, so that one set of step sizes fits all problems.
+    1. Start and units: `pathfinder` on 1,024 rows weighted by N / 1,024, and the curvature there by differences of
+       gradients. From there on all is done in standardised coordinates, so that one set of step sizes fits all problems.
     2. One pass over all rows expands the log-likelihood there to first order, the control variate of all later steps.
     3. `race`: Adam at five step sizes and five optimisers that set their own.
     4. `settle`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its step is cut
        to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
+    5. A test on fresh draws and minibatches that the gradient of the bound is zero in means and sds: the Newton step that
+       it promises must be below 2.5 tolerances. Where it is not, the step is taken and the test repeated; where that
+       does not help, the optimiser goes on from there, in new units. Nothing is called converged that fails the test.
+
+    Runs in the precision of `init` and `data`; in float64 where float32 cannot hold the data's spread or a parameter's
+    posterior sd beside its value, as of 1e6 +- 0.01.
 
     Args:
       key: not reused by the caller.
@@ -156,7 +221,8 @@ def fit_minibatches(
       batch_size: B, static; at most N is taken.
       control_variate: whether to expand the log-likelihood; costs N gradients for each of a few passes.
       optimizers: name -> optax optimiser; `portfolio()` by default.
-      tolerance: largest Monte Carlo standard error of the answer's means and log-sds, in posterior sds.
+      tolerance: largest Monte Carlo standard error of the answer's means and log-sds, in posterior sds; the test of the
+        gradient allows 2.5 times as much, at least 0.02 and at most 0.1.
       max_steps: of the winner, over all its step sizes.
 
     Returns:
@@ -188,114 +254,268 @@ def fit_minibatches(
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-    data = jax.tree.map(jnp.asarray, unmasked(data))
-    init = unmasked(init, "init")
-    target = targets.unconstrain(log_prior, init, support)
-    targets.unconstrain(log_likelihood, init, support, data=jax.tree.map(lambda x: x[0], data))  # for its checks
-    model = _Model(target.log_density, log_likelihood, target.constrain, num_data)
-    family = _family_name(family, target.size)
+    data, init = unmasked(data), unmasked(init, "init")
     optimizers = portfolio() if optimizers is None else optimizers
-    key_scout, key_start, key_race, key_settle, key_check = jax.random.split(key, 5)
+    key_start, key_fit = jax.random.split(key)
 
-    position = target.unconstrain(jax.tree.map(jnp.asarray, init))
-    num_scouted = min(num_data, max(SCOUTED, 4 * batch_size))
-    units, scouted = _scout(key_scout, position, data, model, num_scouted, family)
-    start = _standard(key_start, family, position, rank)
+    def begin(wide):
+        rows, start = (jax.tree.map(_widened if wide else jnp.asarray, tree) for tree in (data, init))
+        target = targets.unconstrain(log_prior, start if wide else init, support)
+        targets.unconstrain(log_likelihood, start if wide else init, support, data=jax.tree.map(lambda x: x[0], rows))
+        model = Model(target.log_density, log_likelihood, target.constrain, num_data)
+        setting = _Setting(model, rows, batch_size, control_variate, optimizers, tolerance, max_steps)
+        name = _family_name(family, target.size)
+        return target, setting, _begin(key_start, setting, name, rank, target.unconstrain(start))
 
-    early, late = _losses(model)
-    late = late if control_variate else early  # what subsampling adds drowns what sticking the landing saves
-    pass_cost = num_data / batch_size if control_variate else 0
-    step_cost = NUM_SAMPLES * (2 if control_variate else 1)
+    wide = any(_too_fine(x) for x in jax.tree.leaves(data))
+    if not wide:
+        target, setting, begun = begin(False)
+        wide = _unresolved(begun.units, target)
+        dtype = begun.q.dtype
+    if not wide:
+        return _fit(key_fit, target, setting, begun, dtype)
+    dtype = jnp.result_type(float)  # what the caller works in
+    with jax.enable_x64(True):
+        target, setting, begun = begin(True)
+        return _fit(key_fit, target, setting, begun, dtype)
 
-    def about(q: Any) -> tuple[_Units, Expansion | None]:
-        return units, _expand(q.mean(), units, data, model) if control_variate else None
 
-    shared = about(start)
-    won = race(key_race, early, start, data, batch_size=batch_size, shared=shared, optimizers=optimizers)
-    spent = float(scouted) * num_scouted / batch_size + pass_cost + step_cost * won.num_steps
-    state, steps, status, rate, failures = won.state._replace(q=won.q), 0, won.status, 1.0, 0
-    rhat = mcse = moved = np.nan
-    last, leg = None, max(max_steps // LEGS, SHORTEST_LEG)
-    while won.status != Status.NON_FINITE and (steps == 0 or steps < max_steps):
-        shared = about(state.q)
-        wanted = tolerance if moved < LOOSE * SAME * tolerance else LOOSE * tolerance
-        settled = settle(
-            jax.random.fold_in(key_settle, steps),
-            late,
-            optimizers[won.winner],
-            state,
-            data,
-            batch_size=batch_size,
-            shared=shared,
-            rate=rate,
-            tolerance=wanted,
-            max_steps=min(leg, max_steps - steps),
-        )
-        steps += max(settled.num_steps, SHORTEST_LEG // 10)
-        spent += pass_cost + step_cost * settled.num_steps
-        if settled.status == Status.NON_FINITE:
-            failures, rate = failures + 1, rate * COOLING
-            state = state._replace(optimizer=optimizers[won.winner].init(state.q))
-            if failures < MOST_FAILURES:
-                continue
-            status = Status.NON_FINITE
+class _Setting(NamedTuple):
+    """What stays as it is from the start to the end."""
+
+    model: Model
+    data: PyTree
+    batch_size: int
+    control_variate: bool
+    optimizers: Mapping[str, optax.GradientTransformation]
+    tolerance: float
+    max_steps: int
+
+    @property
+    def pass_cost(self) -> float:
+        """Of one expansion, in gradients of a minibatch."""
+        return self.model.num_data / self.batch_size
+
+    @property
+    def step_cost(self) -> int:
+        return NUM_SAMPLES * (2 if self.control_variate else 1)
+
+    @property
+    def allowed(self) -> float:
+        """The Newton step that the bound may promise at the end."""
+        return min(max(ALLOWED * self.tolerance, LEAST), MOST)
+
+    def about(self, q: Any, units: Units) -> tuple[Units, Expansion | None]:
+        return units, _expand(q.mean(), units, self.data, self.model) if self.control_variate else None
+
+
+class _Begun(NamedTuple):
+    """The start, in its units, and what it has cost."""
+
+    q: Any
+    units: Units
+    cost: float
+
+
+@dataclasses.dataclass
+class _Progress:
+    """How far the winner of the race has come."""
+
+    state: SviState
+    units: Units
+    expansion: Expansion | None
+    status: Status
+    spent: float
+    leg: int
+    steps: int = 0
+    rate: float = 1.0
+    failures: int = 0
+    rhat: float = np.nan
+    mcse: float = np.nan
+    moved: float = np.nan
+    last: np.ndarray | None = None
+    tested: stationarity.Step | None = None
+
+
+def _begin(key: Key, s: _Setting, family: str, rank: int, position: Array) -> _Begun:
+    key_units, key_factor = jax.random.split(key)
+    num_rows = min(s.model.num_data, max(SCOUTED, 4 * s.batch_size))
+    units, cost = scout(key_units, position, s.data, s.model, num_rows, family == "full_rank")
+    return _Begun(standard(key_factor, family, position, rank), units, cost * num_rows / s.batch_size)
+
+
+def _fit(key: Key, target: Target, s: _Setting, begun: _Begun, dtype: Any) -> MinibatchFit:
+    """The race, chains of its winner until the test passes, and the report."""
+    key_race, key_chains, key_tests, key_check = jax.random.split(key, 4)
+    early, late = _losses(s.model)
+    late = late if s.control_variate else early  # what subsampling adds drowns what sticking the landing saves
+    shared = s.about(begun.q, begun.units)
+    won = race(key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers)
+    spent = begun.cost + s.pass_cost * s.control_variate + s.step_cost * won.num_steps
+    leg = max(s.max_steps // LEGS, SHORTEST_LEG)
+    p = _Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, spent, leg)
+    optimizer = s.optimizers[won.winner]
+    while won.status != Status.NON_FINITE and (p.steps == 0 or p.steps < s.max_steps):
+        p.status = _one_chain(jax.random.fold_in(key_chains, p.steps), key_tests, s, p, late, optimizer)
+        if p.status != Status.RUNNING:
             break
-        state, rhat, mcse = settled.state._replace(q=settled.q), settled.rhat, settled.mcse
-        moved = np.nan if last is None else _distance(last, settled.moments)
-        last, status = settled.moments, Status.MAX_STEPS
-        if settled.status == Status.CONVERGED and wanted == tolerance and moved < SAME * tolerance:
-            status = Status.CONVERGED
-            break
-        if settled.rhat <= MAX_RHAT and not moved < SAME * wanted:
-            rate = rate * COOLING
-        elif settled.rhat <= MAX_RHAT:  # the step is small enough, and only more of them are wanting
-            leg = 2 * leg
+    if p.status == Status.RUNNING:
+        p.status = Status.MAX_STEPS
+    return _report(key_check, target, s, begun, won, p, early, dtype)
 
-    losses = np.asarray(check(key_check, [state.q, start], data, shared, early, batch_size))
-    spent += 2 * step_cost * NUM_CHECKS
-    worse = losses[:, 0] - losses[:, 1]
-    if not np.isfinite(worse).all() or worse.mean() > 3 * worse.std() / math.sqrt(NUM_CHECKS):
-        status, state, losses = Status.STALLED, state._replace(q=start), losses[:, ::-1]
-    q, log_det = _in_units(state.q, units)
-    elbo, elbo_se = log_det - losses[:, 0].mean(), losses[:, 0].std(ddof=1) / math.sqrt(NUM_CHECKS)
-    total = won.num_steps + steps
+
+def _one_chain(
+    key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, optimizer: optax.GradientTransformation
+) -> Status:
+    """A chain from where the last one ended, and what follows from it: RUNNING where there is to be another."""
+    shared = s.about(p.state.q, p.units)
+    p.expansion = shared[1]
+    wanted = s.tolerance if p.moved < LOOSE * SAME * s.tolerance else LOOSE * s.tolerance
+    settled = settle(
+        key,
+        loss,
+        optimizer,
+        p.state,
+        s.data,
+        batch_size=s.batch_size,
+        shared=shared,
+        rate=p.rate,
+        tolerance=wanted,
+        max_steps=min(p.leg, s.max_steps - p.steps),
+    )
+    p.steps += max(settled.num_steps, SHORTEST_LEG // 10)
+    p.spent += s.pass_cost * s.control_variate + s.step_cost * settled.num_steps
+    if settled.status == Status.NON_FINITE:
+        p.failures, p.rate = p.failures + 1, p.rate * COOLING
+        p.state = p.state._replace(optimizer=optimizer.init(p.state.q))
+        return Status.RUNNING if p.failures < MOST_FAILURES else Status.NON_FINITE
+    p.state, p.rhat, p.mcse = settled.state._replace(q=settled.q), settled.rhat, settled.mcse
+    p.moved = np.nan if p.last is None else _distance(p.last, settled.moments)
+    p.last, p.tested = settled.moments, None
+    key_test = jax.random.fold_in(key_tests, p.steps)
+    if settled.status == Status.CONVERGED and wanted == s.tolerance and p.moved < SAME * s.tolerance:
+        status = _verdict(key_test, s, p, shared, optimizer)
+        if status != Status.RUNNING:
+            return status
+    elif settled.status == Status.MAX_STEPS and p.steps < s.max_steps:
+        _improve(key_test, s, p, shared, optimizer)
+    _cool(s, p, settled, wanted)
+    return Status.RUNNING
+
+
+def _cool(s: _Setting, p: _Progress, settled: Settled, wanted: float) -> None:
+    """A smaller step, or longer chains, where a stationary chain was not enough."""
+    if settled.rhat <= MAX_RHAT and not p.moved < SAME * wanted:
+        p.rate *= COOLING
+    elif settled.rhat <= MAX_RHAT:  # the step is small enough, and only more of them are wanting
+        p.leg *= 2
+
+
+def _verdict(key: Key, s: _Setting, p: _Progress, shared: PyTree, optimizer: optax.GradientTransformation) -> Status:
+    """CONVERGED where the gradient of the bound is zero, if need be after some Newton steps; RUNNING where it is not."""
+    allowed = s.allowed
+    for i in range(CORRECTIONS + 1):
+        step = _tested(jax.random.fold_in(key, i), s, p, shared)
+        if step.exceeds(allowed, 2):
+            if i == CORRECTIONS or not _take(s, p, step, optimizer):
+                break
+            shared = (p.units, None)
+            continue
+        if i:  # q is no average of a chain any more
+            p.mcse = step.error
+        return Status.CONVERGED if step.error <= allowed / 2 else Status.IMPRECISE
+    return Status.RUNNING
+
+
+def _improve(key: Key, s: _Setting, p: _Progress, shared: PyTree, optimizer: optax.GradientTransformation) -> None:
+    """A Newton step for a chain that has not come to an end, where it is seen to be far off."""
+    step = _tested(key, s, p, shared)
+    if step.exceeds(s.allowed, 4):
+        _take(s, p, step, optimizer)
+
+
+def _tested(key: Key, s: _Setting, p: _Progress, shared: PyTree) -> stationarity.Step:
+    """The Newton step at the present answer. It takes an expansion whether or not the optimiser does: a pass over rows."""
+    if shared[1] is None:
+        shared = (p.units, _expand(p.state.q.mean(), p.units, s.data, s.model))
+        p.spent += s.pass_cost
+    p.tested = stationarity.newton_step(
+        key, p.state.q, s.data, shared, s.model, s.batch_size, s.allowed, s.allowed / ALLOWED
+    )
+    p.spent += p.tested.cost
+    return p.tested
+
+
+def _take(s: _Setting, p: _Progress, step: stationarity.Step, optimizer: optax.GradientTransformation) -> bool:
+    """Put the answer where a Newton step leads, in new units; False where that is nowhere."""
+    q, units = restandardised(step.q, p.units)
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves((q, units))):
+        return False
+    p.state, p.units = SviState(q, optimizer.init(q)), units
+    p.last = np.stack([np.asarray(q.mean(), float), 0.5 * np.log(np.asarray(q.variance(), float))])
+    return True
+
+
+def _report(
+    key: Key, target: Target, s: _Setting, begun: _Begun, won: Race, p: _Progress, loss: Loss, dtype: Any
+) -> MinibatchFit:
+    """The fit, unless the start is better than its answer, on fresh minibatches that both share."""
+    losses, placed = [], []
+    for q, units, count in ((p.state.q, p.units, NUM_CHECKS), (begun.q, begun.units, NUM_CHECKS // 2)):
+        each = check(key, [q], s.data, (units, p.expansion), loss, s.batch_size, count)[:, 0]
+        placed.append(in_units(q, units))
+        losses.append(np.asarray(each, float) - placed[-1][1])
+        p.spent += s.step_cost * count
+    worse = losses[0][: NUM_CHECKS // 2] - losses[1]
+    slack = max(0.01, 10 * float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0]))))
+    best = 0
+    if not np.isfinite(worse).all() or worse.mean() > 3 * worse.std() / math.sqrt(worse.size) + slack:
+        best, p.status, p.tested = 1, Status.STALLED, None
     return MinibatchFit(
-        q, status, won.winner, rhat, mcse, moved, float(elbo), float(elbo_se), total, round(spent), won, target
+        q=placed[best][0],
+        status=p.status,
+        winner=won.winner,
+        rhat=p.rhat,
+        mcse=p.mcse,
+        moved=p.moved,
+        elbo=float(-losses[best].mean()),
+        elbo_se=float(losses[best].std(ddof=1)) / math.sqrt(losses[best].size),
+        num_steps=won.num_steps + p.steps,
+        num_gradients=round(p.spent),
+        race=won,
+        target=target,
+        step=np.nan if p.tested is None else p.tested.size,
+        step_se=np.nan if p.tested is None else p.tested.error,
+        dtype=dtype,
     )
 
 
-class _Units(NamedTuple):
-    """Standardised coordinates w of z = loc + scale w: sds [D], or a triangular matrix [D, D]."""
-
-    loc: Array
-    scale: Array
-
-    def place(self, w: Array) -> Array:
-        return self.loc + (self.scale * w if self.scale.ndim == 1 else self.scale @ w)
+def _widened(x: Any) -> Any:
+    return jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    """What the compiled parts know of a problem, equal for equal functions and sizes."""
+def _too_fine(x: Any) -> bool:
+    """Whether single precision would lose what tells the rows of one leaf of the data apart, given in double."""
+    if jnp.result_type(float) == jnp.float64 or not isinstance(x, np.ndarray) or x.dtype != np.float64:
+        return False
+    lost = np.max(np.abs(x - x.astype(np.float32)), axis=0)
+    return bool(np.any(lost > RESOLUTION * np.std(x, axis=0)))
 
-    log_prior: LogDensity
-    log_likelihood: Callable[[PyTree, PyTree], Scalar]
-    constrain: Callable[[Array], PyTree]
-    num_data: int
 
-    def likelihood(self, flat: Array, datum: PyTree) -> Scalar:
-        """Of one row at a flat vector."""
-        return self.log_likelihood(self.constrain(flat), datum)
-
-    def standardised(self, w: Array, data: tuple[PyTree, tuple[_Units, Expansion | None]]) -> Scalar:
-        """The log-joint at standardised coordinates, up to a constant, from one minibatch."""
-        minibatch, (units, expansion) = data
-        log_joint = targets.subsample(self.log_prior, self.likelihood, self.num_data, expansion=expansion)
-        return log_joint(units.place(w), minibatch)
+def _unresolved(units: Units, target: Target) -> bool:
+    """Whether an sd is lost beside its parameter's value, in the space of the vectors or in the user's."""
+    if units.loc.dtype == jnp.float64:
+        return False
+    step = units.sds()
+    eps = float(jnp.finfo(units.loc.dtype).eps)
+    values = [units.loc, *jax.tree.leaves(target.constrain(units.loc))]
+    ahead = [units.loc + step, *jax.tree.leaves(target.constrain(units.loc + step))]
+    pairs = [(np.asarray(x, float), np.asarray(y, float)) for x, y in zip(values, ahead, strict=True)]
+    return any(bool(np.any(np.abs(x) * eps > RESOLUTION * np.abs(y - x))) for x, y in pairs)
 
 
 @functools.lru_cache(maxsize=64)
-def _losses(model: _Model) -> tuple[Loss, Loss]:
+def _losses(model: Model) -> tuple[Loss, Loss]:
     """One for the race, one that sticks the landing; the same for the same model, or everything would compile anew.
 
     The second scores draws by the density of `q`, which for a scale matrix that some optimiser has ruined is rounding,
@@ -303,42 +523,6 @@ def _losses(model: _Model) -> tuple[Loss, Loss]:
     """
     settings = {"num_samples": NUM_SAMPLES, "draws": noise.antithetic}
     return tuple(as_loss(form, model.standardised, **settings) for form in (elbo_entropy, elbo_stl))  # type: ignore[return-value]
-
-
-@functools.partial(jax.jit, static_argnames=("model", "num_scouted", "family"))
-def _scout(key, position, data, model, num_scouted, family):
-    """A start, the units around it, and what both cost in gradients of the scouted rows.
-
-    The units come from the empirical Fisher information: positive whatever the model, at the price of one gradient.
-    In single precision what L-BFGS believes of the curvature near the end of its path is rounding.
-    """
-    rows = minibatches.take(data, minibatches.reshuffle(key, 0, model.num_data, num_scouted))
-    log_joint = targets.subsample(model.log_prior, model.likelihood, model.num_data)
-    tolerance = max(0.1, 1e-6 * model.num_data)
-    q, info = pathfinder(key, lambda z: log_joint(z, rows), position, max_steps=50, history=10, tolerance=tolerance)
-    loc = jnp.where((info.status != Status.NON_FINITE) & jnp.all(jnp.isfinite(q.loc)), q.loc, position)
-
-    weight = model.num_data / num_scouted
-    scores = jax.vmap(jax.grad(model.likelihood), (None, 0))(loc, rows)
-    signs = jax.random.rademacher(key, (PROBES, position.size), loc.dtype)
-    curved = jax.vmap(lambda v: v * jax.jvp(jax.grad(model.log_prior), (loc,), (v,))[1])(signs)
-    prior = jnp.abs(jnp.mean(curved, axis=0))
-    precision = weight * jnp.sum(scores**2, axis=0) + prior
-    scale = jax.lax.rsqrt(jnp.where(precision > 0, precision, 1))
-    if family == "full_rank":
-        scores = jnp.sqrt(weight) * scores * scale
-        correlation = scores.T @ scores + jnp.diag(prior * scale**2 + JITTER)
-        whitening = scale[:, None] * jnp.linalg.cholesky(jnp.linalg.inv(correlation))
-        scale = jnp.where(jnp.all(jnp.isfinite(whitening)), whitening, jnp.diag(scale))
-    units = _Units(
-        loc,
-        jnp.where(
-            jnp.all(jnp.isfinite(scale)),
-            scale,
-            jnp.eye(loc.size, dtype=loc.dtype) if scale.ndim == 2 else jnp.ones_like(loc),
-        ),
-    )
-    return units, info.num_gradients + 1
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -353,28 +537,6 @@ def _family_name(family: str, size: int) -> str:
     if family not in names:
         raise ValueError(f"family must be one of auto, {', '.join(names)}, got {family!r}")
     return family
-
-
-def _standard(key: Key, family: str, like: Array, rank: int) -> Any:
-    """The standard normal distribution as a member of the family; a factor that is zero would stay there."""
-    zeros = jnp.zeros_like(like)
-    if family == "mean_field":
-        return mean_field(zeros, 1.0)
-    if family == "full_rank":
-        return full_rank(zeros, jnp.eye(like.size, dtype=like.dtype))
-    return low_rank(zeros, 0.1 * jax.random.normal(key, (like.size, rank), like.dtype), 1.0)
-
-
-def _in_units(q: Any, units: _Units) -> tuple[Any, float]:
-    """The distribution of z where `q` is that of w, and the logarithm of the determinant of the map."""
-    loc, scale = units.place(q.loc), units.scale
-    if isinstance(q, FullRank):
-        matrix = scale if scale.ndim == 2 else jnp.diag(scale)
-        return full_rank(loc, matrix @ q.scale_tril), float(jnp.sum(jnp.log(jnp.diagonal(matrix))))
-    log_det = float(jnp.sum(jnp.log(scale)))
-    if isinstance(q, MeanField):
-        return mean_field(loc, scale * jnp.exp(q.log_scale)), log_det
-    return low_rank(loc, scale[:, None] * q.factor, scale * jnp.exp(q.log_scale)), log_det
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:

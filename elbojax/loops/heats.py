@@ -232,8 +232,16 @@ def like(old, new):
     return jax.tree.map(lambda o, n: jnp.asarray(n, jnp.result_type(o)), old, new)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "batch_size"))
-def check(key: Key, contenders: list[PyTree], data: PyTree, shared: PyTree, loss: Loss, batch_size: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("loss", "batch_size", "count"))
+def check(
+    key: Key,
+    contenders: list[PyTree],
+    data: PyTree,
+    shared: PyTree,
+    loss: Loss,
+    batch_size: int,
+    count: int = NUM_CHECKS,
+) -> Array:
     """Losses of several distributions on the same fresh minibatches and noise.
 
     Args:
@@ -243,9 +251,10 @@ def check(key: Key, contenders: list[PyTree], data: PyTree, shared: PyTree, loss
       shared: beside the minibatch.
       loss: to be estimated.
       batch_size: B.
+      count: of minibatches, static; the same ones for the same key.
 
     Returns:
-      [NUM_CHECKS, L].
+      [count, L].
     """
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *contenders)
     key_noise, key_rows = jax.random.split(key)
@@ -255,4 +264,4 @@ def check(key: Key, contenders: list[PyTree], data: PyTree, shared: PyTree, loss
         noise = jax.random.fold_in(key_noise, i)
         return jax.vmap(lambda q: jnp.where(tree_all_finite(q), loss(noise, q, given), jnp.nan))(stacked)
 
-    return jax.lax.map(one, jnp.arange(NUM_CHECKS))
+    return jax.lax.map(one, jnp.arange(count))
