@@ -21,7 +21,7 @@ from elbojax.loops.checks import batch_size, check_data, check_key
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
-from elbojax.loops.shards import Shards, fingerprint
+from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.types import Key, PyTree, Scalar
 
 MEMORY = 2**30
@@ -115,6 +115,7 @@ def fit_batch(
     """
     check_key(key)
     check_data(data)
+    check_folder(checkpoint)
     dtype = jnp.result_type(float)
     try:
         num_models = batch_size(data=data)
@@ -129,7 +130,10 @@ def fit_batch(
         target, start = prepare(log_density, init, support, datum)
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
         values = (key, flat_starts, data, tails)
-        problem = "" if checkpoint is None else fingerprint(target.log_density, start, datum, values=values)
+        problem = ""
+        if checkpoint is not None:
+            results = jax.tree.map(lambda x: x[0], stages.nothing(target, 1))
+            problem = fingerprint(target.log_density, start, datum, values=values, results=results)
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)

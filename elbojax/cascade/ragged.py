@@ -11,6 +11,7 @@ from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.posterior import Fit
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
+from elbojax.loops.shards import check_folder
 from elbojax.types import Key, PyTree, Scalar
 
 
@@ -64,6 +65,7 @@ def fit_ragged(
     """
     if jax.process_count() > 1:
         raise ValueError("fit_ragged runs in one process: call fit_batch for each bucket of pad_ragged")
+    check_folder(checkpoint)
     buckets = pad_ragged(datasets, num_buckets=num_buckets)
     fits = []
     with Progress(len(datasets), show=progress) as bar:

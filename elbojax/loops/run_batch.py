@@ -19,7 +19,7 @@ from elbojax.loops.lane import Lane, advance
 from elbojax.loops.places import Places, deal
 from elbojax.loops.progress import Progress
 from elbojax.loops.run import Run, empty_losses, first_lane, never, record_loss, result
-from elbojax.loops.shards import Shards, fingerprint
+from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.numerics import strong, tree_where
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Status
@@ -106,6 +106,7 @@ def run_batch(
     stop = never() if stop is None else stop
     check_settings(solver, stop, max_steps)
     qs = trained_leaves(qs, may_be_nan=True)
+    check_folder(checkpoint)
     data = unmasked(data)
     num_models = batch_size(qs=qs, data=data)
     if jnp.ndim(keys) == 0:
@@ -184,8 +185,13 @@ def _fingerprint(keys: Key, solver: Solver, qs: PyTree, data: PyTree, max_steps:
         state, info = solver.step(key, solver.init(q), datum)
         return state, info, stop.update(stop.init(q), info)
 
+    def ended(q, datum):
+        lane = first_lane(jax.random.key(0), solver, stop, q, datum)
+        return result(lane, empty_losses(max_steps, lane.loss.dtype))
+
     one = jax.eval_shape(lambda batch: jax.tree.map(lambda x: x[0], batch), (keys, qs, data))
-    return fingerprint(first_step, *one, values=(keys, qs, data, max_steps))
+    results = jax.eval_shape(ended, *one[1:])
+    return fingerprint(first_step, *one, values=(keys, qs, data, max_steps), results=results)
 
 
 def default_lanes(num_models: int) -> int:

@@ -1,20 +1,22 @@
 """Checkpoints of a long run, in pieces: each is written once, whole or not at all, and never changed."""
 
+import contextlib
 import dataclasses
 import functools
-import hashlib
+import os
 import pathlib
 import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from elbojax.loops.locks import PREFIX, Lock
+from elbojax.loops.traces import fingerprint as fingerprint
 from elbojax.types import PyTree
 
 SECONDS_BETWEEN = 5.0
@@ -23,6 +25,7 @@ PART = 0.05
 """Of the time that may go into writing, where a piece takes long to write."""
 
 NOTE = "problem.txt"
+SYSTEM = ("lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information")
 NAME = re.compile(r"(?P<stage>.+)-(?P<first>\d{9})-(?P<last>\d{9})-(?P<number>\d{6})(?P<torn>\..*)?")
 
 
@@ -37,8 +40,12 @@ class Shards:
       problem: its `fingerprint`.
       share: the models of this process, which it counts from 0.
 
+    From `with` on the folder is locked for other runs.
+
     Raises:
-      ValueError: the folder holds the checkpoint of another problem, or something else.
+      TypeError: the folder is no path.
+      ValueError: the folder holds the checkpoint of another problem, or something else, is damaged, or is a file.
+      RuntimeError: from `with`, another run is at work in it.
 
     Example:
       >>> import tempfile
@@ -49,35 +56,54 @@ class Shards:
       [(array([0, 2, 4]), [array([0., 1., 2.])])]
     """
 
-    def __init__(self, folder: str | None, problem: str, share: slice) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None, problem: str, share: slice) -> None:
+        check_folder(folder)
         self.folder = None if folder is None else pathlib.Path(folder).absolute()
         self.share = share
         self._waiting: list[tuple[np.ndarray, list[np.ndarray]]] = []
         self._stage = ""
         self._written, self._cost, self._number = time.monotonic(), 0.0, 0
+        self._problem = problem
+        self._lock: Lock | None = None
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        note = self.folder / NOTE
         # What is there is looked at before the note is: another process may be writing both.
-        there = [path for path in self.folder.iterdir() if not path.name.startswith(NOTE)]
-        if not note.exists():
-            if there:
-                raise ValueError(f"checkpoint={folder!r} is a folder of something else: wanted an empty or a new one")
-            fresh = note.with_suffix(f".txt.{jax.process_index()}")
-            fresh.write_text(problem)
-            fresh.replace(note)  # whole or not at all
-        elif note.read_text() != problem:
+        there = [path.name for path in self.folder.iterdir() if not _is_ours_to_ignore(path.name)]
+        note = _read_note(self.folder)
+        if note is None and there:
+            raise ValueError(f"checkpoint={str(folder)!r} is a folder of something else: wanted an empty or a new one")
+        if note is None:
+            _write_whole(self.folder / NOTE, problem)
+        elif note != problem:
             raise ValueError(
-                f"checkpoint={folder!r} is of another problem: key, log-density or solver, start, support, data, settings"
-                " or precision differ from the run that began it. Give another folder, or delete this one"
+                f"checkpoint={str(folder)!r} is of another problem: key, log-density or solver, start, support, data, settings,"
+                " precision or version of elbojax differ from the run that began it. Give another folder, or delete this one"
             )
-        for path in there:
-            match = NAME.fullmatch(path.name)
-            if match is not None:
-                self._number = max(self._number, int(match["number"]))
-                if match["torn"] and self._owns(match):
-                    _remove(path)  # the process was killed while it wrote this
+        with contextlib.suppress(RuntimeError):  # what another run writes just now is not torn
+            lock = Lock(self.folder)
+            self._clear_away()
+            lock.release()
+
+    def __enter__(self) -> "Shards":
+        if self.folder is None:
+            return self
+        self._lock = Lock(self.folder)
+        try:
+            if _read_note(self.folder) != self._problem:  # another run has begun and ended in between
+                raise ValueError(f"checkpoint={str(self.folder)!r} has become one of another problem")
+            self._clear_away()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        try:
+            self.flush()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     @property
     def due(self) -> bool:
@@ -156,6 +182,16 @@ class Shards:
             found.append((models[mine] - self.share.start, [leaf[mine] for leaf in leaves]))
         return found
 
+    def _clear_away(self) -> None:
+        """What a killed process left torn; and count on from the last piece."""
+        assert self.folder is not None
+        for path in list(self.folder.iterdir()):
+            match = NAME.fullmatch(path.name)
+            if match is not None:
+                self._number = max(self._number, int(match["number"]))
+                if match["torn"] and self._owns(match):
+                    _remove(path)
+
     def _write(self, stage: str, models: np.ndarray, leaves: list[np.ndarray]) -> bool:
         assert self.folder is not None
         self._number += 1
@@ -184,50 +220,58 @@ class Shards:
     def _owns(self, match: re.Match) -> bool:
         return self.share.start <= int(match["first"]) and int(match["last"]) < self.share.stop
 
-    def __enter__(self) -> "Shards":
-        return self
 
-    def __exit__(self, *unused: object) -> None:
-        self.flush()
-
-
-def fingerprint(function: Callable[..., Any], *arguments: PyTree, values: PyTree = ()) -> str:
-    """A digest of a problem: what the function computes, on what.
+def check_folder(folder: Any) -> None:
+    """Raise unless a checkpoint's folder may be one.
 
     Args:
-      function: traced, so that any other computation has another digest.
-      *arguments: of the function; shapes are enough.
-      values: pytree of arrays, typed keys among them.
+      folder: None, or the path of a folder that may be yet to be made.
 
-    Returns:
-      Hexadecimal digits.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> fingerprint(jnp.sin, 1.0) == fingerprint(jnp.sin, 1.0), fingerprint(jnp.sin, 1.0) == fingerprint(jnp.cos, 1.0)
-      (True, False)
+    Raises:
+      TypeError: it is no path.
+      ValueError: it is empty, or the path of a file.
     """
-    traced = jax.make_jaxpr(function)(*arguments)
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())  # addresses differ from run to run
-    for leaf in [*_constants(traced), *jax.tree.leaves(values)]:
-        if jnp.issubdtype(getattr(leaf, "dtype", np.dtype(float)), jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    if folder is None:
+        return
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"checkpoint must be the path of a folder, or None, got {folder!r}")
+    if not os.fspath(folder):
+        raise ValueError("checkpoint must be the path of a folder, got an empty one; None for no checkpoint")
+    place = pathlib.Path(folder)
+    for path in (place, *place.absolute().parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"checkpoint={str(folder)!r}: {path} is a file, where a folder is wanted")
 
 
-def _constants(traced: Any) -> Iterator[Any]:
-    """Arrays that a traced function has closed over, also those inside its inner functions, which are not printed."""
-    yield from getattr(traced, "consts", ())
-    jaxpr = getattr(traced, "jaxpr", traced)
-    holds = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")  # noqa: E731
-    for equation in jaxpr.eqns:
-        yield from (variable.val for variable in equation.invars if np.ndim(getattr(variable, "val", 0)))
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=holds):
-            if holds(value):
-                yield from _constants(value)
+def _is_ours_to_ignore(name: str) -> bool:
+    """The note and the locks; and what systems put into folders by themselves: .DS_Store, lost+found."""
+    return name.startswith((NOTE, PREFIX, ".")) or name in SYSTEM
+
+
+def _read_note(folder: pathlib.Path) -> str | None:
+    """Of which problem the folder is, None for a new one."""
+    try:
+        note = (folder / NOTE).read_bytes().decode("ascii")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        note = ""
+    if not note:
+        raise ValueError(
+            f"checkpoint={str(folder)!r} is damaged: its {NOTE} cannot be read, so of which problem it is nobody knows. Delete"
+            " the folder, or give another one"
+        )
+    return note
+
+
+def _write_whole(path: pathlib.Path, text: str) -> None:
+    """Whole or not at all, also where the power fails."""
+    fresh = path.with_suffix(f"{path.suffix}.{jax.process_index()}")
+    with open(fresh, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from elbojax.loops.checks import check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.loops.progress import Progress
 from elbojax.loops.run import first_lane, never
-from elbojax.loops.shards import Shards, fingerprint
+from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.numerics import strong, tree_where
 from elbojax.solvers import Solver, ema, minibatched, svi
 from elbojax.solvers.averaging import check_decay
@@ -138,13 +138,16 @@ def train(
         minibatches.count_rows(validation, "validation")
     if patience is not None and (validation is None or patience < 1):
         raise ValueError(f"patience must be at least 1, and needs validation data; got {patience}")
+    check_folder(checkpoint)
     params = strong(trained_leaves(params))
     data, validation = jax.tree.map(jnp.asarray, (unmasked(data), unmasked(validation, "validation")))
 
     settings = (loss, optimizer, batch_size, decay)
     state = _start(key, params, data, *settings) if resume is None else resume.state
     problem = (
-        "" if checkpoint is None else _fingerprint(key, params, data, validation, patience, solver, loss, batch_size)
+        ""
+        if checkpoint is None
+        else _fingerprint(key, state, params, data, validation, patience, solver, loss, batch_size)
     )
     with (
         Shards(checkpoint, problem, slice(0, 1)) as shards,
@@ -288,7 +291,7 @@ def _notes(state: _State, validated: bool) -> dict[str, str]:
     return notes
 
 
-def _fingerprint(key, params, data, validation, patience, solver, loss, batch_size):
+def _fingerprint(key, state, params, data, validation, patience, solver, loss, batch_size):
     """Of everything that the numbers depend on, but for the number of epochs."""
 
     def problem(key, params, data, validation):
@@ -297,7 +300,9 @@ def _fingerprint(key, params, data, validation, patience, solver, loss, batch_si
 
     settings = (batch_size, -1 if patience is None else patience)
     values = (key, params, data, validation, np.asarray(settings))
-    return fingerprint(problem, key, params, data, validation, values=values)
+    room = jax.ShapeDtypeStruct((), state.losses.dtype)  # of the number of epochs, which may grow
+    results = state._replace(losses=room, validation=room)
+    return fingerprint(problem, key, params, data, validation, values=values, results=results)
 
 
 def _write(shards: Shards, state: _State) -> None:
