@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
+from elbojax import linalg
 from elbojax.types import Array, Key
 
 Draws: TypeAlias = Callable[..., Array]
@@ -116,7 +116,7 @@ def whitened(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array
     if num_samples // 2 < size:
         return draws / jnp.sqrt(jnp.mean(draws**2, axis=0))
     second_moment = draws.T @ draws / num_samples
-    return solve_triangular(jnp.linalg.cholesky(second_moment), draws.T, lower=True).T
+    return linalg.solve_lower(linalg.cholesky(second_moment), draws.T).T
 
 
 def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:

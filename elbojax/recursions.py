@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
 
+from elbojax import linalg
 from elbojax.types import Array
 
 SMALL = 8
@@ -30,7 +30,7 @@ def matvec(a: Array, x: Array) -> Array:
 def solve_lower(tril: Array, b: Array) -> Array:
     """The inverse of [..., d, d] lower triangles by [..., d, e]; rows are unrolled where there are few."""
     if tril.shape[-1] > SMALL:
-        return solve_triangular(tril, b, lower=True)
+        return linalg.each(linalg.solve_lower)(tril, b)
     rows: list[Array] = []
     for i in range(tril.shape[-1]):
         rest = b[..., i, :] - sum(tril[..., i, j, None] * row for j, row in enumerate(rows))
@@ -40,12 +40,12 @@ def solve_lower(tril: Array, b: Array) -> Array:
 
 def cholesky(a: Array) -> Array:
     """Lower factors of [..., d, d], NaN where they are not positive definite."""
-    return jnp.sqrt(a) if a.shape[-1] == 1 else jnp.linalg.cholesky(a)
+    return jnp.sqrt(a) if a.shape[-1] == 1 else linalg.each(linalg.cholesky)(a)
 
 
 def solve_definite(a: Array, b: Array) -> Array:
     """The inverse of positive definite [..., d, d] by [..., d, e]."""
-    return b / a if a.shape[-1] == 1 else cho_solve((jnp.linalg.cholesky(a), True), b)
+    return b / a if a.shape[-1] == 1 else linalg.each(linalg.solve_definite)(cholesky(a), b)
 
 
 def affine(matrix: Array, vector: Array, *, reverse: bool = False, parallel: bool = False) -> Array:

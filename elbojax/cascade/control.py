@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_factor, cho_solve
 
+from elbojax import linalg
 from elbojax.types import Array
 
 DRAWS_PER_CONTROL = 8
@@ -69,7 +69,7 @@ def controlled(weights: Array, share: Array, standard: Array) -> Controlled:
     gram = controls.T @ controls
     ridge = jnp.finfo(gram.dtype).eps * jnp.trace(gram) * jnp.eye(2 * size + 1, dtype=gram.dtype)
     targets = jnp.concatenate([jnp.mean(controls, axis=0)[:, None], controls.T @ influences], axis=1)
-    solved = cho_solve(cho_factor(gram + ridge, lower=True), targets)
+    solved = linalg.solve_definite(linalg.cholesky(gram + ridge), targets)
     gamma = controls @ solved[:, 0]
     factors = jnp.clip(1 - num_draws * (gamma - weights @ gamma), 0, MOST)
     new = weights * factors

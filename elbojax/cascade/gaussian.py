@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import linalg
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
@@ -104,7 +105,7 @@ def scout(
 
 def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRank:
     """The Gaussian that a path believes in at one of its points."""
-    scale_tril = jnp.linalg.cholesky(inverse_hessian)
+    scale_tril = linalg.cholesky(inverse_hessian)
     loc = position + inverse_hessian @ gradient
     return FullRank(loc, jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1))
 

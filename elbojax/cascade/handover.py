@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
+from elbojax import linalg
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import ENOUGH, Outcome
@@ -172,8 +173,7 @@ def from_moments(weights: Array, draws: Array) -> Whitening:
     loc = weights @ draws
     upper = jnp.linalg.qr(jnp.sqrt(weights)[:, None] * (draws - loc), mode="r")
     scale_tril = (upper * jnp.sign(jnp.diagonal(upper))[:, None]).T
-    solve = jax.scipy.linalg.solve_triangular
-    return Whitening(lambda u: loc + scale_tril @ u, lambda z: solve(scale_tril, z - loc, lower=True))
+    return Whitening(lambda u: loc + scale_tril @ u, lambda z: linalg.solve_lower(scale_tril, z - loc))
 
 
 def from_low_rank(q: LowRank) -> Whitening:

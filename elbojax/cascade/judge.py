@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
+from elbojax import linalg
 from elbojax import noise as noises
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
@@ -214,6 +214,6 @@ def _log_probs(q: Family, draws: Array) -> Array:
     """
     if not isinstance(q, FullRank):
         return jax.vmap(q.log_prob)(draws)
-    whitener = solve_triangular(q.scale_tril, jnp.eye(q.noise_size, dtype=draws.dtype), lower=True)
+    whitener = linalg.inverse_lower(q.scale_tril)
     squares = jnp.sum(((draws - q.loc) @ whitener.T) ** 2, axis=-1)
     return -0.5 * (squares + q.noise_size * math.log(2 * math.pi)) - q.half_log_det()

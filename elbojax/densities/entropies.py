@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.nn import log_softmax, sigmoid
 from jax.scipy.special import digamma, gammaln, i0e, i1e
 
+from elbojax import linalg
 from elbojax.densities.base import LOG_2PI, floats, log_beta, log_gamma_half_step, times, vectors
 from elbojax.numerics import softplus
 from elbojax.types import Array
@@ -409,7 +410,7 @@ def entropy_multivariate_normal_low_rank(factor: Array, scale: Array) -> Array:
     factor, scale = vectors(factor, scale)
     scaled = factor / scale[..., None]
     capacitance = jnp.eye(factor.shape[-1], dtype=factor.dtype) + jnp.swapaxes(scaled, -1, -2) @ scaled
-    logs = _log_diagonal(jnp.linalg.cholesky(capacitance)) + jnp.sum(jnp.log(scale), -1)
+    logs = _log_diagonal(linalg.each(linalg.cholesky)(capacitance)) + jnp.sum(jnp.log(scale), -1)
     return logs + 0.5 * scale.shape[-1] * (1 + LOG_2PI)
 
 

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 from jax.nn import log_softmax, sigmoid
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import digamma, gammaln, i0e, i1e
 
+from elbojax import linalg
 from elbojax.densities.base import check_matrix, floats, log1p_square, log_beta, vectors, xlogy
 from elbojax.numerics import softplus
 from elbojax.types import Array
@@ -433,6 +433,6 @@ def kl_multivariate_normal(loc_q: Array, scale_tril_q: Array, loc_p: Array, scal
     check_matrix("scale_tril_q", scale_tril_q, size, size)
     check_matrix("scale_tril_p", scale_tril_p, size, size)
     columns = jnp.concatenate([jnp.tril(scale_tril_q), (loc_q - loc_p)[:, None]], 1)
-    ratio = solve_triangular(scale_tril_p, columns, lower=True)
+    ratio = linalg.solve_lower(scale_tril_p, columns)
     diagonals = jnp.log(jnp.diagonal(scale_tril_p)) - jnp.log(jnp.diagonal(scale_tril_q))
     return 0.5 * (jnp.sum(ratio * ratio) - size) + jnp.sum(diagonals)

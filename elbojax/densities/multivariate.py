@@ -7,9 +7,9 @@
 import math
 
 import jax.numpy as jnp
-from jax.scipy.linalg import cholesky, solve_triangular
 from jax.scipy.special import gammaln
 
+from elbojax import linalg
 from elbojax.densities.base import LOG_2PI, check_matrix, floats, vectors, xlogy
 from elbojax.types import Array
 
@@ -20,9 +20,9 @@ def _log_diagonal(matrix: Array) -> Array:
     return jnp.sum(jnp.log(jnp.diagonal(matrix)))
 
 
-def _solve(matrix: Array, x: Array, trans: int = 0) -> Array:
+def _solve(matrix: Array, x: Array, transposed: bool = False) -> Array:
     """Triangular solve along the last axis of `x`, which may have leading axes."""
-    flat = solve_triangular(matrix, x.reshape(-1, x.shape[-1]).T, lower=True, trans=trans)
+    flat = linalg.solve_lower(matrix, x.reshape(-1, x.shape[-1]).T, transposed=transposed)
     return flat.T.reshape(x.shape)
 
 
@@ -122,8 +122,8 @@ def multivariate_normal_low_rank(x: Array, loc: Array, factor: Array, scale: Arr
         raise ValueError(f"scale must have shape [{size}], got {list(scale.shape)}; batch with jax.vmap")
     y = centred / scale
     scaled = factor / scale[:, None]
-    tril = cholesky(jnp.eye(factor.shape[1], dtype=x.dtype) + scaled.T @ scaled, lower=True)
-    w = _solve(tril, _solve(tril, y @ scaled), trans=1)
+    tril = linalg.cholesky(jnp.eye(factor.shape[1], dtype=x.dtype) + scaled.T @ scaled)
+    w = _solve(tril, _solve(tril, y @ scaled), transposed=True)
     residual = y - w @ scaled.T
     quadratic = jnp.sum(residual * residual, -1) + jnp.sum(w * w, -1)
     return -0.5 * quadratic - _log_diagonal(tril) - jnp.sum(jnp.log(scale)) - 0.5 * size * LOG_2PI

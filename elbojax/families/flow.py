@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from elbojax.bijectors.autoregressive import Autoregressive
 from elbojax.bijectors.couplings import Coupling
@@ -20,6 +19,7 @@ from elbojax.families.base import (
     static,
 )
 from elbojax.inputs import as_real
+from elbojax.linalg import solve_lower
 from elbojax.types import Array, Key, PyTree, Scalar
 
 KINDS = ("affine", "rational_quadratic")
@@ -95,7 +95,7 @@ class Flow(Reparameterised):
         return dataclasses.replace(self, layers=self.layers | {"context": context})
 
     def _backward(self, event):
-        x = solve_triangular(self.scale_tril, event - self.loc, lower=True)
+        x = solve_lower(self.scale_tril, event - self.loc)
         h, log_det = self.map.inverse_and_log_det(self.layers, x)
         epsilon = sinh_arcsinh_inverse(h, self.skew, self.tail)
         log_dets = sinh_arcsinh_and_log_det(epsilon, self.skew, self.tail)[1]

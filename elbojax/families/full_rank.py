@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from elbojax.families.base import Gaussian, check_positive, check_vector, family
 from elbojax.inputs import as_real
+from elbojax.linalg import solve_lower
 from elbojax.types import Array, Scalar
 
 
@@ -40,11 +40,11 @@ class FullRank(Gaussian):
 
     def noise_of(self, event: Array) -> Array:
         """[D], by one triangular solve."""
-        return solve_triangular(self.scale_tril, event - self.loc, lower=True)
+        return solve_lower(self.scale_tril, event - self.loc)
 
     def mahalanobis(self, deviation: Array) -> Scalar:
         """By one triangular solve."""
-        return jnp.sum(solve_triangular(self.scale_tril, deviation, lower=True) ** 2)
+        return jnp.sum(solve_lower(self.scale_tril, deviation) ** 2)
 
     def half_log_det(self) -> Scalar:
         """Sum of the log-diagonal."""

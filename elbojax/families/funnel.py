@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
+from elbojax import linalg
 from elbojax.families.base import (
     Reparameterised,
     check_df,
@@ -90,7 +91,7 @@ class Funnel(Reparameterised):
         return self._backward(event)[:2]
 
     def _backward(self, event):
-        y = jnp.linalg.inv(self.basis) @ event  # inverted once for all events of a batch
+        y = linalg.inverse(self.basis) @ event  # inverted once for all events of a batch
         near, weights = self._blend(y[0])
         log_scale = weights @ self.log_scales[near]
         deviation = y[1:] - weights @ self.locs[near]

@@ -3,8 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
 
+from elbojax import linalg
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
 from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
@@ -47,13 +47,13 @@ class LowRank(Gaussian):
     def _scaled_factor(self) -> tuple[Array, Array]:
         """G [D, R] and the Cholesky factor of C [R, R]."""
         scaled = self.factor * jnp.exp(-self.log_scale)[:, None]
-        return scaled, jnp.linalg.cholesky(jnp.eye(scaled.shape[-1], dtype=scaled.dtype) + scaled.T @ scaled)
+        return scaled, linalg.cholesky(jnp.eye(scaled.shape[-1], dtype=scaled.dtype) + scaled.T @ scaled)
 
     def mahalanobis(self, deviation: Array) -> Scalar:
         """By Woodbury's identity."""
         scaled, root = self._scaled_factor()
         standardised = deviation * jnp.exp(-self.log_scale)
-        weights = cho_solve((root, True), scaled.T @ standardised)
+        weights = linalg.solve_definite(root, scaled.T @ standardised)
         return jnp.sum((standardised - scaled @ weights) ** 2) + weights @ weights
 
     def half_log_det(self) -> Scalar:
@@ -71,10 +71,10 @@ class LowRank(Gaussian):
             return super().kl(other)
         scaled, root = other._scaled_factor()
         # Rows of G C^{-1/2} have squared length 1 - s^2 (precision)_ii.
-        leverage = jnp.sum(solve_triangular(root, scaled.T, lower=True) ** 2, axis=0)
+        leverage = jnp.sum(linalg.solve_lower(root, scaled.T) ** 2, axis=0)
         inverse_scale = jnp.exp(-other.log_scale)
         factor = self.factor * inverse_scale[:, None]
-        weights = cho_solve((root, True), scaled.T @ factor)
+        weights = linalg.solve_definite(root, scaled.T @ factor)
         diagonal = jnp.sum(jnp.exp(2 * (self.log_scale - other.log_scale)) * (1 - leverage))
         trace = diagonal + jnp.sum((factor - scaled @ weights) ** 2) + jnp.sum(weights**2)
         quadratic = other.mahalanobis(other.loc - self.loc)

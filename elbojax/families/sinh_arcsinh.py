@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inverse
 from elbojax.families.base import (
@@ -17,6 +16,7 @@ from elbojax.families.base import (
     static,
 )
 from elbojax.inputs import as_real
+from elbojax.linalg import solve_lower
 from elbojax.types import Array, Scalar
 
 
@@ -64,7 +64,7 @@ class SinhArcsinh(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve."""
-        h = solve_triangular(self.scale_tril, event - self.loc, lower=True)
+        h = solve_lower(self.scale_tril, event - self.loc)
         epsilon = sinh_arcsinh_inverse(h, self.skew, self.tail)
         return self._log_prob(epsilon, sinh_arcsinh_and_log_det(epsilon, self.skew, self.tail)[1])
 

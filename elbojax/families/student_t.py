@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
 from elbojax.families.base import Reparameterised, check_positive, check_vector, family, static
 from elbojax.inputs import as_real
+from elbojax.linalg import solve_lower
 from elbojax.types import Array, Scalar
 
 
@@ -54,7 +54,7 @@ class StudentT(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve."""
-        return self._log_prob(jnp.sum(solve_triangular(self.scale_tril, event - self.loc, lower=True) ** 2))
+        return self._log_prob(jnp.sum(solve_lower(self.scale_tril, event - self.loc) ** 2))
 
     def _log_prob(self, squared: Scalar) -> Scalar:
         size, df = self.loc.shape[-1], self.df

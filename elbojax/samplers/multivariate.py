@@ -4,8 +4,8 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
+from elbojax import linalg
 from elbojax.samplers.base import Shape, check_matrix, floats, prepare
 from elbojax.types import Array, Key
 
@@ -66,7 +66,7 @@ def multivariate_normal_precision(key: Key, loc: Array, precision_tril: Array, s
     check_matrix("precision_tril", precision_tril, loc)
     full = (*shape, *loc.shape)
     noise = jax.random.normal(key, (loc.shape[-1], math.prod(full[:-1])), loc.dtype)
-    return loc + solve_triangular(precision_tril, noise, lower=True, trans=1).T.reshape(full)
+    return loc + linalg.solve_lower(precision_tril, noise, transposed=True).T.reshape(full)
 
 
 def multivariate_normal_low_rank(key: Key, loc: Array, factor: Array, scale: Array, shape: Shape = ()) -> Array:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import linalg
 from elbojax import noise as noises
 from elbojax.families import FullRank, Gaussian
 from elbojax.solvers.pathfinder import pathfinder
@@ -103,7 +104,7 @@ def batch_and_match(
         u = rate * score_covariance + share * jnp.outer(mean_score, mean_score)
         v = jnp.eye(size, dtype=noise.dtype) + rate * covariance + share * jnp.outer(mean, mean)
         # X U X + X = V by symmetric factors: V = R R^T, R^T U R = W k W^T, X = R W 2 / (1 + sqrt(1 + 4 k)) W^T R^T.
-        root = jnp.linalg.cholesky(v)
+        root = linalg.cholesky(v)
         eigenvalues, axes = jnp.linalg.eigh(root.T @ u @ root)
         shrink = 2 / (1 + jnp.sqrt(1 + 4 * jnp.maximum(eigenvalues, 0)))
         factor = root @ axes * jnp.sqrt(shrink)
@@ -131,7 +132,7 @@ def match_scores(
         start, found = pathfinder(jax.random.fold_in(key, 0), log_density, start)
         cost = found.num_gradients
     loc = start.loc
-    scale_tril = start.scale_tril if isinstance(start, FullRank) else jnp.linalg.cholesky(start.covariance())
+    scale_tril = start.scale_tril if isinstance(start, FullRank) else linalg.cholesky(start.covariance())
     size, dtype = loc.size, loc.dtype
     batch_size = max(32, 2 * size + 4) if batch_size is None else batch_size
     value_and_grad = jax.value_and_grad(log_density)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import linalg
 from elbojax import noise as noises
 from elbojax.families import MeanField
 from elbojax.families.base import check_vector
@@ -246,7 +247,7 @@ def _sandwich(log_density, draws, fresh, q, max_products):
     if still.size <= DENSE:
         # Cheaper than a solve for each replicate, and no loop.
         hessian = jax.vmap(product)(jnp.eye(still.size, dtype=q.dtype))
-        shifts, products = jnp.linalg.solve(0.5 * (hessian + hessian.T), slopes.T).T, jnp.asarray(still.size)
+        shifts, products = (linalg.inverse(0.5 * (hessian + hessian.T)) @ slopes.T).T, jnp.asarray(still.size)
     else:
         shifts, cg = jax.vmap(
             lambda slope: conjugate_gradient(product, slope, tolerance=0.05, max_products=max_products)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import linalg
 from elbojax import noise as noises
 from elbojax.families import FullRank, Gaussian, LowRank
 from elbojax.families.base import check_vector
@@ -164,7 +165,7 @@ def _imply(position: Array, gradient: Array, memory: Memory) -> _Implied:
     # Each factorisation takes the result of the one before: two batched LAPACK calls that run side by side can
     # deadlock XLA's thread pool on a machine with two cores (seen in jaxlib 0.10.2).
     axes, _ = jnp.linalg.qr(jnp.concatenate([scaled, steps / root]).T)
-    inner = jax.scipy.linalg.solve_triangular(triangle, (steps / root) @ axes)
+    inner = linalg.solve_lower(triangle.T, (steps / root) @ axes, transposed=True)
     cross = (scaled @ axes).T @ inner
     middle = jnp.diag(jnp.diagonal(triangle)) + scaled @ scaled.T
     low = inner.T @ middle @ inner - cross - cross.T

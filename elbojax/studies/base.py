@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_factor, cho_solve
 
+from elbojax import linalg
 from elbojax.cascade import Fit
 from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
@@ -117,7 +117,7 @@ def _matched(draws, log_weights, mean, sd, constrain):
         gram = weighted.T @ controls
         # A simplex has as many means as numbers, of which one is not free.
         ridge = 1e-6 * jnp.trace(gram) / len(gram) * jnp.eye(len(gram), dtype=gram.dtype)
-        factors = 1 - controls @ cho_solve(cho_factor(gram + ridge, lower=True), jnp.sum(weighted, axis=0))
+        factors = 1 - controls @ linalg.solve_definite(linalg.cholesky(gram + ridge), jnp.sum(weighted, axis=0))
         new = jax.nn.log_softmax(log_weights + jnp.log(jnp.clip(factors, 0, MOST)))
         return jnp.where(jnp.any(jnp.isnan(new)), log_weights, new)
 
