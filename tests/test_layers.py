@@ -33,7 +33,7 @@ MACHINES = {
     "bijectors",
     "demo",
 }  # made of parts that use one another, where other folders are collections of equals
-DRIVERS = {"loops", "cascade", "studies", "interop", "plots", "demo", "__main__"}
+DRIVERS = {"xla", "loops", "cascade", "studies", "interop", "plots", "demo", "__main__"}
 LIGHT = {"elbojax", "jax", "numpy", "optax"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

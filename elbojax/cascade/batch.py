@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import xla
 from elbojax.cascade import flow, funnel, handover, stages
 from elbojax.cascade.posterior import Fit
 from elbojax.cascade.precision import single
@@ -305,7 +306,7 @@ def _program(run, target, lanes, mesh, options):
             out_specs=spread,
             check_vma=False,
         )
-    return jax.jit(models, compiler_options=dict(options))
+    return xla.jit(models, compiler_options=dict(options))
 
 
 def _take(tree: PyTree, models: Any) -> PyTree:

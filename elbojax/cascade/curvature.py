@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import minibatches
+from elbojax import minibatches, xla
 from elbojax.cascade.standardised import Model, Units, triangular
 from elbojax.numerics import linearized
 from elbojax.solvers.pathfinder import pathfinder
@@ -120,7 +120,7 @@ def _factors(curvature: np.ndarray) -> np.ndarray:
     return np.where(curvature > 0, np.clip(curvature, SMALLEST, LARGEST), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num_rows", "dense"))
+@functools.partial(xla.jit, static_argnames=("model", "num_rows", "dense"))
 def _approach(key, position, data, model, num_rows, dense):
     """A start, sds there by the empirical Fisher information and the prior, the rows, and the cost in their gradients."""
     key_rows, key_path, key_signs = jax.random.split(key, 3)
@@ -143,6 +143,6 @@ def _approach(key, position, data, model, num_rows, dense):
     return loc, scale, correlation if dense else None, rows, info.num_gradients + 1
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@functools.partial(xla.jit, static_argnames="model")
 def _gradients(points, rows, model):
     return jax.lax.map(jax.grad(lambda z: model.log_joint(z, rows)), points)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import linalg, minibatches, noise, targets
+from elbojax import minibatches, noise, targets, xla
 from elbojax.cascade import stationarity
 from elbojax.cascade.curvature import scout
 from elbojax.cascade.standardised import Model, Units, in_units, restandardised, standard
@@ -151,12 +151,12 @@ def _double(q: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), q)
 
 
-@functools.partial(jax.jit, static_argnames=("constrain", "num_samples"))
+@functools.partial(xla.jit, static_argnames=("constrain", "num_samples"))
 def _sample(key, q, constrain, num_samples):
     return jax.vmap(lambda k: constrain(q.sample(k)))(jax.random.split(key, num_samples))
 
 
-@functools.partial(jax.jit, static_argnames="constrain")
+@functools.partial(xla.jit, static_argnames="constrain")
 def _offsets(q, constrain, draws, origin):
     """Means of the differences to the origin, and of their squares."""
     values = jax.vmap(lambda e: constrain(q.transport(e)))(draws)
@@ -525,43 +525,7 @@ def _losses(model: Model) -> tuple[Loss, Loss]:
     return tuple(as_loss(form, model.standardised, **settings) for form in (elbo_entropy, elbo_stl))  # type: ignore[return-value]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num_scouted", "family"))
-def _scout(key, position, data, model, num_scouted, family):
-    """A start, the units around it, and what both cost in gradients of the scouted rows.
-
-    The units come from the empirical Fisher information: positive whatever the model, at the price of one gradient.
-    In single precision what L-BFGS believes of the curvature near the end of its path is rounding.
-    """
-    rows = minibatches.take(data, minibatches.reshuffle(key, 0, model.num_data, num_scouted))
-    log_joint = targets.subsample(model.log_prior, model.likelihood, model.num_data)
-    tolerance = max(0.1, 1e-6 * model.num_data)
-    q, info = pathfinder(key, lambda z: log_joint(z, rows), position, max_steps=50, history=10, tolerance=tolerance)
-    loc = jnp.where((info.status != Status.NON_FINITE) & jnp.all(jnp.isfinite(q.loc)), q.loc, position)
-
-    weight = model.num_data / num_scouted
-    scores = jax.vmap(jax.grad(model.likelihood), (None, 0))(loc, rows)
-    signs = jax.random.rademacher(key, (PROBES, position.size), loc.dtype)
-    curved = jax.vmap(lambda v: v * jax.jvp(jax.grad(model.log_prior), (loc,), (v,))[1])(signs)
-    prior = jnp.abs(jnp.mean(curved, axis=0))
-    precision = weight * jnp.sum(scores**2, axis=0) + prior
-    scale = jax.lax.rsqrt(jnp.where(precision > 0, precision, 1))
-    if family == "full_rank":
-        scores = jnp.sqrt(weight) * scores * scale
-        correlation = scores.T @ scores + jnp.diag(prior * scale**2 + JITTER)
-        whitening = scale[:, None] * linalg.cholesky(linalg.inverse(correlation))
-        scale = jnp.where(jnp.all(jnp.isfinite(whitening)), whitening, jnp.diag(scale))
-    units = _Units(
-        loc,
-        jnp.where(
-            jnp.all(jnp.isfinite(scale)),
-            scale,
-            jnp.eye(loc.size, dtype=loc.dtype) if scale.ndim == 2 else jnp.ones_like(loc),
-        ),
-    )
-    return units, info.num_gradients + 1
-
-
-@functools.partial(jax.jit, static_argnames="model")
+@functools.partial(xla.jit, static_argnames="model")
 def _expand(w, units, data, model):
     return minibatches.expand(model.likelihood, units.place(w), data)
 

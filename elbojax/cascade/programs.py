@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from elbojax import targets
+from elbojax import targets, xla
 from elbojax.types import PyTree
 
 LIGHT = {
@@ -36,11 +36,11 @@ def program(stage: Callable[..., Any]) -> Callable[..., Any]:
       The compiled function, called by position.
     """
     signature = inspect.signature(stage)
-    thorough = jax.jit(stage, static_argnames=("target",))
+    thorough = xla.jit(stage, static_argnames=("target",))
 
     @functools.cache
     def light(options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-        return jax.jit(stage, static_argnames=("target",), compiler_options=dict(options))
+        return xla.jit(stage, static_argnames=("target",), compiler_options=dict(options))
 
     @functools.wraps(stage)
     def call(*args: Any) -> Any:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
+from elbojax import xla
 from elbojax.cascade.standardised import Model
 from elbojax.families import FullRank, LowRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.loops.heats import step_data
@@ -107,7 +108,7 @@ def newton_step(
     return step
 
 
-@functools.partial(jax.jit, static_argnames=("model", "batch_size", "pairs"))
+@functools.partial(xla.jit, static_argnames=("model", "batch_size", "pairs"))
 def _residuals(key, q, data, shared, passes, model, batch_size, pairs):
     """Noise [K, size], and the even and odd parts in it of the residual gradient in its coordinates."""
     key_noise, key_rows = jax.random.split(key)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches
+from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
 from elbojax.numerics import tree_all_finite
@@ -196,7 +196,7 @@ def step_data(key: Key, step: Array, data: PyTree, shared: PyTree, batch_size: i
     return minibatch if shared is None else (minibatch, shared)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "optimizers", "batch_size", "num_steps"))
+@functools.partial(xla.jit, static_argnames=("loss", "optimizers", "batch_size", "num_steps"))
 def _heat(key, done, states, active, data, shared, loss, optimizers, batch_size, num_steps):
     """So many steps of the active optimisers; the others' states pass through. With averages of the second half."""
     everyone = range(len(optimizers))
@@ -232,7 +232,7 @@ def like(old, new):
     return jax.tree.map(lambda o, n: jnp.asarray(n, jnp.result_type(o)), old, new)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "batch_size", "count"))
+@functools.partial(xla.jit, static_argnames=("loss", "batch_size", "count"))
 def check(
     key: Key,
     contenders: list[PyTree],

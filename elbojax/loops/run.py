@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import xla
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
@@ -91,7 +92,7 @@ def run(
     return _run(key, solver, trained_leaves(q), unmasked(data), num_steps, stop, lane)
 
 
-@functools.partial(jax.jit, static_argnames=("solver", "num_steps", "stop"))
+@functools.partial(xla.jit, static_argnames=("solver", "num_steps", "stop"))
 def _run(key, solver, q, data, num_steps, stop, resume):
     aligned = resume is None
     if resume is None:

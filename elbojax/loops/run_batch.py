@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import xla
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size, check_settings, trained_leaves
 from elbojax.loops.lane import Lane, advance
@@ -210,7 +211,7 @@ def default_lanes(num_models: int) -> int:
     return min(num_models, LANES_PER_DEVICE.get(jax.default_backend(), LANES_ELSEWHERE))
 
 
-@functools.partial(jax.jit, static_argnames=("solver", "max_steps", "stop", "num_lanes", "mesh"))
+@functools.partial(xla.jit, static_argnames=("solver", "max_steps", "stop", "num_lanes", "mesh"))
 def _start(keys, qs, data, filled, solver, max_steps, stop, num_lanes, mesh):
     def unfitted(key, q, datum):
         lane = first_lane(key, solver, stop, q, datum)
@@ -222,7 +223,7 @@ def _start(keys, qs, data, filled, solver, max_steps, stop, num_lanes, mesh):
     return strong(_each(mesh, start)(keys, qs, data, filled))
 
 
-@functools.partial(jax.jit, static_argnames=("num_lanes", "mesh"))
+@functools.partial(xla.jit, static_argnames=("num_lanes", "mesh"))
 def _queue(results, filled, num_lanes, mesh):
     return _each(mesh, lambda results, filled: _enqueued(results, filled, num_lanes))(results, filled)
 
@@ -237,7 +238,7 @@ def _enqueued(results, filled, num_lanes):
     return Queue(models, _take(results.lane, models), order, jnp.full((1,), num_lanes, jnp.int32), results)
 
 
-@functools.partial(jax.jit, static_argnames=("solver", "max_steps", "stop", "mesh"), donate_argnames=("queue",))
+@functools.partial(xla.jit, static_argnames=("solver", "max_steps", "stop", "mesh"), donate_argnames=("queue",))
 def _advance(keys, data, queue, num_blocks, solver, max_steps, stop, mesh):
     """At most so many blocks of steps on all lanes, with refill in between."""
 

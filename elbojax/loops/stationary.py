@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches
+from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.heats import like, step_data
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
@@ -191,7 +191,7 @@ def _moments(q: Any) -> Array:
     return jnp.stack([q.mean(), 0.5 * jnp.log(q.variance())])
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "optimizer", "batch_size"))
+@functools.partial(xla.jit, static_argnames=("loss", "optimizer", "batch_size"))
 def _advance(key, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size):
     """Eight blocks of so many steps each; the number of steps in a block is traced."""
     key_noise, key_rows = jax.random.split(key)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import xla
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
@@ -125,12 +126,12 @@ def run_stream(
     return Stream(carry.state.q, carry.status, carry.num_steps, jnp.asarray(losses[:taken]), carry)
 
 
-@functools.partial(jax.jit, static_argnames=("solver", "stop"))
+@functools.partial(xla.jit, static_argnames=("solver", "stop"))
 def _start(q, solver, stop):
     return strong(lanes.start(solver, stop, q, jnp.result_type(*jax.tree.leaves(q))))
 
 
-@functools.partial(jax.jit, static_argnames=("solver", "stop"))
+@functools.partial(xla.jit, static_argnames=("solver", "stop"))
 def _step(key, carry, batch, solver, stop):
     """One step; after one that was not finite, none."""
     state, info = solver.step(jax.random.fold_in(key, carry.num_steps), carry.state, batch)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches
+from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_settings, trained_leaves
@@ -181,7 +181,7 @@ def _solver(loss: Loss, optimizer: optax.GradientTransformation, batch_size: int
     return solver if decay is None else ema(solver, decay=decay)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "optimizer", "batch_size", "decay"))
+@functools.partial(xla.jit, static_argnames=("loss", "optimizer", "batch_size", "decay"))
 def _start(key, params, data, loss, optimizer, batch_size, decay):
     solver = _solver(loss, optimizer, batch_size, decay)
     lane = first_lane(key, solver, never(), params, data)
@@ -191,7 +191,7 @@ def _start(key, params, data, loss, optimizer, batch_size, decay):
     return strong(_State(lane, zero, params, infinite, zero - 1, none, none))
 
 
-@functools.partial(jax.jit, static_argnames=("patience", "loss", "optimizer", "batch_size", "decay"))
+@functools.partial(xla.jit, static_argnames=("patience", "loss", "optimizer", "batch_size", "decay"))
 def _epochs(key, state, data, validation, until, patience, loss, optimizer, batch_size, decay):
     """Epochs up to the end of `until`, in one compiled loop."""
     solver = _solver(loss, optimizer, batch_size, decay)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
+from elbojax import xla
 from elbojax.cascade import Certificate, Stage, fit_batch
 from elbojax.cascade.judge import NUM_DRAWS, envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
@@ -165,7 +166,7 @@ def simulation_based_calibration(
     return Calibration(names, ranks, num_draws, fits.certificate, positions, verdicts)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
+@functools.partial(xla.jit, static_argnums=(1, 2))
 def _simulate(keys: Key, sample_prior: Callable, simulate: Callable) -> tuple[PyTree, PyTree]:
     def one(key):
         prior_key, data_key = jax.random.split(key)
@@ -175,7 +176,7 @@ def _simulate(keys: Key, sample_prior: Callable, simulate: Callable) -> tuple[Py
     return jax.vmap(one)(keys)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+@functools.partial(xla.jit, static_argnums=(4, 5, 6))
 def _ranks(
     keys: Key, fits: tuple, positions: PyTree, data: PyTree, quantities: tuple, target: Any, num_draws: int
 ) -> Array:

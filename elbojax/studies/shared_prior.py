@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import targets
+from elbojax import targets, xla
 from elbojax.cascade import Fit, fit_batch
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
@@ -178,7 +178,7 @@ def _zero(hyper: PyTree) -> Scalar:
     return jnp.zeros((), jnp.result_type(*jax.tree.leaves(hyper)))
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@functools.partial(xla.jit, static_argnums=(3, 4, 5))
 def _next(
     here: Array, draws: Array, log_weights: Array, log_prior: Callable, space: Any, target: Any
 ) -> tuple[Array, Scalar]:
