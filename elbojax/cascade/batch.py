@@ -12,7 +12,7 @@ import numpy as np
 
 from elbojax import xla
 from elbojax.cascade import flow, funnel, handover, stages
-from elbojax.cascade.posterior import Fit
+from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
@@ -117,7 +117,6 @@ def fit_batch(
     check_key(key)
     check_data(data)
     check_folder(checkpoint)
-    dtype = jnp.result_type(float)
     try:
         num_models = batch_size(data=data)
     except ValueError as error:
@@ -144,10 +143,8 @@ def fit_batch(
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
                     _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
-        # Narrowed by NumPy, which compiles nothing.
-        as_given = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
-        q, certificate, mean, sd, draws, log_weights = jax.device_put(jax.tree.map(as_given, results))
-    return Fit(q, certificate, draws, log_weights, target, "", (mean, sd))
+    q, certificate, mean, sd, draws, log_weights = results
+    return handed_over(q, certificate, draws, log_weights, target, moments=(mean, sd))
 
 
 def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:

@@ -98,7 +98,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     upper = f", chi-square estimate {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
     nothing = float(c.log_evidence) == -math.inf
     correction = (
-        "none: no draw has a finite log-density, and what stands above is the start"
+        f"none: no draw has a finite log-density{'' if status == Status.NON_FINITE else ', and what stands above is the start'}"
         if nothing
         else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
         f" means within {float(c.mean_error):.3f} sd, sds within {100 * float(c.sd_error):.1f} %"

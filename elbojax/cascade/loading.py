@@ -12,7 +12,7 @@ from elbojax import targets
 from elbojax.bijectors import Bijector, resolve
 from elbojax.cascade import storage
 from elbojax.cascade.certificate import Certificate
-from elbojax.cascade.posterior import Fit
+from elbojax.cascade.posterior import Fit, handed_q
 from elbojax.types import PyTree, Scalar
 
 
@@ -35,7 +35,7 @@ def load(
       support: as it was given to `fit`. Needed only where a bijector is not one of elbojax.
 
     Returns:
-      A `Fit` with the same numbers, in double precision where the file has it and the session too.
+      A `Fit` with the same numbers, held in the precision of the file.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -62,9 +62,8 @@ def load(
     target = _target(os.fspath(path), space, log_density, init, support)
     structure = jax.tree.structure(_like(space, init))
     if moments is not None:
-        moments = tuple(jax.tree.unflatten(structure, list(map(jnp.asarray, leaves))) for leaves in moments)
-    q, certificate, draws, log_weights = jax.tree.map(jnp.asarray, (q, certificate, draws, log_weights))
-    fit = Fit(q, certificate, draws, log_weights, target, note, moments)
+        moments = tuple(jax.tree.unflatten(structure, leaves) for leaves in moments)
+    fit = Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, target, note, moments)
     return fit if fit.batched else fit.settled()
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,8 +13,9 @@ import numpy as np
 from elbojax.cascade import storage
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
-from elbojax.cascade.summary import BatchSummary, PosteriorSummary, of_batch, of_posterior
-from elbojax.families import Family, family, static
+from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrowed
+from elbojax.cascade.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
+from elbojax.families import Family, FullRank, family, static
 from elbojax.interop import arviz
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
@@ -23,8 +26,18 @@ from elbojax.weights import pick
 class Fit:
     """A fitted posterior; after `fit_batch` every array has a leading axis M, and `fits[i]` is one of them.
 
+    Draws, weights, moments and certificate are held in double precision, as NumPy arrays, whatever the session's
+    setting. `mean`, `sd` and `sample` give arrays of the session's dtype; a leaf that single precision cannot hold
+    (1.7e9 +- 4, whose spacing of floats is 128; or numbers out of its range) stays a NumPy array in double precision,
+    and takes part in JAX's computations under `jax.enable_x64(True)`.
+
+    A fit is true, as any object is, whatever came of it: `fit or default` is `fit`; `fit.certificate.certified` says
+    whether it can be used. A model whose log-density is nowhere finite (status NON_FINITE) has NaN for means, sds,
+    draws and `q`.
+
     Attributes:
-      q: the `Family` found, on flat unconstrained vectors.
+      q: the `Family` found, on flat unconstrained vectors; of the session's dtype, or NumPy arrays in double precision
+        where that cannot hold them.
       certificate: what it is worth; `certificate.certified` says whether means and sds can be used.
       draws: [S, D] flat draws that the check took.
       log_weights: [S] that turn them into draws of the posterior.
@@ -66,20 +79,47 @@ class Fit:
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         keys = jax.random.split(key, self.log_weights.shape[0]) if self.batched else key
-        return _sample(keys, self.draws, self.log_weights, self.target, num_samples)
+        if is_traced(key, self):
+            self._warn_if_narrowed()
+            return _sample(keys, *narrowed((self.draws, self.log_weights)), self.target, num_samples)
+        with jax.enable_x64(True):
+            values = doubled(_sample(keys, self.draws, self.log_weights, self.target, num_samples))
+        return handed(values, *self._exact)
 
     def mean(self) -> PyTree:
         """Posterior means, a pytree like `init`."""
-        return self._moments()[0]
+        return self._exact[0] if is_traced(self) else handed(self._exact[0], *self._exact)
 
     def sd(self) -> PyTree:
         """Posterior standard deviations, a pytree like `init`."""
-        return self._moments()[1]
+        return self._exact[1] if is_traced(self) else handed(self._exact[1], *self._exact)
 
-    def _moments(self) -> tuple[PyTree, PyTree]:
+    @functools.cached_property
+    def _exact(self) -> tuple[PyTree, PyTree]:
+        """Means and sds in double precision."""
+        if is_traced(self):
+            return self.moments or moments(self.draws, self.log_weights, self.target)
         if self.moments is not None:
-            return self.moments
-        return moments(self.draws, self.log_weights, self.target)
+            return doubled(self.moments)
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # the first also where a user's `jit` is at work
+            return doubled(moments(self.draws, self.log_weights, self.target))
+
+    def _positions(self) -> PyTree:
+        """The draws of one fit in the user's space, in double precision."""
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            return doubled(_constrained(self.draws, self.target))
+
+    def _warn_if_narrowed(self) -> None:
+        """Under `jit` and `vmap` there is but the session's precision."""
+        dtype = jnp.result_type(float)
+        if is_traced(self) or all(holds(dtype, *pair) for pair in zip(*map(jax.tree.leaves, self._exact), strict=True)):
+            return
+        warnings.warn(
+            f"{dtype} cannot hold mean and sd of this fit together, and draws under jit or vmap are of the session's"
+            " dtype: call sample outside, or set jax_enable_x64",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def summary(self) -> PosteriorSummary | BatchSummary:
         """A table to print, whose entries are its fields.
@@ -90,8 +130,8 @@ class Fit:
         """
         if self.batched:
             return of_batch(self.certificate)
-        values = _rows(jax.vmap(self.target.constrain)(self.draws), len(self.draws))
-        mean, sd = (_rows(part, 1)[0] for part in self._moments())
+        values = _rows(self._positions(), len(self.draws))
+        mean, sd = (_rows(part, 1)[0] for part in self._exact)
         weights = np.exp(np.asarray(self.log_weights))
         return of_posterior(tuple(_names(self.target)), mean, sd, values, weights, self.certificate)
 
@@ -113,12 +153,14 @@ class Fit:
         """
         c, num_chains = self.certificate, self._num_chains()
         if num_samples is None and num_chains > 1:
-            chains = jax.vmap(self.target.constrain)(self.draws)
+            chains = handed(self._positions(), *self._exact)
             draws = jax.tree.map(lambda x: x.reshape(num_chains, -1, *x.shape[1:]), chains)
         else:
             size = self.draws.shape[-2] if num_samples is None else num_samples
             models_first = self.sample(jax.random.key(0), size)
-            draws = jax.tree.map(lambda x: (jnp.swapaxes(x, 0, 1) if self.batched else x)[None], models_first)
+            draws = jax.tree.map(
+                lambda x: (np.swapaxes(x, 0, 1) if self.batched else np.asarray(x))[None], models_first
+            )
         words = dict(status=np.vectorize(lambda i: str(Status(i)))(c.status))
         words["stage"] = np.vectorize(lambda i: str(Stage(i)))(c.stage)
         attributes = {"inference_library": "elbojax", "note": self.note}
@@ -161,6 +203,10 @@ class Fit:
         }
         storage.write(path, contents)
 
+    def __bool__(self) -> bool:
+        """True, of a fit and of a batch alike."""
+        return True
+
     def __len__(self) -> int:
         """M, of a batch."""
         if not self.batched:
@@ -195,11 +241,12 @@ class Fit:
 
     def _title(self) -> str:
         lines = [f"posterior of {self.target.size} parameters"]
-        mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in (self.mean(), self.sd()))
+        mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in self._exact)
         names = _names(self.target)
         shown = min(len(mean), 12)
         lines += [
-            f"  {name:<13} {m:12.4g} ± {s:.3g}" for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]
+            f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}"
+            for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]
         ]
         if len(mean) > shown:
             lines.append(f"  ... and {len(mean) - shown} more")
@@ -233,6 +280,84 @@ def _names(target: Target) -> list[str]:
         index = [f"[{','.join(map(str, i))}]" for i in np.ndindex(leaf.shape)] if leaf.shape else [""]
         names += [name + i for i in index]
     return names
+
+
+def handed_over(
+    q: Any,
+    certificate: Certificate,
+    draws: Any,
+    log_weights: Any,
+    target: Target,
+    note: str = "",
+    moments: tuple[PyTree, PyTree] | None = None,
+) -> Fit:
+    """A `Fit` of what a cascade has found, in double precision; called in the session's own precision.
+
+    Args:
+      q: the `Family` found.
+      certificate: of one fit, or of M.
+      draws: [S, D], or [M, S, D] of a batch.
+      log_weights: [S] or [M, S].
+      target: from flat vectors to the user's space.
+      note: what to do next.
+      moments: means and sds in the user's space, of a batch.
+
+    Returns:
+      A `Fit`, with NaN for whatever is said of a model of status NON_FINITE.
+    """
+    q, certificate, draws, log_weights, moments = doubled((q, certificate, draws, log_weights, moments))
+    lost = np.asarray(certificate.status) == Status.NON_FINITE
+    if np.any(lost):
+        none = lambda x: np.where(np.reshape(lost, np.shape(lost) + (1,) * (np.ndim(x) - np.ndim(lost))), np.nan, x)  # noqa: E731
+        q = jax.tree.map(lambda x: none(x) if np.asarray(x).dtype.kind == "f" else x, q)
+        draws, moments = none(draws), jax.tree.map(none, moments)
+        log_weights = np.where(lost[..., None], -np.log(log_weights.shape[-1]), log_weights)
+    return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, target, note, moments)
+
+
+def handed_q(q: Any, draws: Any, log_weights: Any) -> Family:
+    """A family of the session's dtype, or in double precision where that cannot hold its location and scale together.
+
+    Args:
+      q: of NumPy arrays in double precision.
+      draws: [S, D], or [M, S, D] of a batch.
+      log_weights: [S] or [M, S].
+
+    Returns:
+      The `Family`.
+    """
+    if isinstance(q, FullRank):
+        loc = q.loc
+        with np.errstate(over="ignore", invalid="ignore"):
+            sd = np.sqrt(np.exp(2 * q.log_diagonal) + np.sum(np.tril(q.lower, -1) ** 2, axis=-1))
+    else:
+        weights = np.exp(log_weights)[..., None, :]
+        loc = (weights @ draws)[..., 0, :]
+        sd = np.sqrt((weights @ (draws - loc[..., None, :]) ** 2)[..., 0, :])
+    dtype = jnp.result_type(float)
+    if not all(holds(dtype, loc, sd, x) for x in jax.tree.leaves(q) if np.asarray(x).dtype == np.float64):
+        return q
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if np.asarray(x).dtype == np.float64 else jnp.asarray(x), q)
+
+
+def joined(fits: Sequence[Fit], places: Any) -> Fit:
+    """The models of several batches as one.
+
+    Args:
+      fits: batches of one target.
+      places: where each model of the batch to come stands in those given, one after the other.
+
+    Returns:
+      A `Fit`.
+    """
+    parts = [doubled((fit.q, fit.certificate, fit.draws, fit.log_weights, fit.moments)) for fit in fits]
+    q, certificate, draws, log_weights, moments = jax.tree.map(lambda *each: np.concatenate(each)[places], *parts)
+    return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, fits[0].target, "", moments)
+
+
+@functools.partial(jax.jit, static_argnames=("target",))
+def _constrained(draws: Array, target: Any) -> PyTree:
+    return jax.vmap(target.constrain)(draws)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "num_samples"))

@@ -4,11 +4,10 @@ import os
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade.batch import fit_batch
-from elbojax.cascade.posterior import Fit
+from elbojax.cascade.posterior import Fit, joined
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
 from elbojax.loops.shards import check_folder
@@ -84,4 +83,4 @@ def fit_ragged(
                 )
             )
     places = np.argsort(np.concatenate([bucket.models for bucket in buckets]))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[places], *fits)
+    return joined(fits, places)

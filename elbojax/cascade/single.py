@@ -14,7 +14,7 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
-from elbojax.cascade.posterior import Fit
+from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import Flow, FullRank, Funnel, Mixture
@@ -77,7 +77,6 @@ def fit(
     check_key(key)
     check_data(data)
     data = unmasked(data)
-    dtype = jnp.result_type(float)  # what the caller works in, and gets back
     with jax.enable_x64(True):
         target, start = prepare(log_density, init, support, data)
         say = _speaker(progress)
@@ -103,8 +102,7 @@ def fit(
             note = ""
         elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
             note = UNCHECKED
-        outcome = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, outcome)
-        return Fit(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
+    return handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
 
 def prepare(

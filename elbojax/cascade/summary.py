@@ -36,12 +36,14 @@ class PosteriorSummary(NamedTuple):
 
     def __str__(self) -> str:
         width = max(13, *map(len, self.names[:ROWS]))
-        heads = ("mean", "sd", *_percent())
-        lines = [f"posterior of {len(self.names):,} numbers, {self.verdict}", " " * (width + 2) + _columns(heads)]
-        table = np.column_stack([self.mean, self.sd, self.quantiles])
-        lines += [
-            f"  {name:<{width}}{_columns(row)}" for name, row in zip(self.names[:ROWS], table[:ROWS], strict=True)
-        ]
+        rows: list[tuple[str, ...]] = [("mean", "sd", *_percent())]
+        for mean, sd, some in zip(self.mean[:ROWS], self.sd[:ROWS], self.quantiles[:ROWS], strict=True):
+            places = digits(mean, sd)
+            rows.append((f"{mean:.{places}g}", f"{sd:.4g}", *(f"{x:.{places}g}" for x in some)))
+        wide = max(12, 2 + max(len(entry) for row in rows for entry in row))
+        lines = [f"posterior of {len(self.names):,} numbers, {self.verdict}"]
+        for name, row in zip(("", *self.names[:ROWS]), rows, strict=True):
+            lines.append(f"  {name:<{width}}" + "".join(f"{entry:>{wide}}" for entry in row))
         if len(self.names) > ROWS:
             lines.append(f"  ... and {len(self.names) - ROWS:,} more")
         return "\n".join(lines)
@@ -148,6 +150,25 @@ def of_batch(certificate: Certificate) -> BatchSummary:
         worst=worst,
         worst_certificates=Certificate(*(values[worst] for values in fields)),
     )
+
+
+def digits(mean: Any, sd: Any) -> int:
+    """Significant digits of a mean that show two digits of its sd; four at least.
+
+    Args:
+      mean: scalar.
+      sd: scalar.
+
+    Returns:
+      At most 17, all that double precision has.
+
+    Example:
+      >>> digits(1.25, 0.3), digits(1700000003.9, 4.0), f"{1700000003.9:.{digits(1700000003.9, 4.0)}g}"
+      (4, 11, '1700000003.9')
+    """
+    if not (np.isfinite(mean) and np.isfinite(sd) and mean != 0 and sd > 0):
+        return 4
+    return int(np.clip(np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd)) + 2, 4, 17))
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

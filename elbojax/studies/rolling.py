@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade.posterior import joined
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import log_predictive
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -115,7 +116,7 @@ def backtest(
         starts = jax.tree.map(lambda x, start: np.where(np.isfinite(x), x, start), starts, init)
         rest = fit_batch(rest_key, log_density, init, at(windows, ~anchor), support=support, starts=starts, **settings)
         places = np.argsort(np.concatenate([np.flatnonzero(anchor), np.flatnonzero(~anchor)]))
-        fits = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[places], fits, rest)
+        fits = joined([fits, rest], places)
     scores = log_predictive(fits, _Following(log_predictive_density), (windows, following), np.arange(begins.size))
     se = jnp.sqrt(scores.size * jnp.var(scores, ddof=1)) if scores.size > 1 else jnp.asarray(jnp.nan)
     return Backtest(jnp.sum(scores), se, scores, begins + window, fits)

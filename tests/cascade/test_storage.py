@@ -94,10 +94,12 @@ def test_a_batch_comes_back_in_its_precision(dtype, path):
     jax.tree.map(np.testing.assert_array_equal, held.sample(key, 10), fits.sample(key, 10))
 
 
-def test_what_was_double_is_single_where_the_session_is(saved):
+def test_what_was_double_is_single_outside_where_the_session_is(saved):
     with jax.enable_x64(False):
         held = elbojax.load(saved)
-        assert held.draws.dtype == held.q.loc.dtype == held.mean()["b"]["tau"].dtype == np.float32
+        assert held.q.loc.dtype == held.mean()["b"]["tau"].dtype == np.float32
+        assert held.sample(jax.random.key(0), 3)["a"].dtype == np.float32
+        assert held.draws.dtype == held.log_weights.dtype == np.float64
 
 
 def test_the_log_density_comes_back_with_its_function(saved):
