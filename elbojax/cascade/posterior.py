@@ -21,6 +21,9 @@ from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 from elbojax.weights import pick
 
+LEAST = 4
+"""Draws of a tree for ArviZ, at least: fewer it does not look at."""
+
 
 @family
 class Fit:
@@ -62,13 +65,16 @@ class Fit:
     def sample(self, key: Key, num_samples: int) -> PyTree:
         """Draws of the posterior in the user's space.
 
-        Importance-corrected: picked by weight from the draws of the check, without repeats as far as the weights
-        allow. Where k-hat says that the weights cannot be trusted they are still the best there is; the
+        Importance-corrected: picked by weight, in random order, from the draws of the check, without repeats as far
+        as the weights allow. A fit holds some thousand draws (4,096 where importance weights answered, 512 of each
+        model of a batch), of which `num_distinct` differ and have weight: beyond that number draws are repeated, not
+        new, and means of them are no better. What a mean of draws is worth is `certificate.ess` draws at most, however
+        many are asked for. Where k-hat says that the weights cannot be trusted they are still the best there is; the
         certificate says so.
 
         Args:
           key: consumed.
-          num_samples: static.
+          num_samples: static; any number, repeats included.
 
         Returns:
           Pytree like `init`, leading axis num_samples; for a batch [M, num_samples, ...].
@@ -85,6 +91,17 @@ class Fit:
         with jax.enable_x64(True):
             values = doubled(_sample(keys, self.draws, self.log_weights, self.target, num_samples))
         return handed(values, *self._exact)
+
+    @property
+    def num_distinct(self) -> int | np.ndarray:
+        """How many different draws are held that have weight; [M] of a batch. `sample` of more repeats some."""
+        draws, weights = np.asarray(self.draws), np.exp(np.asarray(self.log_weights))
+        count = lambda x, w: len(np.unique(x[w > 0], axis=0))  # noqa: E731
+        return (
+            np.array([count(*pair) for pair in zip(draws, weights, strict=True)])
+            if self.batched
+            else count(draws, weights)
+        )
 
     def mean(self) -> PyTree:
         """Posterior means, a pytree like `init`."""
@@ -139,13 +156,18 @@ class Fit:
         """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`.
 
         Draws are picked by weight from those of the check, the same on every call, and make one chain; where NUTS
-        answered one model they are its chains as they ran, so that ArviZ can look at their mixing.
+        answered one model they are its chains as they ran, so that ArviZ can look at their mixing. ArviZ takes every
+        draw for one of weight one and knows of no repeats, so that its effective sample sizes and Monte Carlo errors
+        are right only for as many draws as the weights are worth: that many there are by default, of a batch as many
+        as those of its certified model that has fewest. The tree's attributes `effective_draws` and `distinct_draws`
+        say how many count where more are asked for.
 
         Args:
-          num_samples: draws of each model; as many as the fit holds by default.
+          num_samples: draws of each model; by default the effective ones, `certificate.ess`, but no fewer than 4.
 
         Returns:
-          An `xarray.DataTree`: dimensions chain and draw, then model for a batch, then those of the variable.
+          An `xarray.DataTree`: dimensions chain and draw, then model for a batch, then those of the variable. Codes of
+          status and stage are variables of the group `certificate`, their names its attributes.
 
         Raises:
           ModuleNotFoundError: the `interop` extra is not installed.
@@ -156,15 +178,28 @@ class Fit:
             chains = handed(self._positions(), *self._exact)
             draws = jax.tree.map(lambda x: x.reshape(num_chains, -1, *x.shape[1:]), chains)
         else:
-            size = self.draws.shape[-2] if num_samples is None else num_samples
+            size = self._num_effective() if num_samples is None else num_samples
             models_first = self.sample(jax.random.key(0), size)
             draws = jax.tree.map(
                 lambda x: (np.swapaxes(x, 0, 1) if self.batched else np.asarray(x))[None], models_first
             )
-        words = dict(status=np.vectorize(lambda i: str(Status(i)))(c.status))
-        words["stage"] = np.vectorize(lambda i: str(Stage(i)))(c.stage)
-        attributes = {"inference_library": "elbojax", "note": self.note}
-        return arviz.to_arviz(draws, c._asdict() | words, batched=self.batched, attributes=attributes)
+        attributes = {
+            "inference_library": "elbojax",
+            "note": self.note,
+            "effective_draws": np.asarray(c.ess, float),
+            "distinct_draws": np.asarray(self.num_distinct),
+        }
+        codes = {"status": Status, "stage": Stage}
+        return arviz.to_arviz(draws, c._asdict(), codes=codes, batched=self.batched, attributes=attributes)
+
+    def _num_effective(self) -> int:
+        """Draws of equal weight that those held are worth; of a batch those of its certified models, the fewest."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            worth = 1 / np.sum(np.exp(2 * np.asarray(self.log_weights, float)), axis=-1)
+        worth = np.nan_to_num(np.minimum(worth, np.asarray(self.certificate.ess, float)))
+        certified = np.asarray(self.certificate.certified)
+        counted = worth[certified] if self.batched and certified.any() else worth
+        return int(np.clip(np.min(counted), LEAST, self.draws.shape[-2]))
 
     def _num_chains(self) -> int:
         """How many chains of one length, one after the other, the draws are."""

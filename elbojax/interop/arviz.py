@@ -8,12 +8,21 @@ import numpy as np
 from elbojax.types import PyTree
 
 
-def to_arviz(draws: PyTree, certificate: dict[str, Any], *, batched: bool, attributes: dict[str, Any]) -> Any:
+def to_arviz(
+    draws: PyTree,
+    certificate: dict[str, Any],
+    *,
+    codes: dict[str, Any],
+    batched: bool,
+    attributes: dict[str, Any],
+) -> Any:
     """A `DataTree` with groups `posterior` and `certificate`.
 
     Args:
       draws: pytree whose leaves are [C, S, ...], or [C, S, M, ...] of a batch.
-      certificate: a number or a word for each name, or [M] of them.
+      certificate: a number for each name, or [M] of them.
+      codes: those of its names whose numbers are codes, with the enum whose members they are. Words are attributes: ArviZ
+        before 1.0 compares every variable of every group with numbers.
       batched: whether there is an axis of models, which becomes the dimension `model`.
       attributes: numbers and words that the tree carries along.
 
@@ -45,7 +54,12 @@ def to_arviz(draws: PyTree, certificate: dict[str, Any], *, batched: bool, attri
         attrs={"/": attributes, "posterior": {"inference_library": "elbojax"}},
     )
     # Not `sample_stats`, whose variables are one for each draw.
-    tree["certificate"] = xarray.DataTree(
-        xarray.Dataset({name: (dims, values) for name, values in certificate.items()}, coords=coords)
-    )
+    held = xarray.Dataset({name: (dims, values) for name, values in certificate.items()}, coords=coords)
+    for name, words in codes.items():
+        # The convention of climate and forecast files (CF, section 3.5), and the words themselves.
+        held[name].attrs["flag_values"] = np.array([int(word) for word in words])
+        held[name].attrs["flag_meanings"] = " ".join(str(word) for word in words)
+        said = np.vectorize(lambda code, words=words: str(words(code)), otypes=[str])(certificate[name])
+        held.attrs[name] = said.tolist()
+    tree["certificate"] = xarray.DataTree(held)
     return tree

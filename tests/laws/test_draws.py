@@ -14,6 +14,7 @@ from elbojax.weights import pick
 
 COUNTS = (1, 2, 3, 7, 64, 100, 256, 512, 1000, 1024, 2048, 4000, 4096, 5000, 20000)
 NUM_KEYS = 8
+KEY = jax.random.key(3)
 
 
 def normal(z):
@@ -154,3 +155,31 @@ def test_paths_are_mixed(precision):
     for count in (100, 250, 500):
         share = np.mean(np.asarray(info.resampled)[:count, 0] > 0)
         assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arviz_counts_no_more_draws_than_the_certificate(name, precision):
+    pytest.importorskip("xarray_einstats")
+    stats = pytest.importorskip("arviz_stats")
+    fit, fits = fitted(name, precision), fitted_batch(name, precision)
+    for each in (fit, fits):
+        tree = each.to_arviz()
+        bulk = np.atleast_1d(np.asarray(stats.ess(tree["posterior"].to_dataset())["z"]))
+        effective = np.atleast_1d(np.asarray(each.certificate.ess, float))
+        assert tree["posterior"].sizes["draw"] <= effective.min()
+        # ArviZ's own error: 1 / sqrt(n) of it for each of some lags.
+        assert np.all(bulk <= effective * (1 + 5 / np.sqrt(effective)))
+        np.testing.assert_allclose(tree.attrs["effective_draws"], each.certificate.ess)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_repeats_are_counted(name, precision):
+    fit, fits = fitted(name, precision), fitted_batch(name, precision)
+    assert fit.num_distinct <= len(fit.draws) and fits.num_distinct.shape == (3,)
+    for count in (fit.num_distinct, 4 * len(fit.draws), 20_000):
+        assert len(np.unique(fit.sample(KEY, count))) <= fit.num_distinct
+    # All that can be seen are: those of weight above 1 / n, and of single precision those that it tells apart.
+    seen = len(np.unique(fit.sample(KEY, 100_000)))
+    assert seen > 0.99 * np.sum(np.exp(fit.log_weights) > 1e-5) * (1 if precision else 0.99)
+    for model in range(3):
+        assert fits[model].num_distinct == fits.num_distinct[model] <= 512
