@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from elbojax import bijectors
+from elbojax import bijectors, structures
 from elbojax.bijectors import Bijector
 from elbojax.inputs import as_real, check_real, unmasked
 from elbojax.minibatches import Expansion, count_rows
@@ -234,6 +234,10 @@ class _Space(_ByValue):
     structure: Any
     shapes: tuple[tuple[int, ...], ...]
     supports: tuple[Bijector, ...]
+
+    @functools.cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return structures.kinds(self.structure), *super()._key
 
     @functools.cached_property
     def free_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import structures
 from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
@@ -24,7 +25,7 @@ def bijector(cls: type[C]) -> type[C]:
     Checks belong in a constructor function beside the class, for JAX rebuilds the object with
     placeholders in its fields.
     """
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+    return structures.register(dataclasses.dataclass(frozen=True, eq=False)(cls))
 
 
 class Bijector(abc.ABC):
@@ -76,10 +77,8 @@ def _by_value(bijector: Bijector) -> tuple[Any, ...]:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return (id(bijector),)
     arrays = [np.asarray(leaf) for leaf in leaves]
-    # From jax 0.10 on the structures of two different registered dataclasses compare equal; their names do not.
     return (
-        type(bijector),
-        str(structure),
+        structures.kinds(structure),
         structure,
         *((array.shape, array.dtype.name, array.tobytes()) for array in arrays),
     )

@@ -129,7 +129,7 @@ def fit_batch(
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
-        values = (key, flat_starts, data, tails)
+        values = (key, flat_starts, data, tails, target.supports)
         problem = ""
         if checkpoint is not None:
             results = jax.tree.map(lambda x: x[0], stages.nothing(target, 1))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
+from elbojax import structures
 from elbojax.inputs import unmasked
 from elbojax.types import Array, Event, Key, Scalar
 
@@ -50,7 +51,7 @@ def family(cls: type[C]) -> type[C]:
       >>> jax.tree.map(lambda x: 2 * x, Point(1.5)).loc
       3.0
     """
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+    return structures.register(dataclasses.dataclass(frozen=True, eq=False)(cls))
 
 
 class Family(abc.ABC):

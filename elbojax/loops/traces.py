@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.structures import spelled
 from elbojax.types import PyTree
 
 CALLBACKS = ("pure_callback", "io_callback")
@@ -43,6 +44,7 @@ def fingerprint(function: Callable[..., Any], *arguments: PyTree, values: PyTree
       (True, False)
     """
     digest = hashlib.sha256(f"elbojax {sys.modules['elbojax'].__version__}".encode())  # which imports this module
+    digest.update(spelled((arguments, values, results)).encode())  # a trace does not tell types apart
     traced = jax.make_jaxpr(function)(*arguments)
     programs = [traced]
     if any(equation.primitive.name.startswith("custom_") for equation in _equations(traced)):
