@@ -10,7 +10,7 @@ import numpy as np
 
 from elbojax import targets
 from elbojax.bijectors import Bijector, resolve
-from elbojax.cascade import storage
+from elbojax.cascade import held, storage
 from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.posterior import Fit, handed_q
 from elbojax.types import PyTree, Scalar
@@ -50,15 +50,11 @@ def load(
       >>> bool(elbojax.load(path).mean()["a"] == fit.mean()["a"])
       True
     """
-    held = storage.read(path)
-    try:
-        unknown = {"sd_error": np.full_like(held["certificate"]["mean_error"], np.nan)}  # of files that do not have it
-        certificate = Certificate(**unknown | held["certificate"])
-        space, q, draws, log_weights, moments, note = (
-            held[name] for name in ("space", "q", "draws", "log_weights", "moments", "note")
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not understood by this version of elbojax: {error}") from error
+    holding = storage.read(path, held.check)
+    certificate = Certificate(**holding["certificate"])
+    space, q, draws, log_weights, moments, note = (
+        holding[name] for name in ("space", "q", "draws", "log_weights", "moments", "note")
+    )
     target = _target(os.fspath(path), space, log_density, init, support)
     structure = jax.tree.structure(_like(space, init))
     if moments is not None:
@@ -78,10 +74,10 @@ def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, su
     if given != wanted:
         raise ValueError(f"init is not that of {path}: wanted leaves {wanted}, got {given}")
     names = [(bijector, str(bijector)) for bijector in resolve(support, like)] if support is not None else None
-    for number, (held, shown) in enumerate(zip(space["supports"], space["shown"], strict=True)):
-        if names is None and held is None:
+    for number, (kept, shown) in enumerate(zip(space["supports"], space["shown"], strict=True)):
+        if names is None and kept is None:
             raise ValueError(f"{path} needs support: that of init{space['paths'][number]}, {shown}, is not of elbojax")
-        if names is not None and (names[number][1] != shown or (held is not None and names[number][0] != held)):
+        if names is not None and (names[number][1] != shown or (kept is not None and names[number][0] != kept)):
             leaf = f"init{space['paths'][number]}"
             raise ValueError(f"support is not that of {path}: wanted {leaf} {shown}, got {names[number][1]}")
     each: list[Bijector] = space["supports"] if names is None else [bijector for bijector, _ in names]

@@ -1,0 +1,111 @@
+"""What a file of a fit has to hold for its parts to belong together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.bijectors import Bijector
+from elbojax.cascade.certificate import Certificate
+from elbojax.families import Family
+
+PARTS = {"space", "q", "certificate", "draws", "log_weights", "note", "moments"}
+KINDS = {"certified": "b", "status": "iu", "stage": "iu", "modes": "iuf"}
+"""Of NumPy's dtypes, for those fields of a certificate that are not floating point."""
+
+
+def check(held: Mapping[str, Any]) -> None:
+    """Raise unless the parts of a fit fit each other.
+
+    Args:
+      held: by name, as `storage.read` gives them.
+
+    Raises:
+      ValueError: they do not; what it says is what is wrong.
+    """
+    _wanted(set(held) == PARTS, f"parts {sorted(PARTS)}, got {sorted(held)}")
+    shapes, size = _space(held["space"])
+    _wanted(isinstance(held["note"], str), "a note in words")
+    batch = _draws(held["draws"], held["log_weights"], size)
+    _certificate(held["certificate"], batch)
+    _q(held["q"], batch, size)
+    if held["moments"] is not None:
+        _wanted(isinstance(held["moments"], list | tuple) and len(held["moments"]) == 2, "means and sds")
+        for part in held["moments"]:
+            _wanted(isinstance(part, list | tuple) and len(part) == len(shapes), f"moments of {len(shapes)} leaves")
+            for leaf, shape in zip(part, shapes, strict=True):
+                _floats("moments", leaf, (*batch, *shape))
+
+
+def _wanted(condition: Any, what: str) -> None:
+    if not condition:
+        raise ValueError(f"wanted {what}")
+
+
+def _floats(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    given = f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+    good = isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == shape
+    _wanted(good, f"{name} of floats of shape {shape}, got {given}")
+
+
+def _space(space: Any) -> tuple[list[tuple[int, ...]], int]:
+    """Shapes of the leaves in the user's space, and D."""
+    names = ("paths", "shapes", "supports", "shown")
+    _wanted(isinstance(space, dict) and set(space) == {"tree", *names}, "a space of tree, paths, shapes and supports")
+    paths, shapes, supports, shown = (space[name] for name in names)
+    _wanted(all(isinstance(each, list | tuple) for each in (paths, shapes, supports, shown)), "lists in the space")
+    count = len(paths)
+    _wanted(count and all(len(each) == count for each in (shapes, supports, shown)), "lists of one length in the space")
+    _wanted(all(isinstance(word, str) for word in (*paths, *shown)), "names in words")
+    size = 0
+    for shape, support in zip(shapes, supports, strict=True):
+        _wanted(isinstance(shape, list | tuple) and all(type(n) is int and n >= 0 for n in shape), "shapes of integers")
+        _wanted(support is None or isinstance(support, Bijector), "supports that are bijectors")
+        if support is not None:
+            size += int(np.prod(support.unconstrained_shape(tuple(shape))))
+    leaves, structure = jax.tree.flatten(space["tree"])
+    good = leaves == list(range(count)) and all(type(leaf) is int for leaf in leaves)
+    _wanted(space["tree"] is None or good, "a tree of the numbers of its leaves")
+    if space["tree"] is not None:
+        there = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(space["tree"])[0]]
+        _wanted(there == list(paths), f"paths of the tree {structure}")
+    known = all(support is not None for support in supports)
+    return [tuple(shape) for shape in shapes], size if known else -1
+
+
+def _draws(draws: Any, log_weights: Any, size: int) -> tuple[int, ...]:
+    """Axes of models."""
+    _wanted(isinstance(log_weights, np.ndarray) and log_weights.ndim in (1, 2) and log_weights.size, "log-weights [S]")
+    _floats("log_weights", log_weights, log_weights.shape)
+    wide = isinstance(draws, np.ndarray) and draws.ndim == log_weights.ndim + 1
+    _wanted(wide and size in (-1, draws.shape[-1]), f"draws [S, {size if size >= 0 else 'D'}]")
+    _floats("draws", draws, (*log_weights.shape, draws.shape[-1]))
+    return log_weights.shape[:-1]
+
+
+def _certificate(certificate: Any, batch: tuple[int, ...]) -> None:
+    _wanted(isinstance(certificate, dict), "a certificate by names")
+    missing = set(Certificate._fields) ^ set(certificate)
+    _wanted(
+        not missing, f"a certificate of {len(Certificate._fields)} fields; not understood: {', '.join(sorted(missing))}"
+    )
+    for name, value in certificate.items():
+        kinds = KINDS.get(name, "fiu")
+        good = isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.shape == batch
+        _wanted(good, f"a certificate whose {name} has shape {batch} and is one of kind {kinds!r}")
+
+
+def _q(q: Any, batch: tuple[int, ...], size: int) -> None:
+    _wanted(isinstance(q, Family), f"a family, got a {type(q).__name__}")
+    leaves = jax.tree.leaves(q)
+    floats = all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiu" for leaf in leaves)
+    _wanted(leaves and floats, "a family of arrays of numbers")
+    _wanted(all(leaf.shape[: len(batch)] == batch for leaf in leaves), f"a family with axes of models {batch}")
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[len(batch) :], jax.dtypes.canonicalize_dtype(x.dtype)), q)
+    event = jax.eval_shape(lambda q: q.sample(jax.random.key(0)), one)
+    if getattr(event, "ndim", None) == 1:
+        _wanted(size in (-1, event.size), f"a family over vectors [{size}], got one over [{event.size}]")
+    score = jax.eval_shape(lambda q, z: q.log_prob(z), one, event)
+    _wanted(score.shape == () and jnp.issubdtype(score.dtype, jnp.floating), "a family with a log-density")
