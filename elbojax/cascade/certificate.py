@@ -26,9 +26,9 @@ class Certificate(NamedTuple):
     """Scalars for one fit; leading axis M for a batch.
 
     Attributes:
-      certified: whether means and sds can be used: k-hat below the threshold for the number of draws (0.7 for 4,096), 400
-        effective draws (256 suffice in the first look of a batch, whose moments are mended by control variates), one mode
-        or an answer that covers those found.
+      certified: whether quantiles can be used, and means and sds but for those which are NaN because a number has none:
+        k-hat below the threshold for the number of draws (0.7 for 4,096), 400 effective draws (256 suffice in the first
+        look of a batch, whose moments are mended by control variates), one mode or an answer that covers those found.
       status: `Status`; CONVERGED where certified, else what stands in the way.
       stage: `Stage` whose answer was kept.
       khat: Pareto shape of the importance ratios; below 0.7 the corrected draws can be trusted.

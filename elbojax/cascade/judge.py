@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
+from elbojax.cascade import tails
 from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
@@ -30,6 +31,8 @@ ENOUGH = 400
 DOUBTFUL = 0.25
 """Monte Carlo error of a mean, in sds, or of an sd, relative, above which it is not known: a few heavy draws carry the
 sd where the posterior has none to speak of (Cauchy tails)."""
+WORTH_A_LOOK = 0.05
+"""Errors of this size may be those of coordinates without moments, which are not to count."""
 ROUNDING = 0.1
 """Nats of rounding error in the log-density above which its differences are lost."""
 
@@ -157,7 +160,14 @@ def judge(
         jnp.where(jnp.isfinite(log_p) & (weights > 0), jnp.abs(log_p), 0)
     )
     resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
-    known = (mean_error < DOUBTFUL) & (sd_error < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    if rough is None:
+        # In single precision, the first look of a batch: what it refuses goes on to one in double.
+        errors = _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error)
+    else:
+        errors = mean_error, sd_error
+    known = (errors[0] < DOUBTFUL) & (errors[1] < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    if num_draws > NUM_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
+        mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
     trusted = light & (smoothed.ess >= enough) & known & resolved & exact
     alone = spent.modes <= 1
@@ -189,6 +199,26 @@ def judge(
         sd_error=jnp.where(jnp.isfinite(sd_error) & (log_evidence > -jnp.inf), sd_error, jnp.inf),
     )
     return Outcome(q, draws, jnp.log(weights), certificate)
+
+
+def _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error):
+    """Both errors; where one is too large, over those coordinates alone which have a standard deviation to be known.
+
+    A coordinate without one (Cauchy tails) is reported by its quantiles, and its draws may be good for these.
+    """
+
+    def look(_):
+        scale = jnp.where(variance > 0, variance, 1)
+        squares = (draws - mean) ** 2 / scale
+        there = tails.shapes(draws, jnp.log(weights))[1] < tails.MOST
+        of_means = jnp.sqrt((weights**2) @ squares)
+        of_sds = 0.5 * jnp.sqrt((weights**2) @ (squares - 1) ** 2)
+        largest = lambda errors: jnp.max(jnp.where(there, errors, 0))  # noqa: E731
+        return jnp.zeros((), bool), largest(of_means), largest(of_sds)
+
+    unknown = ~((mean_error < WORTH_A_LOOK) & (sd_error < WORTH_A_LOOK))
+    # A loop of one turn: where the errors are small, which is nearly always, nothing is sorted.
+    return jax.lax.while_loop(lambda state: state[0], look, (unknown, mean_error, sd_error))[1:]
 
 
 def largest_sd_error(squares: Any, weights: Any) -> Any:

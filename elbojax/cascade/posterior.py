@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade import storage
+from elbojax.cascade import storage, tails
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
 from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrowed
@@ -104,11 +104,11 @@ class Fit:
         )
 
     def mean(self) -> PyTree:
-        """Posterior means, a pytree like `init`."""
+        """Posterior means, a pytree like `init`; NaN for a number that has none, such as a Cauchy variate."""
         return self._exact[0] if is_traced(self) else handed(self._exact[0], *self._exact)
 
     def sd(self) -> PyTree:
-        """Posterior standard deviations, a pytree like `init`."""
+        """Posterior standard deviations, a pytree like `init`; NaN for a number that has none: `summary` has its quantiles."""
         return self._exact[1] if is_traced(self) else handed(self._exact[1], *self._exact)
 
     @functools.cached_property
@@ -274,15 +274,25 @@ class Fit:
         certified = np.asarray(self.certificate.certified)
         return f"{certified.size:,} fits, {certified.sum():,} certified"
 
+    def _has_draws(self) -> bool:
+        """Whether there is anything to take quantiles of."""
+        return bool(np.isfinite(self.draws).all())
+
     def _title(self) -> str:
+        """The numbers, mean ± sd; of those that have none, what they have and the quantiles."""
         lines = [f"posterior of {self.target.size} parameters"]
         mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in self._exact)
         names = _names(self.target)
         shown = min(len(mean), 12)
-        lines += [
-            f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}"
-            for name, m, s in list(zip(names, mean, sd, strict=False))[:shown]
-        ]
+        lacking = np.isnan(sd) & self._has_draws()
+        table: Any = self.summary() if lacking[:shown].any() else None
+        for number, (name, m, s) in enumerate(list(zip(names, mean, sd, strict=False))[:shown]):
+            if not lacking[number]:
+                lines.append(f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}")
+                continue
+            low, median, high = table.quantiles[number]
+            none = "no mean or sd" if np.isnan(m) else f"mean {m:.4g}, no sd"
+            lines.append(f"  {name:<13} {median:12.4g} median, 90 % from {low:.4g} to {high:.4g}; {none}")
         if len(mean) > shown:
             lines.append(f"  ... and {len(mean) - shown} more")
         return "\n".join(lines)
@@ -403,9 +413,8 @@ def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_sample
     return jax.vmap(one)(keys, draws, log_weights) if log_weights.ndim == 2 else one(keys, draws, log_weights)
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
 def moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTree]:
-    """Weighted means and standard deviations in the user's space.
+    """Weighted means and standard deviations in the user's space, NaN for numbers that have none (`tails`).
 
     Args:
       draws: [S, D], or [M, S, D] of a batch.
@@ -415,6 +424,22 @@ def moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTr
     Returns:
       Two pytrees like `init`.
     """
+    return examined(draws, log_weights, target)[:2]
+
+
+@functools.partial(jax.jit, static_argnames=("target", "thorough"))
+def examined(draws: Array, log_weights: Array, target: Any, thorough: bool = True) -> tuple[PyTree, PyTree, Array]:
+    """`moments`, and whether any of them rests on single draws, so that it wants more of them.
+
+    Args:
+      draws: [S, D], or [M, S, D] of a batch.
+      log_weights: [S] or [M, S], normalised.
+      target: from flat vectors to the user's space, static.
+      thorough: static; False where the numbers are not looked at one by one, and none is NaN for want of a moment.
+
+    Returns:
+      Two pytrees like `init`, and a boolean for each model.
+    """
 
     def one(draws, log_weights):
         weights = jnp.exp(log_weights)
@@ -423,9 +448,28 @@ def moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTr
         average = lambda x: jnp.tensordot(weights, jnp.where(_column(weights, x) > 0, x, 0), axes=1)  # noqa: E731
         mean = jax.tree.map(average, values)
         variance = jax.tree.map(lambda x, m: average((x - m) ** 2), values, mean)
-        return mean, jax.tree.map(jnp.sqrt, variance)
+        sd = jax.tree.map(jnp.sqrt, variance)
+        rows = jnp.concatenate([jnp.reshape(leaf, (len(weights), -1)) for leaf in jax.tree.leaves(values)], axis=1)
+        flat = [jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(part)]) for part in (mean, variance)]
+        if thorough:
+            no_mean, no_sd = (_like_leaves(each, mean) for each in tails.lacking(rows, log_weights, *flat))
+            mean, sd = (jax.tree.map(_or_nan, part, none) for part, none in ((mean, no_mean), (sd, no_sd)))
+        return mean, sd, jnp.any(tails.doubtful(rows, weights, *flat))
 
     return jax.vmap(one)(draws, log_weights) if log_weights.ndim == 2 else one(draws, log_weights)
+
+
+def _or_nan(x: Array, none: Array) -> Array:
+    return jnp.where(none, jnp.nan, x)
+
+
+def _like_leaves(flat: Array, like: PyTree) -> PyTree:
+    """A vector cut into the leaves of a pytree, whatever their dtypes."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1].tolist()
+    return jax.tree.unflatten(
+        structure, [part.reshape(leaf.shape) for part, leaf in zip(jnp.split(flat, ends), leaves, strict=True)]
+    )
 
 
 def _column(weights: Array, like: Array) -> Array:

@@ -14,7 +14,7 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
-from elbojax.cascade.posterior import Fit, handed_over
+from elbojax.cascade.posterior import Fit, examined, handed_over
 from elbojax.cascade.programs import program
 from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import Flow, FullRank, Funnel, Mixture
@@ -199,7 +199,9 @@ def _refit_program(key, target, outcome, data):
 
 def _second_look(key, target, outcome, data, say):
     """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
-    if int(outcome.certificate.stage) in UNSHARPENED or not is_rough(outcome.certificate):
+    if int(outcome.certificate.stage) in UNSHARPENED or not outcome.certificate.certified:
+        return outcome
+    if not is_rough(outcome.certificate) and not examined(outcome.draws, outcome.log_weights, target)[2]:
         return outcome
     candidate = _sharpen_program(key, target, outcome, data)
     say(candidate)

@@ -18,7 +18,7 @@ from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.modes import fit_modes
-from elbojax.cascade.posterior import moments
+from elbojax.cascade.posterior import examined
 from elbojax.cascade.refit import is_rough, match, refit, sharpen
 from elbojax.cascade.single import UNFINISHED
 from elbojax.families import FullRank, Reparameterised
@@ -87,24 +87,29 @@ def nothing(target: Any, num_models: int) -> Kept:
     return Kept(q, certificate, mean, sd, zeros(KEPT_DRAWS, size), zeros(KEPT_DRAWS))
 
 
-def keep(key: Key, outcome: Outcome, target: Any) -> Kept:
+def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept:
     """Moments from all draws, and as many of the draws as a batch holds.
 
     Args:
       key: consumed where there are more draws than are kept.
       outcome: of a stage.
       target: from flat vectors to the user's space.
+      thorough: static; False where a second look is to follow if a moment rests on single draws. The error of the sds is
+        then infinite, which makes the answer rough.
 
     Returns:
       `Kept`.
     """
     q = outcome.q if isinstance(outcome.q, FullRank) else match(outcome.draws, outcome.log_weights)
-    mean, sd = moments(outcome.draws, outcome.log_weights, target)
+    mean, sd, doubtful = examined(outcome.draws, outcome.log_weights, target, thorough)
+    certificate = outcome.certificate
+    if not thorough:
+        certificate = certificate._replace(sd_error=jnp.where(doubtful, jnp.inf, certificate.sd_error))
     draws, log_weights = outcome.draws, outcome.log_weights
     if len(draws) > KEPT_DRAWS:
         draws = draws[pick(key, log_weights, KEPT_DRAWS)]
         log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), log_weights.dtype)
-    return Kept(q, outcome.certificate, mean, sd, draws, log_weights)
+    return Kept(q, certificate, mean, sd, draws, log_weights)
 
 
 def better(before: Kept, after: Kept) -> Kept:
@@ -157,7 +162,7 @@ def settled(
         return jnp.zeros((), bool), jax.tree.map(lambda x, like: x.astype(like.dtype), kept, first)
 
     # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
-    first = keep(first_key, outcome, target)
+    first = keep(first_key, outcome, target, thorough=False)
     return jax.lax.while_loop(lambda state: state[0], look, (is_rough(first.certificate), first))[1]
 
 
@@ -222,7 +227,7 @@ def quick(
         noise=quick_noise(shared, start.shape[-1], start.dtype) if noise is None else noise,
         enough=QUICK_ENOUGH,
     )
-    return keep(key, outcome, target)
+    return keep(key, outcome, target, thorough=False)
 
 
 def unfinished(certificate: Certificate) -> np.ndarray:

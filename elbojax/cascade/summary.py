@@ -116,7 +116,8 @@ def of_posterior(
     """
     used = weights > 0
     quantiles = weighted_quantiles(values[used], weights[used])
-    verdict = "certified" if certificate.certified else f"NOT certified ({Status(int(certificate.status))})"
+    lacking = ", NaN where there is no mean or sd" if np.isnan(sd).any() else ""
+    verdict = f"certified{lacking}" if certificate.certified else f"NOT certified ({Status(int(certificate.status))})"
     return PosteriorSummary(names, mean, sd, quantiles, verdict)
 
 

@@ -108,7 +108,9 @@ def _matched(draws, log_weights, mean, sd, constrain):
         draws, log_weights, mean, sd = arguments
         standard = (jax.vmap(lambda z: flat(constrain(z)))(draws) - flat(mean)) / flat(sd)
         num_draws, size = standard.shape
-        controls = jnp.concatenate([standard, standard**2 - 1], axis=1)
+        # A number that has no mean or sd, NaN, says nothing of the others' weights.
+        known = jnp.isfinite(flat(mean)) & jnp.isfinite(flat(sd))
+        controls = jnp.concatenate([jnp.where(known, part, 0) for part in (standard, standard**2 - 1)], axis=1)
         controls = controls[:, : size * min(2, num_draws // (DRAWS_PER_CONTROL * size))]
         log_weights = jax.nn.log_softmax(log_weights)
         if not controls.shape[1]:

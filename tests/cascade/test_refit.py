@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import full_rank, mixture
+from elbojax import full_rank, mixture, targets
 from elbojax.cascade import modes, single
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
@@ -64,8 +64,12 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
 def test_a_smooth_answer_is_left_alone(monkeypatch):
     rough = first_look(jax.random.key(0))
     verdict = dict(mean_error=0.5 * ROUGH, sd_error=0.5 * ROUGH_SD, khat=0.5 * ROUGH_KHAT)
-    smooth = rough._replace(certificate=rough.certificate._replace(**jax.tree.map(jnp.asarray, verdict)))
-    assert single._second_look(None, None, smooth, None, None) is smooth
+    draws = jax.random.normal(jax.random.key(1), rough.draws.shape, float)
+    equal = jnp.full(len(draws), -np.log(len(draws)))
+    certificate = rough.certificate._replace(certified=jnp.ones((), bool), **jax.tree.map(jnp.asarray, verdict))
+    smooth = rough._replace(draws=draws, log_weights=equal, certificate=certificate)
+    target = targets.unconstrain(student, jnp.zeros(SIZE))
+    assert single._second_look(None, target, smooth, None, None) is smooth
 
 
 @pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])
