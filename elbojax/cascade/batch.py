@@ -1,5 +1,6 @@
 """`fit_batch`: thousands of posteriors in one call, each with its own certificate."""
 
+import contextlib
 import functools
 import math
 import time
@@ -14,7 +15,7 @@ from elbojax import xla
 from elbojax.cascade import flow, funnel, handover, stages
 from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
-from elbojax.cascade.programs import LIGHTER, accepted, is_small, work
+from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.inputs import check_real, unmasked
@@ -125,9 +126,10 @@ def fit_batch(
         raise
     mine, mesh = share(num_models), local(mesh)
     data = jax.tree.map(np.asarray, data)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), contextlib.ExitStack() as settings:
         datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
         target, start = prepare(log_density, init, support, datum)
+        settings.enter_context(doubled_on_host(target, datum))
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
         values = (key, flat_starts, data, tails, target.supports)
         problem = ""

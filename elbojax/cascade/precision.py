@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax.loops.traces import host_calls
 from elbojax.types import Array, LogDensity, PyTree
 
 COMPARED = 32
@@ -23,7 +24,7 @@ def single(target: Any, datum: PyTree) -> LogDensity | None:
 
     Returns:
       A function from a vector [D] to a scalar of the same dtype; None where the user's function asks for double
-      precision by name, or does not work in single.
+      precision by name, calls Python on the host, or does not work in single.
     """
     narrow = jax.tree.map(_narrow, datum)
 
@@ -34,10 +35,10 @@ def single(target: Any, datum: PyTree) -> LogDensity | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # JAX warns where float64 is asked for and not to be had
-            value = jax.eval_shape(inner, jax.ShapeDtypeStruct((target.size,), jnp.float32))
+            traced = jax.make_jaxpr(inner)(jax.ShapeDtypeStruct((target.size,), jnp.float32))
     except Exception:  # whatever a user's function raises: the option is one of speed only
         return None
-    if value.dtype != jnp.float32:
+    if traced.out_avals[0].dtype != jnp.float32 or host_calls(traced):  # functions of the host have one precision
         return None
     once = jax.jit(inner)
     return lambda z: once(_narrow(z)).astype(z.dtype)

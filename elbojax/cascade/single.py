@@ -1,5 +1,6 @@
 """`fit`: one posterior without tuning."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.posterior import Fit, examined, handed_over
-from elbojax.cascade.programs import program
+from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.inputs import unmasked
@@ -77,8 +78,9 @@ def fit(
     check_key(key)
     check_data(data)
     data = unmasked(data)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), contextlib.ExitStack() as settings:
         target, start = prepare(log_density, init, support, data)
+        settings.enter_context(doubled_on_host(target, data))
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data)
         first, first_status, note = outcome, int(outcome.certificate.status), ""

@@ -54,7 +54,7 @@ def fingerprint(function: Callable[..., Any], *arguments: PyTree, values: PyTree
         digest.update(re.sub(r"0x[0-9a-fA-FX]+", "", str(program)).encode())  # addresses differ from run to run
         for constant in _constants(program):
             _add_array(digest, constant)
-        callbacks += [each for each in _equations(program) if each.primitive.name in CALLBACKS]
+        callbacks += host_calls(program)
     for equation in callbacks:
         _add_host(digest, equation.params.get("callback"), DEEPEST, [])
     if callbacks:
@@ -72,16 +72,16 @@ def fingerprint(function: Callable[..., Any], *arguments: PyTree, values: PyTree
     return digest.hexdigest()
 
 
-def calls_host(traced: Any) -> bool:
-    """Whether a traced function calls Python functions on the host.
+def host_calls(traced: Any) -> list[Any]:
+    """The equations of a traced function that call Python functions on the host for their results.
 
     Args:
       traced: of `jax.make_jaxpr`.
 
     Returns:
-      A bool.
+      Equations, those of inner functions among them.
     """
-    return any(equation.primitive.name in CALLBACKS for equation in _equations(traced))
+    return [equation for equation in _equations(traced) if equation.primitive.name in CALLBACKS]
 
 
 def _derivatives(function: Callable[..., Any], arguments: tuple[PyTree, ...]) -> Iterator[Any]:
