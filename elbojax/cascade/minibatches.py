@@ -34,6 +34,8 @@ COOLING, MOST_FAILURES = 0.25, 3
 """What the step is cut to between two chains; and chains that may turn NaN."""
 LEGS, SHORTEST_LEG = 5, 2000
 """While a chain still travels, the log-likelihood is expanded anew about so often in all, but not after fewer steps."""
+LONG = 1800
+"""Steps after which a chain is tested that has not become precise: it may be noise that it cannot average out."""
 SAME, LOOSE = 2.0, 3.0
 """Tolerances by which the averages of two chains may differ; and their factor as long as averages still differ by more."""
 ALLOWED, LEAST, MOST = 2.5, 0.02, 0.1
@@ -60,11 +62,13 @@ class MinibatchFit:
       status: CONVERGED; MAX_STEPS; STALLED where no optimiser was better than the start; NON_FINITE; IMPRECISE where the
         gradient of the bound is too noisy to tell whether it is zero.
       winner: name of the optimiser that won the race.
-      rhat: of the iterates that were averaged, the largest over means and log-sds; at most 1.1 where it converged.
-      mcse: largest Monte Carlo standard error of the averaged means, in posterior sds, and log-sds.
+      rhat: of the iterates that were averaged, the largest over means and log-sds; at most 1.1 where their average is the
+        answer.
+      mcse: largest Monte Carlo standard error of the averaged means, in posterior sds, and log-sds; where Newton steps of
+        the bound ended the fit, of these.
       moved: largest change of means and log-sds, in the same units, when the step size was last cut to a quarter.
       elbo: nats, on fresh minibatches and draws.
-      elbo_se: its standard error.
+      elbo_se: its standard error, the rounding of so large a sum included.
       num_steps: of all optimisers.
       num_gradients: in gradients of one minibatch for one draw; a pass over all rows counts N / B, the control variate of
         a draw counts one.
@@ -393,12 +397,11 @@ def _one_chain(
     p.moved = np.nan if p.last is None else _distance(p.last, settled.moments)
     p.last, p.tested = settled.moments, None
     key_test = jax.random.fold_in(key_tests, p.steps)
-    if settled.status == Status.CONVERGED and wanted == s.tolerance and p.moved < SAME * s.tolerance:
-        status = _verdict(key_test, s, p, shared, optimizer)
+    settles = settled.status == Status.CONVERGED and wanted == s.tolerance and p.moved < SAME * s.tolerance
+    if settles or settled.status == Status.MAX_STEPS and settled.num_steps >= LONG:
+        status = _verdict(key_test, s, p, shared, optimizer, settles)
         if status != Status.RUNNING:
             return status
-    elif settled.status == Status.MAX_STEPS and p.steps < s.max_steps:
-        _improve(key_test, s, p, shared, optimizer)
     _cool(s, p, settled, wanted)
     return Status.RUNNING
 
@@ -411,27 +414,30 @@ def _cool(s: _Setting, p: _Progress, settled: Settled, wanted: float) -> None:
         p.leg *= 2
 
 
-def _verdict(key: Key, s: _Setting, p: _Progress, shared: PyTree, optimizer: optax.GradientTransformation) -> Status:
-    """CONVERGED where the gradient of the bound is zero, if need be after some Newton steps; RUNNING where it is not."""
-    allowed = s.allowed
+def _verdict(
+    key: Key, s: _Setting, p: _Progress, shared: PyTree, optimizer: optax.GradientTransformation, settles: bool
+) -> Status:
+    """CONVERGED where the gradient of the bound is zero, if need be after some Newton steps; RUNNING where it is not.
+
+    The average of a chain that does not settle takes a Newton step in any case, if that is known better.
+    """
+    # The largest of 2 D normal numbers is about this.
+    errors = max(2.0, math.sqrt(2 * math.log(2 * p.state.q.loc.size)))
     for i in range(CORRECTIONS + 1):
         step = _tested(jax.random.fold_in(key, i), s, p, shared)
-        if step.exceeds(allowed, 2):
+        precise = step.error <= s.allowed / 2
+        better = precise and i == 0 and not settles and not p.mcse < max(step.error, s.tolerance)
+        if step.exceeds(s.allowed, errors) or better:
             if i == CORRECTIONS or not _take(s, p, step, optimizer):
                 break
             shared = (p.units, None)
             continue
         if i:  # q is no average of a chain any more
             p.mcse = step.error
-        return Status.CONVERGED if step.error <= allowed / 2 else Status.IMPRECISE
+        if precise:
+            return Status.CONVERGED
+        return Status.IMPRECISE if settles else Status.RUNNING
     return Status.RUNNING
-
-
-def _improve(key: Key, s: _Setting, p: _Progress, shared: PyTree, optimizer: optax.GradientTransformation) -> None:
-    """A Newton step for a chain that has not come to an end, where it is seen to be far off."""
-    step = _tested(key, s, p, shared)
-    if step.exceeds(s.allowed, 4):
-        _take(s, p, step, optimizer)
 
 
 def _tested(key: Key, s: _Setting, p: _Progress, shared: PyTree) -> stationarity.Step:
@@ -439,9 +445,7 @@ def _tested(key: Key, s: _Setting, p: _Progress, shared: PyTree) -> stationarity
     if shared[1] is None:
         shared = (p.units, _expand(p.state.q.mean(), p.units, s.data, s.model))
         p.spent += s.pass_cost
-    p.tested = stationarity.newton_step(
-        key, p.state.q, s.data, shared, s.model, s.batch_size, s.allowed, s.allowed / ALLOWED
-    )
+    p.tested = stationarity.newton_step(key, p.state.q, s.data, shared, s.model, s.batch_size, s.allowed, s.allowed / 2)
     p.spent += p.tested.cost
     return p.tested
 
@@ -460,14 +464,15 @@ def _report(
     key: Key, target: Target, s: _Setting, begun: _Begun, won: Race, p: _Progress, loss: Loss, dtype: Any
 ) -> MinibatchFit:
     """The fit, unless the start is better than its answer, on fresh minibatches that both share."""
-    losses, placed = [], []
+    losses, placed = [], []  # of the same minibatches and draws, so from a key that is the same on purpose
     for q, units, count in ((p.state.q, p.units, NUM_CHECKS), (begun.q, begun.units, NUM_CHECKS // 2)):
-        each = check(key, [q], s.data, (units, p.expansion), loss, s.batch_size, count)[:, 0]
+        each = check(jax.random.clone(key), [q], s.data, (units, p.expansion), loss, s.batch_size, count)[:, 0]
         placed.append(in_units(q, units))
         losses.append(np.asarray(each, float) - placed[-1][1])
         p.spent += s.step_cost * count
     worse = losses[0][: NUM_CHECKS // 2] - losses[1]
-    slack = max(0.01, 10 * float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0]))))
+    rounding = float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0])))
+    slack = max(0.01, 10 * rounding)
     best = 0
     if not np.isfinite(worse).all() or worse.mean() > 3 * worse.std() / math.sqrt(worse.size) + slack:
         best, p.status, p.tested = 1, Status.STALLED, None
@@ -479,7 +484,7 @@ def _report(
         mcse=p.mcse,
         moved=p.moved,
         elbo=float(-losses[best].mean()),
-        elbo_se=float(losses[best].std(ddof=1)) / math.sqrt(losses[best].size),
+        elbo_se=math.hypot(losses[best].std(ddof=1) / math.sqrt(losses[best].size), rounding),
         num_steps=won.num_steps + p.steps,
         num_gradients=round(p.spent),
         race=won,

@@ -154,16 +154,18 @@ def _regressed(e: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return matrix, odd - e @ matrix.T, max(len(e) - e.shape[1], 1)
 
 
-def _inverse(curvature: np.ndarray) -> np.ndarray:
-    """Of the symmetric part, its eigenvalues within bounds."""
-    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
-    return (vectors / np.clip(values, NARROWEST, WIDEST)) @ vectors.T
+def _inverse(matrix: np.ndarray, rest: np.ndarray, worth: int) -> np.ndarray:
+    """Of the curvature I - M, its eigenvalues no smaller than their error, which would make them any number."""
+    curvature = np.eye(len(matrix)) - 0.5 * (matrix + matrix.T)
+    values, vectors = np.linalg.eigh(curvature)
+    error = np.sqrt(np.mean(rest**2) * len(matrix) / worth)
+    return (vectors / np.clip(values, max(NARROWEST, min(2 * error, 0.5)), WIDEST)) @ vectors.T
 
 
 def _full_rank(q, e, even, odd, cost):
     loc, root = np.asarray(q.loc, float), np.asarray(q.scale_tril, float)
     matrix, rest, worth = _regressed(e, odd)
-    inverse = _inverse(np.eye(len(loc)) - matrix)
+    inverse = _inverse(matrix, rest, worth)
     sds = np.linalg.norm(root, axis=1)
     rows = root / sds[:, None]
     moved = even @ inverse @ rows.T  # [K, D] in sds
@@ -185,7 +187,7 @@ def _mean_field(q, e, even, odd, cost):
     loc, sds = np.asarray(q.loc, float), np.exp(np.asarray(q.log_scale, float))
     if len(loc) <= REGRESSED:
         matrix, rest, worth = _regressed(e, odd)
-        diagonal, moved = np.diagonal(matrix), even @ _inverse(np.eye(len(loc)) - matrix)
+        diagonal, moved = np.diagonal(matrix), even @ _inverse(matrix, rest, worth)
     else:
         diagonal = np.mean(odd * e, axis=0) / np.mean(e**2, axis=0)
         rest, worth, moved = odd - diagonal * e, len(e), even / np.clip(1 - diagonal, NARROWEST, WIDEST)

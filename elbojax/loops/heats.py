@@ -155,12 +155,13 @@ def race(
     losses, errors = np.full(len(names), np.nan), np.full(len(names), np.nan)
     heats, total, done = np.zeros(len(names), int), 0, 0
     key_heats, key_checks = jax.random.split(key)
+    key_noise, key_rows = jax.random.split(key_heats)
 
     states = tuple(SviState(q, optimizer.init(q)) for optimizer in entries)
     active = np.arange(len(names))
     while True:
         states, averages = _heat(
-            key_heats, done, states, jnp.asarray(active), data, shared, loss, entries, batch_size, num_steps
+            key_noise, key_rows, done, states, jnp.asarray(active), data, shared, loss, entries, batch_size, num_steps
         )
         contenders = [q, *(averages[k] for k in active)]  # the start too: nobody may be worse
         scores = np.asarray(check(jax.random.fold_in(key_checks, done), contenders, data, shared, loss, batch_size))
@@ -197,10 +198,9 @@ def step_data(key: Key, step: Array, data: PyTree, shared: PyTree, batch_size: i
 
 
 @functools.partial(xla.jit, static_argnames=("loss", "optimizers", "batch_size", "num_steps"))
-def _heat(key, done, states, active, data, shared, loss, optimizers, batch_size, num_steps):
+def _heat(key_noise, key_rows, done, states, active, data, shared, loss, optimizers, batch_size, num_steps):
     """So many steps of the active optimisers; the others' states pass through. With averages of the second half."""
     everyone = range(len(optimizers))
-    key_noise, key_rows = jax.random.split(key)
 
     def step(carry, i):
         states, sums = carry

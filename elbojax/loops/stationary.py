@@ -116,11 +116,14 @@ def settle(
         raise TypeError(f"settle needs a q with mean() and variance(), got {type(state.q).__name__}")
     minibatches.check_batch(minibatches.count_rows(data), batch_size)
     data = jax.tree.map(jnp.asarray, unmasked(data))
+    key_noise, key_rows = jax.random.split(key)
     origin = _moments(state.q)
     chain: list[_Block] = []
     length, done, status, found = BLOCK, 0, Status.MAX_STEPS, _Window(np.nan, np.nan, 0)
     while done == 0 or done + length * BLOCKS <= max_steps:
-        new_state, chunk = _advance(key, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size)
+        new_state, chunk = _advance(
+            key_noise, key_rows, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size
+        )
         chunk = jax.tree.map(np.asarray, chunk)
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(chunk)):
             status = Status.NON_FINITE
@@ -192,9 +195,8 @@ def _moments(q: Any) -> Array:
 
 
 @functools.partial(xla.jit, static_argnames=("loss", "optimizer", "batch_size"))
-def _advance(key, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size):
+def _advance(key_noise, key_rows, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size):
     """Eight blocks of so many steps each; the number of steps in a block is traced."""
-    key_noise, key_rows = jax.random.split(key)
 
     def step(i, carry):
         state, sums = carry
