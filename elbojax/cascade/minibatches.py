@@ -452,6 +452,8 @@ def _tested(key: Key, s: _Setting, p: _Progress, shared: PyTree) -> stationarity
 
 def _take(s: _Setting, p: _Progress, step: stationarity.Step, optimizer: optax.GradientTransformation) -> bool:
     """Put the answer where a Newton step leads, in new units; False where that is nowhere."""
+    if step.q is None:
+        return False
     q, units = restandardised(step.q, p.units)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves((q, units))):
         return False

@@ -19,7 +19,7 @@ import numpy as np
 from elbojax import noise as noises
 from elbojax import xla
 from elbojax.cascade.standardised import Model
-from elbojax.families import FullRank, LowRank, MeanField, full_rank, low_rank, mean_field
+from elbojax.families import FullRank, LowRank, MeanField, full_rank, mean_field
 from elbojax.loops.heats import step_data
 from elbojax.types import Key, PyTree
 
@@ -45,7 +45,7 @@ class Step(NamedTuple):
       stretch: [D] of the log-sds.
       shift_se: [D] standard errors.
       stretch_se: [D] likewise.
-      q: after the step.
+      q: after the step; None of a low-rank one, whose best step is not known.
       cost: in gradients of a minibatch.
     """
 
@@ -200,7 +200,7 @@ def _mean_field(q, e, even, odd, cost):
 
 
 def _low_rank(q, e, even, odd, cost):
-    """Of a low-rank covariance no Newton step is at hand, so a gradient step in the metric of the covariance, D + R."""
+    """Of a low-rank covariance no Newton step is at hand: the gradient in the metric of the covariance, and no step."""
     loc, factor, scale = (np.asarray(x, float) for x in (q.loc, q.factor, jnp.exp(q.log_scale)))
     size = len(loc)
     root = np.concatenate([np.diag(scale), factor], axis=1) if size <= REGRESSED else None
@@ -225,12 +225,4 @@ def _low_rank(q, e, even, odd, cost):
     stretch_se = 0.5 * np.sqrt(own_each.var(axis=0) + shared_each.var(axis=0)) / np.sqrt(worth)
     moved = apply(even) / sds
     shift = moved.mean(axis=0)
-    # Too large a step where the precision is underrated, so each part changes by a factor of two at most.
-    grown = scale * np.exp(np.clip(0.5 * own * variance / scale**2, -0.7, 0.7))
-    far = np.max(np.abs(spread) / np.maximum(np.abs(factor).max(axis=1), scale)[:, None], initial=0.0)
-    changed = factor + spread * min(1.0, 0.5 / max(far, 1e-30)) * 0.5
-    dtype = q.loc.dtype
-    after = low_rank(
-        jnp.asarray(loc + sds * np.clip(shift, -10, 10), dtype), jnp.asarray(changed, dtype), jnp.asarray(grown, dtype)
-    )
-    return Step(shift, stretch, moved.std(axis=0) / np.sqrt(len(e)), stretch_se, after, cost)
+    return Step(shift, stretch, moved.std(axis=0) / np.sqrt(len(e)), stretch_se, None, cost)
