@@ -13,12 +13,6 @@ from elbojax.numerics import magic_box, stop_gradient
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
 
 
-def lowered(objective: Callable[..., Scalar]) -> Callable[..., Scalar]:
-    """Mark a divergence or an upper bound: an optimiser lowers it as it stands, where it lowers minus a lower bound."""
-    objective.lowered = True  # type: ignore[attr-defined]
-    return objective
-
-
 def evaluate(log_density: LogDensity, event: Event) -> Scalar:
     """The log-density of one event, once it is known to be a scalar.
 

@@ -11,7 +11,8 @@ from elbojax import noise as noises
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import softplus
-from elbojax.objectives.base import draw_noise, log_ratios, lowered
+from elbojax.objectives.base import draw_noise, log_ratios
+from elbojax.signs import lowered
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 Generator = Callable[[Array], Array]

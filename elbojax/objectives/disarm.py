@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from elbojax.families import Bernoulli
 from elbojax.objectives.base import evaluate
+from elbojax.signs import raised
 from elbojax.types import Key, LogDensity, Scalar
 
 
+@raised
 def elbo_disarm(key: Key, q: Bernoulli, log_density: LogDensity, *, num_samples: int = 1) -> Scalar:
     r"""Evidence lower bound of independent coins, with the DisARM gradient.
 

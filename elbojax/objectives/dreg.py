@@ -8,9 +8,11 @@ from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_mean_exp, scale_gradient, stop_gradient
 from elbojax.objectives.base import draw_groups, evaluate
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def iw_elbo_dreg_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`iw_elbo_dreg` on given noise [S, K, noise_size].
 
@@ -34,6 +36,7 @@ def iw_elbo_dreg_at(noise: Array, q: Reparameterised, log_density: LogDensity) -
     return jnp.mean(jax.vmap(group)(noise))
 
 
+@raised
 def iw_elbo_dreg(
     key: Key,
     q: Reparameterised,
@@ -79,6 +82,7 @@ def iw_elbo_dreg(
     return iw_elbo_dreg_at(draw_groups(key, q, num_samples, num_importance, draws), q, log_density)
 
 
+@raised
 def iw_elbo_gdreg(
     key: Key,
     q: Reparameterised,

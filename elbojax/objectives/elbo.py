@@ -20,9 +20,11 @@ from elbojax import noise as noises
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate, map_strata
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo` on given noise [S, noise_size].
 
@@ -37,6 +39,7 @@ def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar
     return jnp.sum(weights * (log_p - log_q)) / noise.shape[0]
 
 
+@raised
 def elbo(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:
@@ -70,6 +73,7 @@ def elbo(
     return elbo_at(draw_noise(key, q, num_samples, draws), q, log_density)
 
 
+@raised
 def elbo_entropy_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo_entropy` on given noise [S, noise_size].
 
@@ -82,6 +86,7 @@ def elbo_entropy_at(noise: Array, q: Reparameterised, log_density: LogDensity) -
     return average(lambda z: evaluate(log_density, z), noise, q) + q.entropy()
 
 
+@raised
 def elbo_entropy(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:
@@ -117,6 +122,7 @@ def elbo_entropy(
     return elbo_entropy_at(draw_noise(key, q, num_samples, draws), q, log_density)
 
 
+@raised
 def elbo_kl_at(noise: Array, q: Reparameterised, log_likelihood: LogDensity, *, prior: Family) -> Scalar:
     """`elbo_kl` on given noise [S, noise_size].
 
@@ -129,6 +135,7 @@ def elbo_kl_at(noise: Array, q: Reparameterised, log_likelihood: LogDensity, *, 
     return average(lambda z: evaluate(log_likelihood, z), noise, q) - q.kl(prior)
 
 
+@raised
 def elbo_kl(
     key: Key,
     q: Reparameterised,

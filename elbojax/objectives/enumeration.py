@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from elbojax.families import Enumerable, MarkovChain
 from elbojax.objectives.base import evaluate
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def elbo_enumerated(key: Key | None, q: Enumerable, log_density: LogDensity, *, num_samples: int = 1) -> Scalar:
     r"""Evidence lower bound by summing over all events: the value and the gradient are exact.
 
@@ -48,6 +50,7 @@ def elbo_enumerated(key: Key | None, q: Enumerable, log_density: LogDensity, *, 
     return jnp.sum(jnp.where(counts, probability * (jnp.where(counts, log_p, 0) - jnp.where(counts, log_q, 0)), 0))
 
 
+@raised
 def elbo_chain(key: Key | None, q: MarkovChain, factors: tuple[Array, Array], *, num_samples: int = 1) -> Scalar:
     r"""Evidence lower bound of a chain of discrete latents, each eliminated in turn: exact, like its gradient.
 

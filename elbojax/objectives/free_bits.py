@@ -6,6 +6,7 @@ from elbojax import noise as noises
 from elbojax.families import Family, Reparameterised, kl_by_part
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
@@ -35,6 +36,7 @@ def free_bits(kl: Array, floor: Scalar | float) -> Scalar:
     return jnp.sum(jnp.maximum(kl, jnp.asarray(floor, kl.dtype)))
 
 
+@raised
 def elbo_free_bits(
     key: Key,
     q: Reparameterised,

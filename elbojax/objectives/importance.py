@@ -6,9 +6,11 @@ from elbojax import noise as noises
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import draw_groups, log_ratios, mean_log_mean_exp
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def iw_elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`iw_elbo` on given noise [S, K, noise_size].
 
@@ -22,6 +24,7 @@ def iw_elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Sca
     return mean_log_mean_exp(log_w, weights)
 
 
+@raised
 def iw_elbo(
     key: Key,
     q: Reparameterised,

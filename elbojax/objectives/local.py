@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from elbojax import minibatches
 from elbojax.families import Amortised, Family
+from elbojax.signs import raised
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
 
@@ -23,6 +24,7 @@ class SharedAndLocal(NamedTuple):
     local: Family | Amortised | None
 
 
+@raised
 def elbo_local(
     key: Key,
     q: SharedAndLocal,

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from elbojax.families import Bernoulli, Categorical
 from elbojax.objectives.base import evaluate
+from elbojax.signs import raised
 from elbojax.types import Key, LogDensity, Scalar
 
 
+@raised
 def elbo_gumbel_softmax(
     key: Key,
     q: Bernoulli | Categorical,

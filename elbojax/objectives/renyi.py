@@ -8,9 +8,11 @@ from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_power_mean
 from elbojax.objectives.base import draw_groups, log_ratios
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def renyi_bound_at(noise: Array, q: Reparameterised, log_density: LogDensity, *, alpha: Scalar | float) -> Scalar:
     """`renyi_bound` on given noise [S, K, noise_size].
 
@@ -28,6 +30,7 @@ def renyi_bound_at(noise: Array, q: Reparameterised, log_density: LogDensity, *,
     return jnp.mean(jax.vmap(group)(noise))
 
 
+@raised
 def renyi_bound(
     key: Key,
     q: Reparameterised,

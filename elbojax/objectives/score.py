@@ -4,9 +4,11 @@ import jax.numpy as jnp
 
 from elbojax.families import Family
 from elbojax.objectives.base import rewards, with_score
+from elbojax.signs import raised
 from elbojax.types import Key, LogDensity, Scalar
 
 
+@raised
 def elbo_score(
     key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, baseline: Scalar | float = 0.0
 ) -> Scalar:
@@ -44,6 +46,7 @@ def elbo_score(
     return with_score(reward, reward - baseline, log_q)
 
 
+@raised
 def elbo_rloo(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 2) -> Scalar:
     r"""Evidence lower bound with the score-function gradient and the leave-one-out baseline.
 

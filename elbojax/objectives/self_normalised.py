@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from elbojax.families import Family
 from elbojax.numerics import log_mean_exp
-from elbojax.objectives.base import check_groups, lowered, rewards, with_score
+from elbojax.objectives.base import check_groups, rewards, with_score
+from elbojax.signs import lowered
 from elbojax.types import Key, LogDensity, Scalar
 
 

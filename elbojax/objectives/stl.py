@@ -6,9 +6,11 @@ from elbojax import noise as noises
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
+from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@raised
 def elbo_stl_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo_stl` on given noise [S, noise_size].
 
@@ -22,6 +24,7 @@ def elbo_stl_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Sc
     return average(lambda z: evaluate(log_density, z) - frozen.log_prob(z), noise, q)
 
 
+@raised
 def elbo_stl(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:

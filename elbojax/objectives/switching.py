@@ -10,6 +10,7 @@ from elbojax import noise as noises
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise
+from elbojax.signs import raised
 from elbojax.types import Array, Event, Key, Scalar
 
 
@@ -17,6 +18,7 @@ def _log_sum_paths(unary: Array, pairwise: Array) -> Scalar:
     return densities.hidden_markov(unary, jnp.zeros_like(unary[0]), pairwise)
 
 
+@raised
 def elbo_switching(
     key: Key,
     q: Reparameterised,

@@ -4,9 +4,11 @@ from elbojax import noise as noises
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
+from elbojax.signs import raised
 from elbojax.types import Key, LogDensity, Scalar
 
 
+@raised
 def elbo_beta(
     key: Key,
     q: Reparameterised,

@@ -7,7 +7,8 @@ from elbojax import noise as noises
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_power_mean
-from elbojax.objectives.base import draw_noise, evaluate, log_ratios, lowered
+from elbojax.objectives.base import draw_noise, evaluate, log_ratios
+from elbojax.signs import lowered
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
 
 

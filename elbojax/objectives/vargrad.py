@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from elbojax.families import Family
 from elbojax.objectives.base import evaluate, sample_events
+from elbojax.signs import raised
 from elbojax.types import Key, LogDensity, Scalar
 
 
+@raised
 def elbo_vargrad(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 2) -> Scalar:
     r"""Evidence lower bound with the gradient of the log-variance loss.
 

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from elbojax.families import Family
 from elbojax.numerics import log_mean_exp
 from elbojax.objectives.base import check_groups, rewards, with_score
+from elbojax.signs import raised
 from elbojax.types import Event, Key, LogDensity, PyTree, Scalar
 
 
+@raised
 def rws_wake(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, num_importance: int = 10) -> Scalar:
     r"""The wake phases of reweighted wake-sleep, for the model and for `q` at once.
 
@@ -54,6 +56,7 @@ def rws_wake(key: Key, q: Family, log_density: LogDensity, *, num_samples: int =
     return jnp.mean(jax.vmap(group)(jax.random.split(key, num_samples)))
 
 
+@raised
 def rws_sleep(
     key: Key,
     amortised: Callable[[PyTree], Family],

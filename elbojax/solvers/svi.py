@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from elbojax.signs import direction
 from elbojax.solvers.base import Solver
 from elbojax.types import Key, PyTree, Scalar
 
@@ -33,21 +34,35 @@ class SviInfo(NamedTuple):
     gradient: PyTree
 
 
-def as_loss(objective: Callable[..., Scalar], log_density: Callable[..., Scalar], **settings: Any) -> Loss:
-    r"""What an optimiser lowers: minus a lower bound.
+def as_loss(
+    objective: Callable[..., Scalar],
+    log_density: Callable[..., Scalar],
+    *,
+    lower: bool | None = None,
+    **settings: Any,
+) -> Loss:
+    r"""What an optimiser lowers: minus a lower bound, or an upper bound as it stands.
 
     .. math:: \mathrm{loss} = -\mathrm{objective}(q)
 
-    This is the one place where the sign is flipped. Divergences and upper bounds (`forward_kl`, `cubo`, ...) know of
-    themselves that they are to be lowered, and keep their sign.
+    This is the one place where the sign is flipped. Values of the objectives of elbojax are marked as to be raised or
+    to be lowered (`forward_kl`, `cubo`, ...) in the program that computes them, so that a lambda, a `partial`, a `jit` or a
+    weighted sum of them is taken the right way too: `elbo - 0.1 * forward_kl` is raised, `cubo - elbo` lowered. A function
+    that holds no such mark, one of your own, is raised unless you say `lower=True`.
 
     Args:
-      objective: any function `(key, q, log_density, **settings) -> scalar` to be raised, such as `elbo`.
+      objective: any function `(key, q, log_density, **settings) -> scalar`, such as `elbo`.
       log_density: `(event) -> scalar`, or `(event, data) -> scalar` where the fit is given data.
+      lower: True for what is to be lowered, False for what is to be raised, None to go by the marks.
       **settings: passed on to the objective, `num_samples` say.
 
     Returns:
       `loss(key, q, data, **more) -> scalar`; what else it is given goes to the objective too.
+
+    Raises:
+      TypeError: `objective` or `log_density` is no function, or `lower` no bool.
+      ValueError: (the loss, when traced) bounds that are to be raised and such that are to be lowered stand in one sum, or
+        are mixed in a way that hides their sign.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -55,16 +70,23 @@ def as_loss(objective: Callable[..., Scalar], log_density: Callable[..., Scalar]
       >>> loss(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), jnp.ones(2)), None).shape
       ()
     """
-    function = objective
-    while isinstance(function, functools.partial):
-        function = function.func
-    sign = 1 if getattr(function, "lowered", False) else -1
+    for name, value in (("objective", objective), ("log_density", log_density)):
+        if not callable(value):
+            raise TypeError(f"{name} must be a function, got {_told(value)}")
+    if lower is not None and not isinstance(lower, bool):
+        raise TypeError(f"lower must be True, False or None, got {lower!r}")
 
     def loss(key: Key, q: PyTree, data: PyTree, **more: Any) -> Scalar:
         density = log_density if data is None else functools.partial(_with_data, log_density, data)
-        return sign * objective(key, q, density, **settings, **more)
+        value = functools.partial(objective, key, q, density, **settings, **more)
+        falls = direction(value) < 0 if lower is None else lower
+        return value() if falls else -value()
 
     return loss
+
+
+def _told(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
 def _with_data(log_density, data, event):
