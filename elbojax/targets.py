@@ -425,7 +425,7 @@ def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree
     dtype = jnp.result_type(*jax.tree.leaves(init))
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), dtype), init)
     try:
-        value = jax.eval_shape(log_density, like) if data is None else jax.eval_shape(log_density, like, data)
+        value = jax.eval_shape(lambda *a: log_density(*a), *((like,) if data is None else (like, data)))
     except Exception as error:
         called = "log_density(position)" if data is None else "log_density(position, data)"
         shapes = {"position": like} if data is None else {"position": like, "data": data}

@@ -192,7 +192,7 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
       As many as `MEMORY` allows for the draws of their checks, and no more than are worth it.
     """
     position = jax.ShapeDtypeStruct((target.size,), float)
-    numbers = work(jax.make_jaxpr(target.log_density)(position, datum).jaxpr)
+    numbers = work(jax.make_jaxpr(lambda *a: target.log_density(*a))(position, datum).jaxpr)
     most = LANES.get(jax.default_backend(), LANES_ELSEWHERE)
     return int(np.clip(MEMORY / (8 * stages.quick_draws(target.size) * max(numbers, target.size)), 1, most))
 
@@ -280,10 +280,17 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     )
 
 
-@functools.lru_cache(maxsize=64)
 def _program(run, target, lanes, mesh, options):
     """A stage for the models of a chunk: on every device its share, as many side by side as it has lanes."""
+    return functools.partial(_compiled(options), run, target, lanes, mesh)
 
+
+@functools.cache
+def _compiled(options):
+    return xla.jit(_models, static_argnames=("run", "target", "lanes", "mesh"), compiler_options=dict(options))
+
+
+def _models(run, target, lanes, mesh, key, numbers, starts, data, before):
     def models(shared, numbers, starts, data, before):
         quick = run is stages.quick
         noise = stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
@@ -305,7 +312,7 @@ def _program(run, target, lanes, mesh, options):
             out_specs=spread,
             check_vma=False,
         )
-    return xla.jit(models, compiler_options=dict(options))
+    return models(key, numbers, starts, data, before)
 
 
 def _take(tree: PyTree, models: Any) -> PyTree:

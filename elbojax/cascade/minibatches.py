@@ -521,9 +521,8 @@ def _unresolved(units: Units, target: Target) -> bool:
     return any(bool(np.any(np.abs(x) * eps > RESOLUTION * np.abs(y - x))) for x, y in pairs)
 
 
-@functools.lru_cache(maxsize=64)
 def _losses(model: Model) -> tuple[Loss, Loss]:
-    """One for the race, one that sticks the landing; the same for the same model, or everything would compile anew.
+    """One for the race, one that sticks the landing.
 
     The second scores draws by the density of `q`, which for a scale matrix that some optimiser has ruined is rounding,
     and may be rounding in its favour: who wins is judged by the first, whose entropy is exact.

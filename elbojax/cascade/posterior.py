@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import xla
 from elbojax.cascade import storage, tails
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
@@ -400,12 +401,12 @@ def joined(fits: Sequence[Fit], places: Any) -> Fit:
     return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, fits[0].target, "", moments)
 
 
-@functools.partial(jax.jit, static_argnames=("target",))
+@functools.partial(xla.jit, static_argnames=("target",))
 def _constrained(draws: Array, target: Any) -> PyTree:
     return jax.vmap(target.constrain)(draws)
 
 
-@functools.partial(jax.jit, static_argnames=("target", "num_samples"))
+@functools.partial(xla.jit, static_argnames=("target", "num_samples"))
 def _sample(keys: Key, draws: Array, log_weights: Array, target: Any, num_samples: int) -> PyTree:
     def one(key, draws, log_weights):
         return jax.vmap(target.constrain)(draws[pick(key, log_weights, num_samples)])
@@ -427,7 +428,7 @@ def moments(draws: Array, log_weights: Array, target: Any) -> tuple[PyTree, PyTr
     return examined(draws, log_weights, target)[:2]
 
 
-@functools.partial(jax.jit, static_argnames=("target", "thorough"))
+@functools.partial(xla.jit, static_argnames=("target", "thorough"))
 def examined(draws: Array, log_weights: Array, target: Any, thorough: bool = True) -> tuple[PyTree, PyTree, Array]:
     """`moments`, and whether any of them rests on single draws, so that it wants more of them.
 

@@ -125,16 +125,16 @@ def _of_the_process() -> bool:
 
 def _seen(target: targets.Target, data: PyTree) -> tuple[bool, bool]:
     leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, data))
-    return _traced(target, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return xla.memo(_traced, (target, structure, shapes), lambda: _traced(target, structure, shapes))
 
 
-@functools.lru_cache(maxsize=256)
 def _traced(target: targets.Target, structure: Any, shapes: tuple) -> tuple[bool, bool]:
     """Whether a log-density is small, and whether it calls the host for numbers of 64 bits."""
     data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     position = jax.ShapeDtypeStruct((target.size,), float)
     arguments = (position,) if data is None else (position, data)
-    traced = jax.make_jaxpr(target.log_density)(*arguments)
+    traced = jax.make_jaxpr(lambda *a: target.log_density(*a))(*arguments)  # a new function: JAX keeps traces
     wide = any(var.aval.dtype.itemsize == 8 for equation in host_calls(traced) for var in equation.outvars)
     return work(traced.jaxpr) < SMALL, wide
 

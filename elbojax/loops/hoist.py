@@ -44,7 +44,9 @@ def hoist(
       Writing custom interpreters in JAX,
       https://docs.jax.dev/en/latest/notebooks/Writing_custom_interpreters_in_Jax.html
     """
-    closed, out_shape = jax.make_jaxpr(step, return_shape=True)(key, *args)
+    closed, out_shape = jax.make_jaxpr(lambda *a: step(*a), return_shape=True)(
+        key, *args
+    )  # a new function: traces are kept
     jaxpr, out_tree = closed.jaxpr, jax.tree.structure(out_shape)
     key_var, *arg_vars = jaxpr.invars
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import linalg
+from elbojax import linalg, xla
 from elbojax.cascade import Fit
 from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
@@ -99,7 +99,7 @@ def matched(fits: Fit) -> Array:
     return _matched(fits.draws, fits.log_weights, fits.mean(), fits.sd(), fits.target.constrain)
 
 
-@functools.partial(jax.jit, static_argnums=(4,))
+@functools.partial(xla.jit, static_argnums=(4,))
 def _matched(draws, log_weights, mean, sd, constrain):
     def flat(tree):
         return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])
@@ -126,7 +126,7 @@ def _matched(draws, log_weights, mean, sd, constrain):
     return jax.lax.map(one, (draws, log_weights, mean, sd), batch_size=SIDE_BY_SIDE)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
+@functools.partial(xla.jit, static_argnums=(4, 5))
 def _log_predictive(draws, log_weights, models, observations, log_likelihood, constrain):
     def one(arguments):
         model, observation = arguments
