@@ -12,6 +12,7 @@ attribute); globals of installed packages; and what lies deeper than `DEEPEST`.
 import dis
 import functools
 import hashlib
+import pathlib
 import sys
 import types
 import weakref
@@ -25,9 +26,10 @@ from elbojax.structures import kinds
 DEEPEST = 24
 """Steps from a function to what it reads, through functions, objects and containers; a loss of a solver of a target takes 8."""
 MOST = 20_000
-"""Values looked at for one key; what is beyond is told apart by identity alone. a function with a few arrays has 40, in 0.05 ms."""
+"""Values looked at for one key; what is beyond is told apart by identity. A target has 40, in 0.05 ms."""
 LIBRARIES = sys.stdlib_module_names | {"jax", "jaxlib", "numpy", "scipy", "optax", "elbojax"}
 """Packages whose globals stay as they are."""
+HERE = str(pathlib.Path(__file__).parent)
 SCALARS = (int, bool, str, bytes, complex, type(None), type(Ellipsis))
 MUTATORS = {
     "append",
@@ -42,7 +44,7 @@ MUTATORS = {
     "clear",
     "remove",
 }
-"""Methods that change a container: of one that a function changes itself, say to count its traces, only arrays count."""
+"""Methods that change a container: one that a function changes itself, say to count its traces, does not count."""
 
 
 class Ref:
@@ -73,8 +75,12 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
     The code of functions inside counts. Code objects keep no values but constants, so holding on to some is no matter.
     """
     read, attributes, changed, changes = set(), set(), set(), False
+    before = None
     for step in dis.get_instructions(code):
         name = step.opname
+        if name in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in MUTATORS and isinstance(before, str):
+            changed.add(before)  # `calls.append(1)`
+        before = step.argval if name.startswith("LOAD_") else None
         if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
             read.add(step.argval)
         elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
@@ -92,7 +98,6 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
             changes |= inner[3]
         elif isinstance(constant, str) and constant.isidentifier():
             attributes.add(constant)  # getattr(it, "name")
-    changes |= bool(attributes & MUTATORS)
     return frozenset(read), frozenset(attributes), frozenset(changed), changes
 
 
@@ -101,7 +106,8 @@ def _root(it: Any) -> str:
 
 
 def _is_library(function: types.FunctionType) -> bool:
-    return _root(function) in LIBRARIES or "site-packages" in function.__code__.co_filename
+    file = function.__code__.co_filename  # that of a docstring's example is none
+    return _root(function) in LIBRARIES - {"elbojax"} or "site-packages" in file or file.startswith(HERE)
 
 
 class Look:
@@ -199,7 +205,7 @@ class Look:
             self._walk(value.fget, depth)
         elif hasattr(value, "__wrapped__"):
             self._wrapped(value, depth)
-        elif _root(kind) in ("jax", "jaxlib") and kind.__hash__ not in (None, object.__hash__):
+        elif _root(kind) in ("jax", "jaxlib") and getattr(kind, "__hash__", None) not in (None, object.__hash__):
             self.parts.append(value)  # a mesh, a sharding
         elif hasattr(kind, "__array__"):
             self._array(np.asarray(value), depth)
@@ -246,11 +252,11 @@ class Look:
                 getattr(place, "__file__", "") or ""
             ):
                 return
-            found = {name: vars(place)[name] for name in self._names if name in vars(place)}
+            found: dict[str, Any] = {name: vars(place)[name] for name in self._names if name in vars(place)}
         elif isinstance(place, type):
             if _root(place) in LIBRARIES:
                 return
-            found: dict[str, Any] = {}
+            found = {}
             wanted = set(self._names)
             while wanted:  # a method reads others
                 name = wanted.pop()

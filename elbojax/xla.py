@@ -5,6 +5,7 @@
 | `SEQUENTIAL` | jaxlib 0.10, CPU | a program never ends, 0 % of a processor | in `linalg` | with jaxlib 0.10 |
 """
 
+import atexit
 import collections
 import functools
 import importlib.metadata
@@ -81,6 +82,7 @@ class _Programs:
 
     def __init__(self, function, names, static, settings):
         functools.update_wrapper(self, function)
+        self._function = function
         self._signature = inspect.signature(function)
         self._static, self._settings = static, settings
         self._dynamic = tuple(name for name in names if name not in static)
@@ -100,10 +102,9 @@ class _Programs:
         here = threading.local()
 
         def traced(*dynamic):
-            return self.__wrapped__(**here.static, **dict(zip(self._dynamic, dynamic, strict=True)))
+            return self._function(**here.static, **dict(zip(self._dynamic, dynamic, strict=True)))
 
-        functools.update_wrapper(traced, self.__wrapped__, updated=())
-        del traced.__wrapped__
+        traced.__name__ = traced.__qualname__ = self._function.__name__
         compiled = _jit(traced, self._settings)
 
         def call(static, *dynamic):
@@ -124,6 +125,7 @@ and a `fit` takes five to ten: a gigabyte or two for those who work with some si
 _kept: collections.OrderedDict[Any, tuple[Any, list[Any]]] = collections.OrderedDict()
 _dead: collections.deque[Any] = collections.deque()
 _lock = threading.Lock()
+atexit.register(_kept.clear)  # with what watches, before the interpreter takes this module apart
 _latest: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
