@@ -24,6 +24,7 @@ from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
+from elbojax.loops.strict import relaxed
 from elbojax.types import Key, PyTree, Scalar
 
 MEMORY = 2**30
@@ -63,6 +64,7 @@ class Stage(NamedTuple):
     lanes: int
 
 
+@relaxed
 def fit_batch(
     key: Key,
     log_density: Callable[[PyTree, PyTree], Scalar],

@@ -19,6 +19,7 @@ from elbojax.families import Family
 from elbojax.inputs import unmasked
 from elbojax.loops.heats import NUM_CHECKS, Race, check, portfolio, race
 from elbojax.loops.stationary import MAX_RHAT, Settled, settle
+from elbojax.loops.strict import relaxed
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
 from elbojax.solvers import as_loss
@@ -180,6 +181,7 @@ def _noise_chunks(size: int) -> Any:
             yield np.concatenate([piece, -piece])
 
 
+@relaxed
 def fit_minibatches(
     key: Key,
     log_prior: LogDensity,

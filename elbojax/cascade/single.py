@@ -21,6 +21,7 @@ from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_key
+from elbojax.loops.strict import relaxed
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -33,6 +34,7 @@ UNFINISHED = 0.1
 """Nats that a fit without convergence has left to gain."""
 
 
+@relaxed
 def fit(
     key: Key,
     log_density: Callable[..., Scalar],

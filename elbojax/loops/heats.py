@@ -13,6 +13,7 @@ import optax
 from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
+from elbojax.loops.strict import relaxed
 from elbojax.numerics import tree_all_finite
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
@@ -92,6 +93,7 @@ def portfolio() -> dict[str, optax.GradientTransformation]:
     return dict(_portfolio())
 
 
+@relaxed
 def race(
     key: Key,
     loss: Loss,

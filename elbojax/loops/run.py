@@ -11,6 +11,7 @@ from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
+from elbojax.loops.strict import relaxed
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -47,6 +48,7 @@ def never() -> StopRule:
 _NEVER = StopRule(init=lambda q: (), update=lambda aux, info: (aux, jnp.array(False)))
 
 
+@relaxed
 def run(
     key: Key,
     solver: Solver,

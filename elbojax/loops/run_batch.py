@@ -21,6 +21,7 @@ from elbojax.loops.places import Places, deal
 from elbojax.loops.progress import Progress
 from elbojax.loops.run import Run, empty_losses, first_lane, never, record_loss, result
 from elbojax.loops.shards import Shards, check_folder, fingerprint
+from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_where
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Status
@@ -54,6 +55,7 @@ class Queue(NamedTuple):
     results: Run
 
 
+@relaxed
 def run_batch(
     keys: Key,
     solver: Solver,

@@ -17,6 +17,7 @@ import optax
 from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.heats import like, step_data
+from elbojax.loops.strict import relaxed
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 
@@ -57,6 +58,7 @@ class Settled(NamedTuple):
     state: SviState
 
 
+@relaxed
 def settle(
     key: Key,
     loss: Loss,

@@ -16,6 +16,7 @@ from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.loops.run import never
+from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_all_finite, tree_where
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Status
@@ -39,6 +40,7 @@ class Stream(NamedTuple):
     lane: Lane
 
 
+@relaxed
 def run_stream(
     key: Key,
     solver: Solver,

@@ -18,6 +18,7 @@ from elbojax.loops.lane import Lane
 from elbojax.loops.progress import Progress
 from elbojax.loops.run import first_lane, never
 from elbojax.loops.shards import Shards, check_folder, fingerprint
+from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_where
 from elbojax.solvers import Solver, ema, minibatched, svi
 from elbojax.solvers.averaging import check_decay
@@ -66,6 +67,7 @@ class _State(NamedTuple):
     validation: Array
 
 
+@relaxed
 def train(
     key: Key,
     loss: Loss,
