@@ -147,11 +147,11 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     directions = jnp.asarray(_sobol_directions(size, max(num_samples - 1, 1).bit_length()))
     place = jnp.arange(directions.shape[0], dtype="uint32")
-    binary_digits = jnp.arange(num_samples, dtype="uint32")[:, None] >> place & 1
-    chosen = binary_digits[:, :, None] * directions
+    binary_digits = jnp.arange(num_samples, dtype="uint32")[:, None] >> place[None] & 1
+    chosen = binary_digits[:, :, None] * directions[None]
     points = jax.lax.reduce(chosen, np.uint32(0), jax.lax.bitwise_xor, (1,))
     seeds = jax.random.bits(key, (size,), "uint32")
-    scrambled = _reverse_bits(_laine_karras(points, seeds))
+    scrambled = _reverse_bits(_laine_karras(points, seeds[None]))
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
     digits = min(int(jnp.finfo(dtype).nmant), 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits

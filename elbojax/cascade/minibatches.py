@@ -97,6 +97,7 @@ class MinibatchFit:
     step_se: float = np.nan
     dtype: Any = np.float64
 
+    @relaxed
     def sample(self, key: Key, num_samples: int) -> PyTree:
         """Draws of `q` in the user's space.
 
@@ -112,10 +113,12 @@ class MinibatchFit:
             draws = jax.tree.map(np.asarray, _sample(key, _double(self.q), self.target.constrain, num_samples))
         return self._narrowed(draws)
 
+    @relaxed
     def mean(self) -> PyTree:
         """Posterior means, a pytree like `init`; of float64 where the dtype of the fit would lose the sd."""
         return self._narrowed(self._moments[0])
 
+    @relaxed
     def sd(self) -> PyTree:
         """Posterior standard deviations, a pytree like `init`."""
         return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), self._moments[1])

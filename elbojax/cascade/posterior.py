@@ -18,6 +18,7 @@ from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrow
 from elbojax.cascade.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
 from elbojax.families import Family, FullRank, family, static
 from elbojax.interop import arviz
+from elbojax.loops.strict import relaxed
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 from elbojax.weights import pick
@@ -63,6 +64,7 @@ class Fit:
         """Whether this holds many models."""
         return jnp.ndim(self.log_weights) == 2
 
+    @relaxed
     def sample(self, key: Key, num_samples: int) -> PyTree:
         """Draws of the posterior in the user's space.
 
@@ -104,15 +106,18 @@ class Fit:
             else count(draws, weights)
         )
 
+    @relaxed
     def mean(self) -> PyTree:
         """Posterior means, a pytree like `init`; NaN for a number that has none, such as a Cauchy variate."""
         return self._exact[0] if is_traced(self) else handed(self._exact[0], *self._exact)
 
+    @relaxed
     def sd(self) -> PyTree:
         """Posterior standard deviations, a pytree like `init`; NaN for a number that has none: `summary` has its quantiles."""
         return self._exact[1] if is_traced(self) else handed(self._exact[1], *self._exact)
 
     @functools.cached_property
+    @relaxed
     def _exact(self) -> tuple[PyTree, PyTree]:
         """Means and sds in double precision."""
         if is_traced(self):
@@ -122,6 +127,7 @@ class Fit:
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # the first also where a user's `jit` is at work
             return doubled(moments(self.draws, self.log_weights, self.target))
 
+    @relaxed
     def _positions(self) -> PyTree:
         """The draws of one fit in the user's space, in double precision."""
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
@@ -139,6 +145,7 @@ class Fit:
             stacklevel=3,
         )
 
+    @relaxed
     def summary(self) -> PosteriorSummary | BatchSummary:
         """A table to print, whose entries are its fields.
 
@@ -153,6 +160,7 @@ class Fit:
         weights = np.exp(np.asarray(self.log_weights))
         return of_posterior(tuple(_names(self.target)), mean, sd, values, weights, self.certificate)
 
+    @relaxed
     def to_arviz(self, num_samples: int | None = None) -> Any:
         """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`.
 
