@@ -9,7 +9,19 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "elbojax"
 LAYERS = (
-    ("types", "structures", "closures", "inputs", "numerics", "linalg", "xla", "noise", "recursions", "weights", "signs"),
+    (
+        "types",
+        "structures",
+        "closures",
+        "inputs",
+        "numerics",
+        "linalg",
+        "xla",
+        "noise",
+        "recursions",
+        "weights",
+        "signs",
+    ),
     ("densities", "samplers", "bijectors", "minibatches", "targets"),
     ("families",),
     ("objectives",),
