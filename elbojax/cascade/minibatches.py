@@ -35,6 +35,11 @@ COOLING, MOST_FAILURES = 0.25, 3
 """What the step is cut to between two chains; and chains that may turn NaN."""
 LEGS, SHORTEST_LEG = 5, 2000
 """While a chain still travels, the log-likelihood is expanded anew about so often in all, but not after fewer steps."""
+NEAR, CENTRINGS = 10.0, 4
+"""Posterior sds, by the gradient of all rows, within which a start is left where some rows put it; and passes at most. Where
+rows are less alike than the model's noise their sample mean is many posterior sds off."""
+GROSS = 1.0
+"""A Newton step, in sds and log-sds, that shows a chain to be lost: another optimiser begins from the start."""
 LONG = 1800
 """Steps after which a chain is tested that has not become precise: it may be noise that it cannot average out."""
 SAME, LOOSE = 2.0, 3.0
@@ -62,7 +67,7 @@ class MinibatchFit:
       q: the `Family` found, on flat unconstrained vectors.
       status: CONVERGED; MAX_STEPS; STALLED where no optimiser was better than the start; NON_FINITE; IMPRECISE where the
         gradient of the bound is too noisy to tell whether it is zero.
-      winner: name of the optimiser that won the race.
+      winner: name of the optimiser that won the race, or of the next best where its chain was lost.
       rhat: of the iterates that were averaged, the largest over means and log-sds; at most 1.1 where their average is the
         answer.
       mcse: largest Monte Carlo standard error of the averaged means, in posterior sds, and log-sds; where Newton steps of
@@ -207,7 +212,8 @@ def fit_minibatches(
 
     1. Start and units: `pathfinder` on 1,024 rows weighted by N / 1,024, and the curvature there by differences of
        gradients. From there on all is done in standardised coordinates, so that one set of step sizes fits all problems.
-    2. One pass over all rows expands the log-likelihood there to first order, the control variate of all later steps.
+    2. One pass over all rows gives the gradient there, by which a start that is far off is moved, and expands the
+       log-likelihood to first order, the control variate of all later steps.
     3. `race`: Adam at five step sizes and five optimisers that set their own.
     4. `settle`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its step is cut
        to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
@@ -228,7 +234,8 @@ def fit_minibatches(
       family: "mean_field", "full_rank" or "low_rank"; "auto" is full-rank up to 50 parameters and mean-field above.
       rank: R of "low_rank", static.
       batch_size: B, static; at most N is taken.
-      control_variate: whether to expand the log-likelihood; costs N gradients for each of a few passes.
+      control_variate: whether the optimisers are given that expansion, N gradients for each of a few passes. Start and
+        test take a pass each in any case.
       optimizers: name -> optax optimiser; `portfolio()` by default.
       tolerance: largest Monte Carlo standard error of the answer's means and log-sds, in posterior sds; the test of the
         gradient allows 2.5 times as much, at least 0.02 and at most 0.1.
@@ -336,6 +343,7 @@ class _Progress:
     status: Status
     spent: float
     leg: int
+    names: list[str] = dataclasses.field(default_factory=list)  # of optimisers, the one in use first
     steps: int = 0
     rate: float = 1.0
     failures: int = 0
@@ -353,19 +361,45 @@ def _begin(key: Key, s: _Setting, family: str, rank: int, position: Array) -> _B
     return _Begun(standard(key_factor, family, position, rank), units, cost * num_rows / s.batch_size)
 
 
+def _centred(s: _Setting, begun: _Begun) -> tuple[_Begun, Expansion]:
+    """The start, moved by Newton steps with the gradient of all rows while it is far off; and the expansion there."""
+    cost, best, units = begun.cost, None, begun.units
+    for _ in range(CENTRINGS):
+        expansion = _expand(jnp.zeros_like(units.loc), units, s.data, s.model)
+        cost += s.pass_cost
+        slope = expansion.gradient + _prior_slope(units.loc, s.model)
+        slope = units.scale * slope if units.scale.ndim == 1 else units.scale.T @ slope
+        length = float(jnp.max(jnp.abs(slope)))
+        if best is not None and not length < best[0]:
+            break
+        best = (length, units, expansion)
+        if not NEAR < length < np.inf:
+            break
+        units = Units(units.place(slope), units.scale)
+    assert best is not None
+    return _Begun(begun.q, best[1], cost), best[2]
+
+
+@functools.partial(xla.jit, static_argnames="model")
+def _prior_slope(flat, model):
+    return jax.grad(model.log_prior)(flat)
+
+
 def _fit(key: Key, target: Target, s: _Setting, begun: _Begun, dtype: Any) -> MinibatchFit:
     """The race, chains of its winner until the test passes, and the report."""
     key_race, key_chains, key_tests, key_check = jax.random.split(key, 4)
     early, late = _losses(s.model)
     late = late if s.control_variate else early  # what subsampling adds drowns what sticking the landing saves
-    shared = s.about(begun.q, begun.units)
+    begun, expansion = _centred(s, begun)
+    shared = (begun.units, expansion if s.control_variate else None)
     won = race(key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers)
-    spent = begun.cost + s.pass_cost * s.control_variate + s.step_cost * won.num_steps
+    spent = begun.cost + s.step_cost * won.num_steps
     leg = max(s.max_steps // LEGS, SHORTEST_LEG)
     p = _Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, spent, leg)
-    optimizer = s.optimizers[won.winner]
+    order = np.lexsort((won.losses, -won.heats))  # NaN last
+    p.names = [won.winner, *(won.names[i] for i in order if won.names[i] != won.winner and np.isfinite(won.losses[i]))]
     while won.status != Status.NON_FINITE and (p.steps == 0 or p.steps < s.max_steps):
-        p.status = _one_chain(jax.random.fold_in(key_chains, p.steps), key_tests, s, p, late, optimizer)
+        p.status = _one_chain(jax.random.fold_in(key_chains, p.steps), key_tests, s, p, late, begun)
         if p.status != Status.RUNNING:
             break
     if p.status == Status.RUNNING:
@@ -373,10 +407,9 @@ def _fit(key: Key, target: Target, s: _Setting, begun: _Begun, dtype: Any) -> Mi
     return _report(key_check, target, s, begun, won, p, early, dtype)
 
 
-def _one_chain(
-    key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, optimizer: optax.GradientTransformation
-) -> Status:
+def _one_chain(key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, begun: _Begun) -> Status:
     """A chain from where the last one ended, and what follows from it: RUNNING where there is to be another."""
+    optimizer = s.optimizers[p.names[0]]
     shared = s.about(p.state.q, p.units)
     p.expansion = shared[1]
     wanted = s.tolerance if p.moved < LOOSE * SAME * s.tolerance else LOOSE * s.tolerance
@@ -407,6 +440,11 @@ def _one_chain(
         status = _verdict(key_test, s, p, shared, optimizer, settles)
         if status != Status.RUNNING:
             return status
+        if p.tested is not None and not p.tested.size < GROSS:
+            p.names = p.names[1:] or p.names
+            p.state = SviState(begun.q, s.optimizers[p.names[0]].init(begun.q))
+            p.units, p.last, p.moved, p.tested = begun.units, None, np.nan, None
+            return Status.RUNNING
     _cool(s, p, settled, wanted)
     return Status.RUNNING
 
@@ -486,7 +524,7 @@ def _report(
     return MinibatchFit(
         q=placed[best][0],
         status=p.status,
-        winner=won.winner,
+        winner=p.names[0],
         rhat=p.rhat,
         mcse=p.mcse,
         moved=p.moved,
