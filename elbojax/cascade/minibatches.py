@@ -570,7 +570,7 @@ def _losses(model: Model) -> tuple[Loss, Loss]:
     The second scores draws by the density of `q`, which for a scale matrix that some optimiser has ruined is rounding,
     and may be rounding in its favour: who wins is judged by the first, whose entropy is exact.
     """
-    settings = {"num_samples": NUM_SAMPLES, "draws": noise.antithetic}
+    settings: dict[str, Any] = {"num_samples": NUM_SAMPLES, "draws": noise.antithetic}
     return tuple(as_loss(form, model.standardised, **settings) for form in (elbo_entropy, elbo_stl))  # type: ignore[return-value]
 
 
