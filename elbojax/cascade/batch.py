@@ -16,6 +16,7 @@ from elbojax.cascade import flow, funnel, handover, stages
 from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
+from elbojax.cascade.resolution import widened
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.inputs import check_real, unmasked
@@ -129,7 +130,7 @@ def fit_batch(
     mine, mesh = share(num_models), local(mesh)
     data = jax.tree.map(np.asarray, data)
     with jax.enable_x64(True), contextlib.ExitStack() as settings:
-        datum = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data)
+        datum = widened(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data))
         target, start = prepare(log_density, init, support, datum)
         settings.enter_context(doubled_on_host(target, datum))
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
@@ -248,7 +249,7 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     groups = int(np.clip(min(todo.size // (devices * lanes * CALLS), room), 1, GROUPS))
     calls = math.ceil(todo.size / (devices * lanes * groups))
     chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
-    light = todo.size < MANY and is_small(target, _take(data, 0))
+    light = todo.size < MANY and is_small(target, widened(_take(data, 0)))
     # Not LIGHT: in single precision jaxlib 0.10 has compiled a first stage so (eight schools, 8 lanes) that never ended.
     options = accepted(jax.default_backend(), LIGHTER) if light else ()
     program = _program(stage.run, target, lanes, mesh, options)
@@ -301,7 +302,7 @@ def _models(run, target, lanes, mesh, key, numbers, starts, data, before):
             number, start, datum, before = model
             key = jax.random.fold_in(jax.random.fold_in(shared, 1), number)
             more = {"rough": single(target, datum), "noise": noise} if quick else {}
-            return run(shared, key, density_of(target, datum), target, start, before, **more)
+            return run(shared, key, density_of(target, widened(datum)), target, start, before, **more)
 
         return jax.lax.map(one, (numbers, starts, data, before), batch_size=lanes)
 

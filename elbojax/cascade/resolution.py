@@ -29,6 +29,22 @@ def doubled(tree: PyTree) -> PyTree:
     return jax.tree.map(one, tree)
 
 
+def widened(tree: PyTree, dtype: Any = np.float64) -> PyTree:
+    """Floating arrays of less than some precision in that precision; arrays of NumPy, of JAX, tracers and shapes alike.
+
+    Positions are in double precision while a fit runs. What a log-density writes into an array of data (`data.at[missing]
+    .set(position)`) would else be rounded to single, and sums of both widen the data at every evaluation.
+    """
+
+    def one(x):
+        own = getattr(x, "dtype", None)
+        if own is None or not jnp.issubdtype(own, jnp.floating) or jnp.finfo(own).bits >= jnp.finfo(dtype).bits:
+            return x
+        return jax.ShapeDtypeStruct(x.shape, np.dtype(dtype)) if isinstance(x, jax.ShapeDtypeStruct) else x.astype(dtype)
+
+    return jax.tree.map(one, tree)
+
+
 def narrowed(tree: PyTree) -> PyTree:
     """NumPy arrays of floats in the session's dtype, infinite where that is too small for them; tracers as they are."""
     dtype = jnp.result_type(float)

@@ -18,6 +18,7 @@ from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.posterior import Fit, examined, handed_over
 from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, refit, sharpen
+from elbojax.cascade.resolution import widened
 from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_key
@@ -81,6 +82,7 @@ def fit(
     check_data(data)
     data = unmasked(data)
     with jax.enable_x64(True), contextlib.ExitStack() as settings:
+        data = widened(data)
         target, start = prepare(log_density, init, support, data)
         settings.enter_context(doubled_on_host(target, data))
         say = _speaker(progress)
