@@ -14,6 +14,7 @@ import optax
 from elbojax import minibatches, noise, targets, xla
 from elbojax.cascade import stationarity
 from elbojax.cascade.curvature import scout
+from elbojax.cascade.resolution import widened
 from elbojax.cascade.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.families import Family
 from elbojax.inputs import unmasked
@@ -277,7 +278,8 @@ def fit_minibatches(
     def begin(wide):
         rows, start = (jax.tree.map(_widened if wide else jnp.asarray, tree) for tree in (data, init))
         target = targets.unconstrain(log_prior, start if wide else init, support)
-        targets.unconstrain(log_likelihood, start if wide else init, support, data=jax.tree.map(lambda x: x[0], rows))
+        row = widened(jax.tree.map(lambda x: x[0], rows), jnp.result_type(*jax.tree.leaves(start if wide else init)))
+        targets.unconstrain(log_likelihood, start if wide else init, support, data=row)
         model = Model(target.log_density, log_likelihood, target.constrain, num_data)
         setting = _Setting(model, rows, batch_size, control_variate, optimizers, tolerance, max_steps)
         name = _family_name(family, target.size)

@@ -40,7 +40,9 @@ def widened(tree: PyTree, dtype: Any = np.float64) -> PyTree:
         own = getattr(x, "dtype", None)
         if own is None or not jnp.issubdtype(own, jnp.floating) or jnp.finfo(own).bits >= jnp.finfo(dtype).bits:
             return x
-        return jax.ShapeDtypeStruct(x.shape, np.dtype(dtype)) if isinstance(x, jax.ShapeDtypeStruct) else x.astype(dtype)
+        return (
+            jax.ShapeDtypeStruct(x.shape, np.dtype(dtype)) if isinstance(x, jax.ShapeDtypeStruct) else x.astype(dtype)
+        )
 
     return jax.tree.map(one, tree)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
+from elbojax.cascade.resolution import widened
 from elbojax.families import FullRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.minibatches import Expansion
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
@@ -43,7 +44,7 @@ class Model:
 
     def likelihood(self, flat: Array, datum: PyTree) -> Scalar:
         """Of one row at a flat vector."""
-        return self.log_likelihood(self.constrain(flat), datum)
+        return self.log_likelihood(self.constrain(flat), widened(datum, flat.dtype))
 
     def log_joint(self, flat: Array, minibatch: PyTree) -> Scalar:
         """Estimated from one minibatch, at a flat vector."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax import linalg, xla
 from elbojax.cascade import Fit
+from elbojax.cascade.resolution import doubled, widened
 from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
@@ -60,7 +61,7 @@ def repeated(tree: PyTree, times: int) -> PyTree:
 
 def log_predictive(
     fits: Fit, log_likelihood: Callable[[PyTree, PyTree], Scalar], observations: PyTree, models: Any
-) -> Array:
+) -> np.ndarray:
     r"""Log-densities of observations under posteriors that have not seen them.
 
     .. math:: \log \sum_s w_s \, p(y_i \mid z_s)
@@ -72,14 +73,15 @@ def log_predictive(
       models: [N], which of the fits each is held against.
 
     Returns:
-      [N].
+      [N], in double precision.
     """
-    return _log_predictive(
-        fits.draws, matched(fits), jnp.asarray(models), observations, log_likelihood, fits.target.constrain
-    )
+    log_weights = matched(fits)
+    with jax.enable_x64(True):
+        arguments = jnp.asarray(models), widened(jax.tree.map(np.asarray, observations))
+        return np.asarray(_log_predictive(fits.draws, log_weights, *arguments, log_likelihood, fits.target.constrain))
 
 
-def matched(fits: Fit) -> Array:
+def matched(fits: Fit) -> np.ndarray:
     r"""Log-weights under which the draws that a batch holds have the means and sds that it knows from many more.
 
     With c the standardised draws and their squares less one, in the user's space, the weights are those of the
@@ -94,9 +96,11 @@ def matched(fits: Fit) -> Array:
       fits: a batch.
 
     Returns:
-      [M, S], normalised; as they were where something is not finite.
+      [M, S] in double precision, normalised; as they were where something is not finite.
     """
-    return _matched(fits.draws, fits.log_weights, fits.mean(), fits.sd(), fits.target.constrain)
+    mean, sd = fits.mean(), fits.sd()
+    with jax.enable_x64(True):
+        return np.asarray(_matched(fits.draws, fits.log_weights, *doubled((mean, sd)), fits.target.constrain))
 
 
 @functools.partial(xla.jit, static_argnums=(4,))

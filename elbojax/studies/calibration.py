@@ -12,6 +12,7 @@ from elbojax import noise as noises
 from elbojax import xla
 from elbojax.cascade import Certificate, Stage, fit_batch
 from elbojax.cascade.judge import NUM_DRAWS, envelope
+from elbojax.cascade.resolution import doubled, handed, widened
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
@@ -144,23 +145,27 @@ def simulation_based_calibration(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     simulate_key, fit_key, rank_key = jax.random.split(key, 3)
-    positions, data = _simulate(jax.random.split(simulate_key, num_replicates), sample_prior, simulate)
+    with jax.enable_x64(True):
+        keys = jax.random.split(simulate_key, num_replicates)
+        positions, data = jax.tree.map(np.asarray, _simulate(keys, sample_prior, simulate))
     wanted, given = jax.tree.map(jnp.shape, init), jax.tree.map(lambda x: x.shape[1:], positions)
     if wanted != given:
         raise ValueError(f"sample_prior must return a pytree like init: wanted shapes {wanted}, got {given}")
     fits = fit_batch(fit_key, log_density, init, data, support=support, **{"tails": True} | settings)
     fresh = fits.certificate.certified & (fits.certificate.stage == Stage.FULL_RANK)
-    ranks = np.asarray(
-        _ranks(
+    with jax.enable_x64(True):
+        ranks = _ranks(
             jax.random.split(rank_key, num_replicates),
-            (fits.q, fits.draws, fits.log_weights, fresh),
+            (doubled(fits.q), fits.draws, fits.log_weights, fresh),
             positions,
-            data,
+            widened(data),
             (log_density,) if quantity is None else (log_density, quantity),
             fits.target,
             num_draws,
         )
-    )
+    ranks = np.asarray(ranks)
+    mean, sd = (jax.tree.map(lambda x, f=f: f(x, axis=0), positions) for f in (np.mean, np.std))
+    positions = handed(doubled(positions), mean, sd)
     verdicts = tuple(uniformity(column, num_draws) for column in ranks.T)
     names = (*names_of(positions, leading=1), "log density", "quantity")[: len(verdicts)]
     return Calibration(names, ranks, num_draws, fits.certificate, positions, verdicts)

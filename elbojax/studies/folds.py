@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import Weighted, log_predictive, repeated
-from elbojax.types import Array, Key, PyTree, Scalar
+from elbojax.types import Key, PyTree, Scalar
 
 
 class CrossValidation(NamedTuple):
@@ -27,7 +26,7 @@ class CrossValidation(NamedTuple):
 
     elpd: Scalar
     se: Scalar
-    pointwise: Array
+    pointwise: np.ndarray
     folds: np.ndarray
     fits: Fit
 
@@ -90,12 +89,12 @@ def k_fold(
         raise ValueError(f"folds must hold an integer for each of {num_data} observations, got shape {folds.shape}")
     if not 2 <= count <= num_data:
         raise ValueError(f"wanted from 2 to {num_data} folds, as many as there are observations, got {count}")
-    weights = (folds != np.arange(count)[:, None]).astype(jnp.result_type(float))
+    weights = (folds != np.arange(count)[:, None]).astype(float)
     model = Weighted(log_prior, log_likelihood)
     fits = fit_batch(fit_key, model, init, (weights, repeated(data, count)), support=support, **settings)
     pointwise = log_predictive(fits, log_likelihood, data, folds)
-    se = jnp.sqrt(num_data * jnp.var(pointwise, ddof=1))
-    return CrossValidation(jnp.sum(pointwise), se, pointwise, folds, fits)
+    se = np.sqrt(num_data * np.var(pointwise, ddof=1))
+    return CrossValidation(np.sum(pointwise), se, pointwise, folds, fits)
 
 
 def leave_one_out(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade.resolution import doubled, handed
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import Weighted, repeated
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -98,7 +99,9 @@ def bootstrap(
     fits = fit_batch(
         fit_key, model, init, (np.asarray(weights), repeated(data, num_replicates)), support=support, **settings
     )
-    mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), fits.mean())
-    between = jax.tree.map(lambda x: jnp.std(x, axis=0, ddof=1), fits.mean())
-    bagged = jax.tree.map(lambda b, sd: jnp.sqrt(b**2 + jnp.mean(sd**2, axis=0)), between, fits.sd())
+    means, sds = doubled((fits.mean(), fits.sd()))
+    mean = jax.tree.map(lambda x: np.mean(x, axis=0), means)
+    between = jax.tree.map(lambda x: np.std(x, axis=0, ddof=1), means)
+    bagged = jax.tree.map(lambda b, sd: np.sqrt(b**2 + np.mean(sd**2, axis=0)), between, sds)
+    mean, between, bagged = (handed(part, mean, bagged) for part in (mean, between, bagged))
     return Bootstrap(mean, between, bagged, weights, fits)

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
 from elbojax.cascade.posterior import joined
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import log_predictive
-from elbojax.types import Array, Key, PyTree, Scalar
+from elbojax.types import Key, PyTree, Scalar
 
 ANCHORS = 16
 """Windows between two that are fitted from `init`; the others start from the posterior of the last of these before them."""
@@ -30,8 +29,8 @@ class Backtest(NamedTuple):
     """
 
     elpd: Scalar
-    se: Scalar
-    scores: Array
+    se: Any
+    scores: np.ndarray
     ends: np.ndarray
     fits: Fit
 
@@ -118,5 +117,5 @@ def backtest(
         places = np.argsort(np.concatenate([np.flatnonzero(anchor), np.flatnonzero(~anchor)]))
         fits = joined([fits, rest], places)
     scores = log_predictive(fits, _Following(log_predictive_density), (windows, following), np.arange(begins.size))
-    se = jnp.sqrt(scores.size * jnp.var(scores, ddof=1)) if scores.size > 1 else jnp.asarray(jnp.nan)
-    return Backtest(jnp.sum(scores), se, scores, begins + window, fits)
+    se = np.sqrt(scores.size * np.var(scores, ddof=1)) if scores.size > 1 else np.nan
+    return Backtest(np.sum(scores), se, scores, begins + window, fits)

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade.resolution import doubled
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import repeated
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -28,7 +30,7 @@ class Sensitivity(NamedTuple):
     grid: PyTree
     shift: PyTree
     log_bayes_factor: Array
-    log_bayes_factor_se: Array
+    log_bayes_factor_se: np.ndarray
     fits: Fit
 
 
@@ -84,7 +86,8 @@ def prior_sensitivity(
     fits = fit_batch(
         key, _WithHyper(log_density), init, (repeated(data, num_models), grid), support=support, **settings
     )
-    shift = jax.tree.map(lambda mean, sd: (mean - mean[0]) / sd[0], fits.mean(), fits.sd())
+    means, sds = doubled((fits.mean(), fits.sd()))
+    shift = jax.tree.map(lambda mean, sd: jnp.asarray((mean - mean[0]) / sd[0], jnp.result_type(float)), means, sds)
     evidence, error = fits.certificate.log_evidence, fits.certificate.log_evidence_se
-    own = jnp.arange(num_models) > 0
-    return Sensitivity(grid, shift, evidence - evidence[0], jnp.where(own, error + error[0], 0), fits)
+    own = np.arange(num_models) > 0
+    return Sensitivity(grid, shift, evidence - evidence[0], np.where(own, error + error[0], 0), fits)

@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax import targets, xla
 from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade.resolution import doubled
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
 from elbojax.solvers import bfgs
@@ -28,7 +29,7 @@ class EmpiricalBayes(NamedTuple):
     """Hyperparameters of highest evidence, and every model's posterior under them.
 
     Attributes:
-      hyper: pytree like the start.
+      hyper: pytree like the start, in double precision.
       converged: whether a further round would gain less than the tolerance.
       log_evidence: [R] pooled over the models that have one, nats, at the hyperparameters of each round; the last are
         `hyper`.
@@ -128,36 +129,44 @@ def empirical_bayes(
     num_models = batch_size(data=data)
     hyper = unmasked(hyper, "hyper")
     check_real(hyper, "hyper")
-    space = targets.unconstrain(
-        _zero, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper), hyper_support
-    )
-    here = space.unconstrain(jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), hyper)
+        space = targets.unconstrain(_zero, wide, hyper_support)
+        here = np.asarray(space.unconstrain(wide))
+
+    def constrained(flat):
+        with jax.enable_x64(True):
+            return doubled(space.constrain(flat))
+
     model, starts, converged = _Joint(log_prior, log_likelihood), None, False
     rounds: list[_Round] = []
     for _ in range(max_rounds):
-        datum = (data, repeated(space.constrain(here), num_models))
+        datum = (data, repeated(constrained(here), num_models))
         now = _Round(here, fit_batch(key, model, init, datum, support=support, starts=starts, **settings))
         rose = _rise(rounds[-1].fits, now.fits) if rounds else np.inf
         if rose >= 0:
             rounds.append(now)
             starts = jax.tree.map(lambda x, start: np.where(np.isfinite(x), x, start), now.fits.mean(), init)
-            here, promised = _next(here, now.fits.draws, matched(now.fits), log_prior, space, now.fits.target)
+            log_weights = matched(now.fits)
+            with jax.enable_x64(True):
+                step = _next(here, now.fits.draws, log_weights, log_prior, space, now.fits.target)
+            here, promised = map(np.asarray, step)
             converged = bool(promised < tolerance)
         else:  # the draws have promised what the evidence does not keep
             here = 0.5 * (here + rounds[-1].flat)
             converged = bool(rose > -tolerance)
         if converged:
             break
-    hypers = [space.constrain(each.flat) for each in rounds]
+    hypers = [constrained(each.flat) for each in rounds]
     evidence, error = np.transpose([_pooled(each.fits) for each in rounds])
-    stacked = jax.tree.map(lambda *each: jnp.stack(each), *hypers)
+    stacked = jax.tree.map(lambda *each: np.stack(each), *hypers)
     return EmpiricalBayes(hypers[-1], converged, evidence, error, stacked, rounds[-1].fits)
 
 
 class _Round(NamedTuple):
     """Hyperparameters, flat and unconstrained, and the fits under them."""
 
-    flat: Array
+    flat: np.ndarray
     fits: Fit
 
 
