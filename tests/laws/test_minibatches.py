@@ -68,7 +68,7 @@ def mean_evidence(rows, prior_sd=10.0):
     return -0.5 * (rows @ rows - (mean / sd) ** 2) + 0.5 * np.log(2 * np.pi * sd**2)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, slow(3), slow(4)])
+@pytest.mark.parametrize("seed", [0, 1, slow(2), slow(3), slow(4)])
 def test_equal_rows(precision, seed):
     """The smallest case: the empirical Fisher information vanishes."""
     fit = fit_mean(seed, jnp.ones(N), optimizers=None)
@@ -284,7 +284,7 @@ def test_not_converged_where_steps_do_not_suffice():
     check(fit, mean, np.sqrt(weights @ (grid - mean) ** 2 / weights.sum()), converged=False)
 
 
-def test_each_key_is_used_once(precision):
+def test_each_key_is_used_once():
     with jax.debug_key_reuse(True):
         for settings in (dict(), dict(control_variate=False, family="low_rank")):
             fit = fit_mean(0, jnp.ones(N), **settings)
