@@ -51,7 +51,10 @@ def fit(
     draws; fresh draws of an envelope around it are weighed against the posterior. Where that fails, richer stages
     follow, each judged by the same check, and the best is kept; a certified one whose draws leave a rough answer is
     looked at again with more. Runs in float64 whatever the global setting, where the log-density allows it. A second
-    call with the same function and data of the same shapes compiles nothing.
+    call with the same function and data of the same shapes compiles nothing; a new function (a lambda written in the call is
+    one each time), other shapes, or another array in a global, an attribute or a cell that the function reads, compile anew
+    and give their own answer. `data` is for what changes from call to call. What is read unseen, from a file, say, or by a
+    callback on the host's Python objects, is taken as it was (docs/concepts.md).
 
     Args:
       key: consumed.
