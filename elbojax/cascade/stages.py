@@ -21,6 +21,7 @@ from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import examined
 from elbojax.cascade.refit import is_rough, match, refit, sharpen
 from elbojax.cascade.single import UNFINISHED
+from elbojax.cascade.thinned import thinned
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
@@ -106,7 +107,12 @@ def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept
     if not thorough:
         certificate = certificate._replace(sd_error=jnp.where(doubtful, jnp.inf, certificate.sd_error))
     draws, log_weights = outcome.draws, outcome.log_weights
-    if len(draws) > KEPT_DRAWS:
+    if len(draws) > max(QUICK_DRAWS):
+        leaves = jax.tree.leaves(jax.vmap(target.constrain)(draws))
+        numbers = jnp.concatenate([jnp.reshape(leaf, (len(draws), -1)) for leaf in leaves], axis=1)
+        chosen, log_weights = thinned(key, numbers, log_weights, KEPT_DRAWS)
+        draws = draws[chosen]
+    elif len(draws) > KEPT_DRAWS:
         draws = draws[pick(key, log_weights, KEPT_DRAWS)]
         log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), log_weights.dtype)
     return Kept(q, certificate, mean, sd, draws, log_weights)

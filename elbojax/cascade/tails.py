@@ -17,6 +17,9 @@ MOST = 0.8
 a Student t of three degrees around the posterior, 40 times each (5 %, median, 95 %), of squares: t(3) 0.56, 0.65, 0.77;
 t(2.1) 0.85, 0.96, 1.19; inverse gamma(2.5) 0.19, 0.27, 0.39; inverse gamma(1.5) 2.0, 2.4, 2.7; log-normal(1.5) below -1.
 Of values: Cauchy 0.81, 1.00, 1.16; t(2.1) 0.54, 0.64, 0.83; half-Cauchy 1.15, 1.28, 1.40."""
+ABOVE = 0.4
+"""By which it must exceed that of the weights alone: where these are heavy themselves (bananas, k-hat 0.5 to 0.7), so is their
+product with a square whose mean is finite."""
 SHARE = 2.4
 """Over the root of the number of draws: share of one draw in a variance from which the shape is looked at. One of 512 draws
 has 0.11 then, where 0.008 is usual of a normal posterior and 0.07 of a log-normal(1); one of 16,384 has 0.02 (t(2.1): 0.04
@@ -79,8 +82,9 @@ def lacking(values: Array, log_weights: Array, mean: Array, variance: Array) -> 
 
     def look(_):
         of_values, of_squares = shapes(values, log_weights)
-        none = suspects & ~(of_values < MOST)
-        return jnp.zeros((), bool), none, none | (suspects & ~(of_squares < MOST))
+        most = jnp.maximum(MOST, psis(log_weights).khat + ABOVE)
+        none = suspects & ~(of_values < most)
+        return jnp.zeros((), bool), none, none | (suspects & ~(of_squares < most))
 
     # A loop of one turn: where no number is doubtful, which is nearly always, nothing is sorted.
     nothing = jnp.zeros(suspects.shape, bool)
