@@ -18,9 +18,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo test test-slow notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 demo test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
-# jaxlib 0.10 can hang on few cores when two batched LAPACK calls wait for each other in its thread pool.
-# `make test` takes the flags of tests/conftest.py, which compile quickly; the slow tests compile as a user's programs do.
-demo test-slow notebooks bench bench-posteriordb: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+# `make test` takes the flags of tests/conftest.py, which compile quickly. All else, the slow tests too, compiles as a
+# user's programs do: without any flag.
+test-slow: export XLA_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow lint format types bench bench-posteriordb notebooks docs clean

@@ -6,9 +6,9 @@ import os
 import pathlib
 
 # Tests compile thousands of programs and run each a few times: XLA's least effort takes a quarter of the time. Where
-# XLA_FLAGS are given, as for the slow tests, those count. One flag has gone from jaxlib 0.11, which stops at ones it
-# does not know; the first is for jaxlib 0.10, which can hang on few cores when two batched LAPACK calls wait for each other.
-FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# XLA_FLAGS are given, if empty as for the slow tests, those count. One flag has gone from jaxlib 0.11, which stops at
+# ones it does not know.
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)  # before the first import of jax
