@@ -6,6 +6,7 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 
 from elbojax import bijectors as bijectors
 from elbojax import densities as densities
+from elbojax import lapack as _lapack
 from elbojax import minibatches as minibatches
 from elbojax import noise as noise
 from elbojax import plots as plots
@@ -19,5 +20,7 @@ from elbojax.objectives import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
+
+_lapack.replace_lapack()
 
 __version__ = "0.1.0"

@@ -1,14 +1,7 @@
-r"""Triangular factors and solves in plain XLA operations: no LAPACK call that could wait for another one.
+"""Triangular factors and solves in plain XLA operations: no LAPACK call that could wait for another one.
 
-`jnp.linalg.cholesky` and `jax.scipy.linalg.solve_triangular` are LAPACK calls on CPU. In jaxlib 0.10 a batched one
-divides its batch over XLA's thread pool and waits for the parts; where as many run side by side as the pool has threads
-(two, on two cores), all of them wait, none is left to work, and the program never ends. Smallest reproduction, jaxlib
-0.10.2 on two cores: `jax.jit(lambda *a: [jnp.linalg.cholesky(x) for x in a])` of eight arrays [32, 40, 40]; so for
-`solve_triangular`. Eigenvalues, QR, singular values and LU were not seen to hang in the same trial, nor any of them with
-jaxlib 0.9.0 and 0.12.0.
-
-What is here makes it impossible in the package's own functions, in a user's `jit` too; `xla.SEQUENTIAL` guards the
-log-densities of users, whose calls we do not choose. Both may go when jaxlib 0.11 is the oldest that is supported.
+`lapack` tells what is wrong with LAPACK's in one version of jaxlib, and lowers the standard functions to these there; the
+package calls these by name, since for many small matrices side by side they are as quick.
 
 Columns are eliminated one after the other inside blocks of `BLOCK`; between blocks all is matrix products.
 """

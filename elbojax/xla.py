@@ -1,14 +1,8 @@
-"""Where XLA has to be worked around in the programs that the package compiles: what, in which versions, and until when.
-
-| what | versions | symptom | smallest reproduction | may go |
-|---|---|---|---|---|
-| `SEQUENTIAL` | jaxlib 0.10, CPU | a program never ends, 0 % of a processor | in `linalg` | with jaxlib 0.10 |
-"""
+"""`jit` whose static arguments count by value and by what they read, and whose programs live no longer than these."""
 
 import atexit
 import collections
 import functools
-import importlib.metadata
 import inspect
 import threading
 import weakref
@@ -16,22 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from elbojax.closures import Look, Ref, look
 from elbojax.structures import kinds
 
-AFFECTED = importlib.metadata.version("jaxlib").startswith("0.10.")
-"""Whether batched LAPACK calls wait for each other. Tried: 0.10.2 hangs, 0.9.0 and 0.12.0 do not."""
-SEQUENTIAL = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if AFFECTED else {}
-"""Options for a program that holds a user's log-density: its Cholesky factors one after the other (`linalg` tells why).
-Measured with jaxlib 0.10.2 on two cores: a log-density that sums four Gaussian processes of 40 points (64 lanes, with
-gradients) hangs at once without and ends with it; 300 GARCH windows through `fit_batch` run as long with as without (quick
-stage 1.8 s for 2.0)."""
-
 
 def jit(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
-    """`jax.jit`, such that whatever the program calls, it ends; and static arguments count by value and by what they read.
+    """`jax.jit` whose static arguments count by value and by what they read.
 
     For each value of the static arguments, and of what functions among them read (see `closures`), there is a `jax.jit` of
     its own. The last `PROGRAMS` of them are kept, none longer than the functions and arrays of its static arguments live,
@@ -52,25 +37,8 @@ def jit(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
     static = _listed(settings.pop("static_argnames", ()))
     static += tuple(names[at] for at in _listed(settings.pop("static_argnums", ())))
     if not static:
-        return _jit(function, settings)
+        return jax.jit(function, **settings)
     return _Programs(function, names, static, settings)
-
-
-def _jit(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
-    plain = jax.jit(function, **settings)
-    if not SEQUENTIAL:
-        return plain
-    options = dict(settings.get("compiler_options") or {})
-    guarded = jax.jit(function, **settings | {"compiler_options": SEQUENTIAL | options})
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        outermost = not isinstance(
-            jnp.zeros(()), jax.core.Tracer
-        )  # a constant made while another jit traces is a tracer
-        return (guarded if outermost and jax.default_backend() == "cpu" else plain)(*args, **kwargs)
-
-    return call
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -105,7 +73,7 @@ class _Programs:
             return self._function(**here.static, **dict(zip(self._dynamic, dynamic, strict=True)))
 
         traced.__name__ = traced.__qualname__ = self._function.__name__
-        compiled = _jit(traced, self._settings)
+        compiled = jax.jit(traced, **self._settings)
 
         def call(static, *dynamic):
             before = getattr(here, "static", None)

@@ -16,6 +16,7 @@ LAYERS = (
         "inputs",
         "numerics",
         "linalg",
+        "lapack",
         "xla",
         "noise",
         "recursions",

@@ -112,9 +112,10 @@ def solvers(size):
     for name in ("newton", "pathfinder", "multipathfinder", "dadvi", "batch_and_match", "gsm", "laplace"):
         solver = getattr(elbojax, name)
 
-        def one(key, shift, solver=solver, keyed=name != "laplace"):
-            arguments = (density(shift), jnp.zeros(size))
-            return solver(key, *arguments) if keyed else solver(*arguments)
+        def one(key, shift, name=name, solver=solver):
+            start = elbojax.full_rank(jnp.zeros(size), jnp.eye(size)) if name == "newton" else jnp.zeros(size)
+            arguments = (density(shift), start)
+            return solver(*arguments) if name == "laplace" else solver(key, *arguments)
 
         result = jax.jit(jax.vmap(one))(keys, shifts)
         assert jax.tree.all(jax.tree.map(lambda x: jnp.all(jnp.isfinite(x) | jnp.isinf(x)), result[0])), name
@@ -155,7 +156,11 @@ def studies():
 
     init, support = {"mu": 0.0, "s": 1.0}, {"s": "positive"}
     elbojax.fit_batch(jax.random.key(0), log_density, init, jnp.stack([y + i for i in range(8)]), support=support)
-    elbojax.fit_ragged(jax.random.key(0), lambda z, d, *w: -0.5 * jnp.sum(d**2) * 0 - 0.5 * z**2, 0.0, [y, y[:9]])
+
+    def ragged(z, rows):
+        return -0.5 * jnp.sum(jnp.where(rows.mask, (rows.data - z) ** 2, 0)) - 0.5 * z**2
+
+    elbojax.fit_ragged(jax.random.key(0), ragged, 0.0, [y, y[:9]])
     elbojax.fit_minibatches(
         jax.random.key(0), lambda z: -0.5 * z @ z, lambda z, row: -0.5 * (row - z[0]) ** 2, jnp.zeros(2), y
     )

@@ -5,9 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from elbojax import xla
+from elbojax import lapack
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs.py")
 LIMIT = 1500.0
@@ -54,26 +57,58 @@ def test_the_demos_windows_end(name, threads):
     ends([name], threads)
 
 
-def test_a_users_factors_run_one_after_the_other():
-    """What hangs with jaxlib 0.10 at once, were the program compiled by `jax.jit`."""
-    code = """
+@pytest.mark.parametrize("function", ["cholesky", "solve"])
+def test_a_users_factors_do_not_wait_for_each_other(function):
+    """What hangs with jaxlib 0.10 at once, were it LAPACK's."""
+    code = f"""
 import os, threading, time
-import jax, jax.numpy as jnp
-from elbojax import xla
+import elbojax, jax, jax.numpy as jnp
 
 def watch():
-    time.sleep(60)
+    time.sleep(100)
     os._exit(3)
 
 threading.Thread(target=watch, daemon=True).start()
-a = [jnp.eye(40) * 2 + jnp.zeros((32, 1, 1)) + i for i in range(8)]
-program = xla.jit(lambda *a: [jnp.linalg.cholesky(x) for x in a])
-for _ in range(100):
+a = [jnp.eye(64) * 2 + jnp.zeros((64, 1, 1)) + i for i in range(16)]
+solve = lambda x: jax.scipy.linalg.solve_triangular(x, x, lower=True)
+program = jax.jit(lambda *a: [{"jnp.linalg.cholesky" if function == "cholesky" else "solve"}(x) for x in a])
+for _ in range(30):
     jax.block_until_ready(program(*a))
 """
     environment = {name: value for name, value in os.environ.items() if name not in OURS} | {"NPROC": "2"}
     assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=300).returncode == 0
 
 
-def test_the_workaround_is_for_one_version():
-    assert bool(xla.SEQUENTIAL) == xla.AFFECTED
+@pytest.mark.skipif(not lapack.AFFECTED, reason="JAX's own are used with this jaxlib")
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("left_side", [False, True])
+@pytest.mark.parametrize("unit_diagonal", [False, True])
+def test_all_settings_of_a_solve(left_side, lower, transpose_a, unit_diagonal):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(3, 5, 5)) + 4 * np.eye(5)
+    b = rng.normal(size=(3, 5, 2) if left_side else (3, 2, 5))
+    settings = dict(left_side=left_side, lower=lower, transpose_a=transpose_a, unit_diagonal=unit_diagonal)
+    x = np.asarray(jax.lax.linalg.triangular_solve(jnp.asarray(a), jnp.asarray(b), **settings))
+    used = np.tril(a) if lower else np.triu(a)
+    if unit_diagonal:
+        used = used - used * np.eye(5) + np.eye(5)
+    used = used.swapaxes(-1, -2) if transpose_a else used
+    np.testing.assert_allclose(used @ x if left_side else x @ used, b, atol=1e-10)
+    text = jax.jit(lambda a, b: jax.lax.linalg.triangular_solve(a, b, **settings)).lower(a, b).as_text()
+    assert "trsm" not in text
+
+
+@pytest.mark.skipif(not lapack.AFFECTED, reason="JAX's own are used with this jaxlib")
+def test_nothing_but_the_two_real_operations_is_replaced():
+    a = jnp.eye(3)
+    assert "potrf" not in jax.jit(jnp.linalg.cholesky).lower(a).as_text()
+    assert "potrf" in jax.jit(jnp.linalg.cholesky).lower(a.astype(complex)).as_text()
+    assert np.all(np.isnan(np.diagonal(jnp.linalg.cholesky(-a))))
+
+
+def test_an_off_switch():
+    code = "import elbojax; from elbojax import lapack; print(lapack.replace_lapack())"
+    environment = dict(os.environ) | {lapack.KEEP_LAPACK: "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "False"
