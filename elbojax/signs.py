@@ -103,15 +103,15 @@ def direction(value: Callable[[], Any]) -> int:
     return found.pop() if found else 0
 
 
-def _signs(jaxpr, consts, entering) -> list[frozenset[int]]:
+def _signs(jaxpr: Any, consts: Any, entering: Any) -> list[frozenset[int]]:
     """For each output, the directions of the marks beneath it: 1, -1, and 0 for one that cannot be known."""
     signs: dict = dict(zip(jaxpr.invars, entering, strict=True))
     numbers: dict = {v: c for v, c in zip(jaxpr.constvars, consts, strict=False) if not isinstance(c, jax.core.Tracer)}
 
-    def of(v):
+    def of(v: Any) -> frozenset[int]:
         return frozenset() if hasattr(v, "val") else signs.get(v, frozenset())
 
-    def number(v):
+    def number(v: Any) -> Any:
         return v.val if hasattr(v, "val") else numbers.get(v)
 
     for eqn in jaxpr.eqns:
@@ -124,7 +124,7 @@ def _signs(jaxpr, consts, entering) -> list[frozenset[int]]:
     return [of(v) for v in jaxpr.outvars]
 
 
-def _outputs(eqn, name, operands, of, number) -> list[frozenset[int]]:
+def _outputs(eqn: Any, name: str, operands: Any, of: Any, number: Any) -> list[frozenset[int]]:
     nothing, unknown = frozenset[int](), frozenset({0})
     bodies = _inner(eqn)
     if name == "name" and eqn.params["name"] in (RAISED, LOWERED):
@@ -178,7 +178,7 @@ def _weighted(signs: frozenset[int], weight: Any) -> frozenset[int]:
     return frozenset({0})
 
 
-def _inner(eqn) -> list[tuple[Any, list]]:
+def _inner(eqn: Any) -> list[tuple[Any, list]]:
     """The jaxprs in an equation, with their constants."""
     bodies: list[tuple[Any, list]] = []
     for param in eqn.params.values():
@@ -190,7 +190,7 @@ def _inner(eqn) -> list[tuple[Any, list]]:
     return bodies
 
 
-def _marks(jaxpr) -> set[str]:
+def _marks(jaxpr: Any) -> set[str]:
     """The names of all marks in a jaxpr, at any depth."""
     found = {eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive.name == "name"} & {RAISED, LOWERED}
     return found.union(*(_marks(body) for eqn in jaxpr.eqns for body, _ in _inner(eqn)))
