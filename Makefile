@@ -23,7 +23,7 @@ demo test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS
 test-slow: export XLA_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format types bench bench-posteriordb notebooks docs clean
+.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -45,6 +45,9 @@ test: $(READY) ## tests, doctests and the README's examples, but for the slow on
 
 test-slow: $(READY) ## the slow ones: long runs, killed processes, many compilations
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
+laws: $(READY) ## the laws in one process, in another order each time: what one call leaves behind must not change the next
+	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m 'not slow' tests/laws $(PYTEST_ARGS)
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .
