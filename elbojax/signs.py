@@ -58,6 +58,7 @@ def _marked(objective: F, name: str) -> F:
     def marked(*args: Any, **kwargs: Any) -> Any:
         return checkpoint_name(objective(*args, **kwargs), name)
 
+    marked.objective = True  # type: ignore[attr-defined]
     return marked  # type: ignore[return-value]
 
 

@@ -20,7 +20,7 @@ from elbojax.cascade.resolution import widened
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.inputs import check_real, unmasked
-from elbojax.loops.checks import batch_size, check_data, check_key
+from elbojax.loops.checks import batch_size, check_data, check_host, check_key, check_log_density
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
@@ -118,7 +118,9 @@ def fit_batch(
       >>> fits.certificate.certified.tolist(), jnp.round(fits.mean(), 2).tolist()
       ([True, True], [2.0, 5.0])
     """
+    check_host("fit_batch", key=key, init=init, data=data)
     check_key(key)
+    check_log_density(log_density)
     check_data(data)
     check_folder(checkpoint)
     try:

@@ -21,7 +21,7 @@ from elbojax.cascade.refit import is_rough, refit, sharpen
 from elbojax.cascade.resolution import widened
 from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.inputs import unmasked
-from elbojax.loops.checks import check_data, check_key
+from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
 from elbojax.loops.strict import relaxed
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -81,7 +81,9 @@ def fit(
       >>> bool(fit.certificate.certified), round(float(fit.mean()["a"]), 1), round(float(fit.mean()["tau"]), 1)
       (True, 3.0, 1.0)
     """
+    check_host("fit", key=key, init=init, data=data)
     check_key(key)
+    check_log_density(log_density)
     check_data(data)
     data = unmasked(data)
     with jax.enable_x64(True), contextlib.ExitStack() as settings:

@@ -57,6 +57,9 @@ def family(cls: type[C]) -> type[C]:
 class Family(abc.ABC):
     """A distribution over events that can be sampled and scored."""
 
+    loc_ndim = 0
+    """How many axes `loc` has in one model, for a family whose events are arrays like `loc`; 0 where nothing is known."""
+
     @abc.abstractmethod
     def sample_and_log_prob(self, key: Key) -> tuple[Event, Scalar]:
         """One event and its log-probability, which are often cheaper together."""
@@ -144,6 +147,7 @@ class Reparameterised(Family):
 class Gaussian(Reparameterised):
     r"""What all Gaussians over flat vectors share: :math:`z = \mu + A \epsilon`, covariance :math:`A A^\top`."""
 
+    loc_ndim = 1
     loc: Array
 
     @abc.abstractmethod
@@ -187,6 +191,7 @@ class Gaussian(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         r""":math:`-\tfrac12 d^\top\Sigma^{-1}d - \tfrac12\log\det\Sigma - \tfrac D2 \log 2\pi`."""
+        check_event(self, event)
         return self._log_prob(self.mahalanobis(event - self.loc))
 
     def _log_prob(self, mahalanobis: Scalar) -> Scalar:
@@ -388,6 +393,57 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
         wanted = "[D] with D >= 1" if size is None else f"[{size}]"
         raise ValueError(f"{name} must be a vector {wanted}, got shape {array.shape}")
     return array
+
+
+def check_one(q: Family) -> None:
+    """Raise ValueError for a stack of models where one is wanted, as far as the family says how many axes one has.
+
+    Args:
+      q: any `Family`.
+    """
+    if q.loc_ndim and jnp.ndim(q.loc) != q.loc_ndim:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"q must be one model, whose loc has {q.loc_ndim} axes, got a {type(q).__name__} with loc of shape "
+            f"{jnp.shape(q.loc)}; for a stack of models use jax.vmap over q"  # type: ignore[attr-defined]
+        )
+
+
+def check_event(q: Family, event: Any) -> None:
+    """Raise ValueError unless `q` is one model, and the event has the shape of its `loc`.
+
+    Args:
+      q: a family with `loc_ndim`.
+      event: of `log_prob`.
+    """
+    check_one(q)
+    if jnp.shape(event) != jnp.shape(q.loc):  # type: ignore[attr-defined]
+        raise ValueError(
+            f"log_prob takes one event of shape {jnp.shape(q.loc)}, got shape {jnp.shape(event)}; "  # type: ignore[attr-defined]
+            "for a batch of events use jax.vmap(q.log_prob)(events)"
+        )
+
+
+def check_tril(name: str, value: Array, diagonal: Array) -> None:
+    """Raise where a concrete matrix is no Cholesky factor; a traced one is taken at its word.
+
+    Args:
+      name: of the argument, for the message.
+      value: [..., D, D].
+      diagonal: [..., D], that of `value`.
+
+    Raises:
+      ValueError: a number above the diagonal is not zero, or one on it is not positive.
+    """
+    if not isinstance(value, jax.core.Tracer):
+        above = np.argwhere(np.triu(np.asarray(value), 1) != 0)
+        if len(above):
+            place = ", ".join(str(i) for i in above[0])
+            raise ValueError(
+                f"{name} must be lower triangular, the Cholesky factor L of the covariance L L^T, got "
+                f"{np.asarray(value)[tuple(above[0])]} at [{place}], above the diagonal; of a covariance take "
+                "jnp.linalg.cholesky, or full_rank(loc, covariance=...)"
+            )
+    check_positive(f"the diagonal of {name}", diagonal)
 
 
 def check_positive(name: str, value: Array) -> None:

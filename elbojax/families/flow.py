@@ -11,7 +11,8 @@ from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inver
 from elbojax.families.base import (
     Reparameterised,
     check_df,
-    check_positive,
+    check_event,
+    check_tril,
     check_vector,
     family,
     log_standard,
@@ -46,6 +47,7 @@ class Flow(Reparameterised):
       df: degrees of freedom of a Student t in place of the Gaussian, static; 0 for the Gaussian.
     """
 
+    loc_ndim = 1
     loc: Array
     log_diagonal: Array
     lower: Array
@@ -78,6 +80,7 @@ class Flow(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one way back through the layers."""
+        check_event(self, event)
         return self._log_prob(*self._backward(event))
 
     def standardised(self, event: Array) -> Array:
@@ -235,7 +238,7 @@ def _check(
     scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
-    check_positive("the diagonal of scale_tril", jnp.diagonal(scale_tril))
+    check_tril("scale_tril", scale_tril, jnp.diagonal(scale_tril))
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     for name, value in (("num_layers", num_layers), ("num_bins", num_bins), *(("hidden", width) for width in hidden)):

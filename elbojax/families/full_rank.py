@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from elbojax.families.base import Gaussian, check_positive, check_vector, family
+from elbojax.families.base import Gaussian, check_tril, check_vector, family
 from elbojax.inputs import as_real
-from elbojax.linalg import solve_lower
+from elbojax.linalg import cholesky, solve_lower
 from elbojax.types import Array, Scalar
 
 
@@ -55,21 +57,23 @@ class FullRank(Gaussian):
         return jnp.sum(self.scale_tril**2, axis=-1)
 
 
-def full_rank(loc: Any, scale_tril: Any) -> FullRank:
+def full_rank(loc: Any, scale_tril: Any = None, *, covariance: Any = None) -> FullRank:
     r"""Gaussian with a dense covariance.
 
     .. math:: q(z) = \mathrm N(z \mid \mu, L L^\top)
 
     Args:
       loc: [D] mean.
-      scale_tril: [D, D] Cholesky factor of the covariance; only its lower triangle is read.
+      scale_tril: [D, D] Cholesky factor of the covariance, zero above the diagonal.
+      covariance: [D, D], in place of `scale_tril`; only its lower triangle is read where it is traced.
 
     Returns:
       A `FullRank`, which stores the logarithm of the diagonal.
 
     Raises:
-      TypeError: not floating point.
-      ValueError: shapes do not fit, or the diagonal is not positive.
+      TypeError: not floating point, or not one of `scale_tril` and `covariance`.
+      ValueError: shapes do not fit, `scale_tril` has numbers above its diagonal or none that are positive on it, or
+        `covariance` is not symmetric and positive definite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -78,9 +82,28 @@ def full_rank(loc: Any, scale_tril: Any) -> FullRank:
       [[1.0, 0.5], [0.5, 4.25]]
     """
     loc = check_vector("loc", loc)
+    if (scale_tril is None) == (covariance is None):
+        raise TypeError("full_rank needs one of scale_tril, the Cholesky factor, and covariance=")
+    if covariance is not None:
+        scale_tril = _factor(as_real("covariance", covariance, loc.dtype), loc.size)
     scale_tril = as_real("scale_tril", scale_tril, loc.dtype)
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     diagonal = jnp.diagonal(scale_tril)
-    check_positive("the diagonal of scale_tril", diagonal)
+    check_tril("scale_tril", scale_tril, diagonal)
     return FullRank(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1))
+
+
+def _factor(covariance: Array, size: int) -> Array:
+    if covariance.shape != (size, size):
+        raise ValueError(f"covariance must have shape {(size, size)}, got {covariance.shape}")
+    if isinstance(covariance, jax.core.Tracer):
+        return cholesky(covariance)
+    given = np.asarray(covariance)
+    rounding = 100 * np.finfo(given.dtype).eps * np.abs(given).max()
+    if not np.all(np.abs(given - given.T) <= rounding):
+        raise ValueError(f"covariance must be symmetric, got {given}")
+    try:
+        return jnp.asarray(np.linalg.cholesky(given))
+    except np.linalg.LinAlgError:
+        raise ValueError(f"covariance must be positive definite, got {given}") from None

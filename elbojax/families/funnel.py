@@ -11,6 +11,7 @@ from elbojax.families.base import (
     Reparameterised,
     check_df,
     check_positive,
+    check_tril,
     check_vector,
     family,
     log_standard,
@@ -216,6 +217,6 @@ def funnel(knots: Any, log_marginal: Any, locs: Any, scale_trils: Any, *, basis:
         raise ValueError(f"basis must have shape {(size, size)}, got {basis.shape}")
     df = check_df(df)
     diagonal = jnp.diagonal(scale_trils, axis1=-2, axis2=-1)
-    check_positive("the diagonals of scale_trils", diagonal)
+    check_tril("scale_trils", scale_trils, diagonal)
     lowers = jnp.tril(scale_trils / diagonal[:, None, :], -1)
     return Funnel(knots, log_marginal.astype(knots.dtype), locs, jnp.log(diagonal), lowers, basis, df)

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax import recursions
-from elbojax.families.base import Family, Reparameterised, check_positive, family, log_standard, static
+from elbojax.families.base import Family, Reparameterised, check_event, check_tril, family, log_standard, static
 from elbojax.inputs import as_real, unmasked
 from elbojax.types import Array, Scalar
 
@@ -26,6 +26,7 @@ class GaussianChain(Reparameterised):
       parallel: whether recursions are associative scans, for GPUs; static.
     """
 
+    loc_ndim = 2
     loc: Array
     log_diagonal: Array
     lower: Array
@@ -58,6 +59,7 @@ class GaussianChain(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """The sum over steps."""
+        check_event(self, event)
         return self._log_prob(self.noise_of(event))
 
     def _innovations(self, deviation: Array) -> Array:
@@ -137,7 +139,7 @@ def gaussian_chain(loc: Any, scale_tril: Any, transition: Any, *, parallel: bool
     scale_tril = _for_each("scale_tril", as_real("scale_tril", scale_tril, loc.dtype), length, size)
     transition = _for_each("transition", as_real("transition", transition, loc.dtype), length - 1, size)
     diagonal = jnp.diagonal(scale_tril, axis1=-2, axis2=-1)
-    check_positive("the diagonal of scale_tril", diagonal)
+    check_tril("scale_tril", scale_tril, diagonal)
     return GaussianChain(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1), transition, bool(parallel))
 
 

@@ -8,7 +8,8 @@ from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inver
 from elbojax.families.base import (
     Reparameterised,
     check_df,
-    check_positive,
+    check_event,
+    check_tril,
     check_vector,
     family,
     log_standard,
@@ -35,6 +36,7 @@ class SinhArcsinh(Reparameterised):
       df: degrees of freedom of a Student t in place of the Gaussian, static; 0 for the Gaussian.
     """
 
+    loc_ndim = 1
     loc: Array
     log_diagonal: Array
     lower: Array
@@ -64,6 +66,7 @@ class SinhArcsinh(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve."""
+        check_event(self, event)
         h = solve_lower(self.scale_tril, event - self.loc)
         epsilon = sinh_arcsinh_inverse(h, self.skew, self.tail)
         return self._log_prob(epsilon, sinh_arcsinh_and_log_det(epsilon, self.skew, self.tail)[1])
@@ -106,7 +109,7 @@ def sinh_arcsinh(loc: Any, scale_tril: Any, *, skew: Any = 0.0, tail: Any = 0.0,
     if scale_tril.shape != (loc.size, loc.size):
         raise ValueError(f"scale_tril must have shape {(loc.size, loc.size)}, got {scale_tril.shape}")
     diagonal = jnp.diagonal(scale_tril)
-    check_positive("the diagonal of scale_tril", diagonal)
+    check_tril("scale_tril", scale_tril, diagonal)
     shapes = []
     for name, value in (("skew", skew), ("tail", tail)):
         value = as_real(name, value, loc.dtype)

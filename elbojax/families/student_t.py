@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from elbojax.families.base import Reparameterised, check_positive, check_vector, family, static
+from elbojax.families.base import Reparameterised, check_event, check_tril, check_vector, family, static
 from elbojax.inputs import as_real
 from elbojax.linalg import solve_lower
 from elbojax.types import Array, Scalar
@@ -25,6 +25,7 @@ class StudentT(Reparameterised):
       df: nu, static.
     """
 
+    loc_ndim = 1
     loc: Array
     log_diagonal: Array
     lower: Array
@@ -54,6 +55,7 @@ class StudentT(Reparameterised):
 
     def log_prob(self, event: Array) -> Scalar:
         """By one triangular solve."""
+        check_event(self, event)
         return self._log_prob(jnp.sum(solve_lower(self.scale_tril, event - self.loc) ** 2))
 
     def _log_prob(self, squared: Scalar) -> Scalar:
@@ -103,5 +105,5 @@ def student_t(loc: Any, scale_tril: Any, *, df: int = 5) -> StudentT:
     if df < 1:
         raise ValueError(f"df must be at least 1, got {df}")
     diagonal = jnp.diagonal(scale_tril)
-    check_positive("the diagonal of scale_tril", diagonal)
+    check_tril("scale_tril", scale_tril, diagonal)
     return StudentT(loc, jnp.log(diagonal), jnp.tril(scale_tril, -1), df)

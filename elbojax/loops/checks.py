@@ -1,5 +1,6 @@
 """Misuse of a loop, caught before anything is compiled."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -40,6 +41,49 @@ def check_data(data: PyTree) -> None:
             raise TypeError(f"{name} must be an array of numbers, got a {kind}; try np.asarray of it")
         if leaf.dtype.kind not in "biufc" and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"{name} must be an array of numbers, got dtype {leaf.dtype}")
+
+
+def check_host(name: str, **given: PyTree) -> None:
+    """Raise TypeError where a call that runs on the host stands inside `jit`, `vmap` or `grad`.
+
+    Args:
+      name: of the function.
+      **given: its arguments by name.
+    """
+    traced = [
+        argument + jax.tree_util.keystr(path)
+        for argument, tree in given.items()
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        if isinstance(leaf, jax.core.Tracer)
+    ]
+    if traced or isinstance(jnp.zeros(()), jax.core.Tracer):  # inside jit new arrays are traced too
+        what = f"{traced[0]} is traced" if traced else "it was called while tracing"
+        raise TypeError(
+            f"{name} runs on the host and can't stand inside jit, vmap or grad ({what}); for many data sets there is "
+            "fit_batch, and inside jit use newton, which is made of JAX operations alone"
+        )
+
+
+def check_log_density(log_density: Any) -> None:
+    """Raise TypeError unless it is a function that takes a position.
+
+    Args:
+      log_density: anything.
+    """
+    wanted = "log_density must be a function (position) -> scalar, or (position, data) -> scalar"
+    if hasattr(log_density, "log_prob"):
+        raise TypeError(f"{wanted}, got the distribution {type(log_density).__name__}; pass a sum of its log_prob")
+    if not callable(log_density):
+        raise TypeError(f"{wanted}, got {type(log_density).__name__}")
+    try:
+        parameters = inspect.signature(log_density).parameters.values()
+    except (TypeError, ValueError):
+        return  # some callables of C have none
+    if not any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
+        raise TypeError(
+            f"{wanted}, got one that takes no position; of a NumPyro model take its log-density: "
+            "lambda z: numpyro.infer.util.log_density(model, args, kwargs, z)[0]"
+        )
 
 
 def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax.families import Family, Reparameterised
+from elbojax.families.base import check_one
 from elbojax.inputs import check_real
 from elbojax.noise import Draws
 from elbojax.numerics import magic_box, stop_gradient
@@ -26,6 +28,11 @@ def evaluate(log_density: LogDensity, event: Event) -> Scalar:
     Raises:
       TypeError: it returned something else than one scalar array.
     """
+    if not callable(log_density):
+        raise TypeError(
+            f"log_density must be a function, got {type(log_density).__name__}; an optimiser is given "
+            "as_loss(objective, log_density), not the objective itself"
+        )
     value = log_density(event)
     shape = getattr(value, "shape", () if isinstance(value, float | int) else None)
     if shape != ():
@@ -58,6 +65,8 @@ def draw_noise(key: Key, q: Family, num_samples: int, draws: Draws) -> Array:
             f"a pathwise gradient needs a Reparameterised q, got {type(q).__name__}; "
             "for discrete latents use elbo_rloo or elbo_score"
         )
+    check_one(q)
+    check_samples("num_samples", num_samples)
     return draws(key, num_samples, q.noise_size, q.dtype)
 
 
@@ -109,8 +118,10 @@ def sample_events(key: Key, q: Family, num_samples: int) -> tuple[Any, Array]:
     Raises:
       ValueError: `num_samples` is below 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if not isinstance(q, Family):
+        raise TypeError(f"q must be a Family, such as elbojax.mean_field makes, got {type(q).__name__}")
+    check_one(q)
+    check_samples("num_samples", num_samples)
     events = jax.lax.stop_gradient(jax.vmap(q.sample)(jax.random.split(key, num_samples)))
     return events, jax.vmap(q.log_prob)(events)
 
@@ -161,12 +172,23 @@ def draw_groups(key: Key, q: Family, num_samples: int, num_importance: int, draw
     return flat.reshape(num_samples, num_importance, -1)
 
 
+def check_samples(name: str, value: Any, least: int = 1) -> None:
+    """Raise TypeError unless a number of draws is an int, ValueError unless it is large enough."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a Python int, got a traced value: it sets the shape of the draws; close over it, or name it in "
+            "static_argnames of jit"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def check_groups(num_samples: int, num_importance: int, least: int = 1) -> None:
     """Raise ValueError unless there is an estimate, of so many draws at least."""
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    if num_importance < least:
-        raise ValueError(f"num_importance must be at least {least}, got {num_importance}")
+    check_samples("num_samples", num_samples)
+    check_samples("num_importance", num_importance, least)
 
 
 def rewards(key: Key, q: Family, log_density: LogDensity, num_samples: int) -> tuple[Array, Array, Any]:

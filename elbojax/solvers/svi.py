@@ -108,7 +108,7 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
       A `Solver` for `run` and `run_batch`.
 
     Raises:
-      TypeError: the optimiser is not an optax `GradientTransformation`.
+      TypeError: the optimiser is not an optax `GradientTransformation`, or the loss is an objective without `as_loss`.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp, optax
@@ -123,6 +123,13 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
       Hoffman et al. 2013, https://jmlr.org/papers/v14/hoffman13a.html;
       Kucukelbir et al. 2017, https://jmlr.org/papers/v18/16-107.html
     """
+    if getattr(loss, "objective", False):
+        raise TypeError(
+            f"loss must be loss(key, q, data), got the objective {loss.__name__}; "
+            f"wrap it: svi(as_loss({loss.__name__}, log_density), optimizer)"
+        )
+    if not callable(loss):
+        raise TypeError(f"loss must be a function loss(key, q, data), such as as_loss makes, got {_told(loss)}")
     if not callable(getattr(optimizer, "update", None)) or not callable(getattr(optimizer, "init", None)):
         raise TypeError(f"optimizer must be an optax GradientTransformation, got {type(optimizer).__name__}")
 

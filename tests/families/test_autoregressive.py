@@ -19,7 +19,9 @@ each_way = pytest.mark.parametrize("fast", FASTS)
 def made(fast, size=4, seed=0, **settings):
     settings = dict(num_layers=2, hidden=(6,), num_context=2) | settings
     key = jax.random.key(seed)
-    q = elbojax.autoregressive_flow(key, jnp.linspace(-1, 1, size), jnp.eye(size) + 0.3, fast=fast, **settings)
+    q = elbojax.autoregressive_flow(
+        key, jnp.linspace(-1, 1, size), jnp.tril(jnp.eye(size) + 0.3), fast=fast, **settings
+    )
     rng = np.random.default_rng(seed)
     q = dataclasses.replace(q, layers=jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), q.layers))
     return q.given(jnp.array([0.4, -0.9])) if settings["num_context"] else q
