@@ -123,7 +123,7 @@ MISUSES = {
     "funnel: diagonal": (
         lambda: funnel(RISING, ZEROS, EYE, -STACK),
         ValueError,
-        "diagonals of scale_trils must be pos",
+        "diagonal of scale_trils must be pos",
     ),
     "funnel: basis": (lambda: funnel(RISING, ZEROS, EYE, STACK, basis=EYE), ValueError, r"\(4, 4\), got \(3, 3\)"),
     "funnel: df": (lambda: funnel(RISING, ZEROS, EYE, STACK, df=2.5), TypeError, "df must be an int, got float"),
