@@ -431,6 +431,8 @@ def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree
         shapes = {"position": like} if data is None else {"position": like, "data": data}
         like_this = [f"{name}: {jax.tree.map(_aval, tree)}" for name, tree in shapes.items()]
         error.add_note(f"raised by {called} with\n  " + "\n  ".join(like_this))
+        if isinstance(error, TypeError) and "list" in str(error):
+            error.add_note("A list of arrays is a pytree and no array: np.stack makes one of equal shapes.")
         raise
     if not isinstance(value, jax.ShapeDtypeStruct):
         given = f"a {type(value).__name__}"

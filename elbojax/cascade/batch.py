@@ -20,7 +20,7 @@ from elbojax.cascade.resolution import widened
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.inputs import check_real, unmasked
-from elbojax.loops.checks import batch_size, check_data, check_host, check_key, check_log_density
+from elbojax.loops.checks import batch_size, check_data, check_host, check_key, check_log_density, check_stacked
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
@@ -91,7 +91,7 @@ def fit_batch(
       log_density: `(position, datum) -> scalar`: the logarithm of an unnormalised density over pytrees like `init`.
       init: pytree of floats; a start for all models, in the space that `support` says.
       data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given. A list of
-        data sets is no such pytree: stack them, or give them to `fit_ragged`.
+        data sets is no such pytree and is refused: stack them, or give them to `fit_ragged`.
       support: as in `fit`.
       starts: starts of each model's own in place of `init`: a pytree like it with a leading axis M, or axes [M, K] for
         K of them, all of which the scouts climb from. Means of neighbours make good ones.
@@ -107,7 +107,8 @@ def fit_batch(
       of the check, and its `q` Gaussian, for models that a richer stage answered too.
 
     Raises:
-      TypeError: `init` has a leaf that is not floating point, or the log-density does not return a scalar.
+      TypeError: `init` has a leaf that is not floating point, `data` is a list of data sets or has a list of numbers in
+        it, or the log-density does not return a scalar.
       ValueError: `support` does not fit, `init` or `starts` lie outside it, leading axes differ, the batch is empty,
         an array has masked entries, or the checkpoint is of another problem.
 
@@ -122,6 +123,7 @@ def fit_batch(
     check_key(key)
     check_log_density(log_density)
     check_data(data)
+    check_stacked("data", data)
     check_folder(checkpoint)
     try:
         num_models = batch_size(data=data)

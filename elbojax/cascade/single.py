@@ -61,7 +61,7 @@ def fit(
       log_density: `(position) -> scalar`, or `(position, data) -> scalar` where data is given: the logarithm of an
         unnormalised density over pytrees like `init`.
       init: pytree of floats; a start, in the space that `support` says.
-      data: pytree of arrays passed to the log-density.
+      data: pytree of arrays passed to the log-density. A list of numbers is no array and is refused.
       support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names, such as
         {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
       progress: True to print each stage as it ends.

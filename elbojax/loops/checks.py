@@ -33,6 +33,7 @@ def check_data(data: PyTree) -> None:
       data: pytree.
     """
     unmasked(data)
+    check_lists("data", data)
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
         name, kind = "data" + jax.tree_util.keystr(path), type(leaf).__name__
         if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | bool | int | float | complex):
@@ -41,6 +42,74 @@ def check_data(data: PyTree) -> None:
             raise TypeError(f"{name} must be an array of numbers, got a {kind}; try np.asarray of it")
         if leaf.dtype.kind not in "biufc" and not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"{name} must be an array of numbers, got dtype {leaf.dtype}")
+
+
+def check_lists(name: str, tree: PyTree) -> None:
+    """Raise TypeError where a list holds numbers: to JAX it is a pytree of scalars, and no array.
+
+    Lists of arrays, and tuples and dicts of whatever, are pytrees as they stand.
+
+    Args:
+      name: of the argument, for the message.
+      tree: pytree.
+    """
+    lists, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: type(x) is list)
+    for path, value in lists:
+        if type(value) is not list:
+            continue
+        place, numbers = name + jax.tree_util.keystr(path), jax.tree.leaves(value, is_leaf=lambda x: x is None)
+        scalars = [x is None or _is_scalar(x) for x in numbers]
+        if not numbers and place == name:
+            raise TypeError(f"{place} is an empty list; make it an array: np.zeros(0)")
+        if not numbers or not all(scalars) or all(x is None for x in numbers):
+            for number, item in enumerate(value):
+                check_lists(f"{place}[{number}]", item)
+            continue
+        what = (
+            f"{place} is a list of {len(numbers)} {'number' if len(numbers) == 1 else 'numbers'}, which JAX takes for"
+        )
+        what += " a pytree of scalars and no array"
+        if any(x is None for x in numbers):
+            raise TypeError(
+                f"{what}; make it an array, with NaN and a mask for what is missing: np.asarray({place}, float)"
+            )
+        try:
+            np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{what}, and its rows differ in length; for data sets of unequal length there is fit_ragged, else pad them to"
+                " one array with a mask"
+            ) from None
+        raise TypeError(f"{what}; make it an array: np.asarray({place})")
+
+
+def _is_scalar(leaf: Any) -> bool:
+    if isinstance(leaf, jax.Array | np.ndarray):
+        return leaf.ndim == 0 and not isinstance(leaf, jax.core.Tracer)
+    return isinstance(leaf, bool | int | float | complex | np.number | np.bool_)
+
+
+def check_stacked(name: str, tree: PyTree) -> None:
+    """Raise TypeError for a list of data sets of equal shapes, which would be one data set with models along its rows.
+
+    Args:
+      name: of the argument, for the message.
+      tree: pytree.
+    """
+    if type(tree) is not list or not jax.tree.leaves(tree):
+        return
+    kinds = {(jax.tree.structure(item), tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(item))) for item in tree}
+    if len(kinds) > 1:
+        return
+    ((structure, shapes),) = kinds
+    number, plain = len(tree), jax.tree_util.treedef_is_leaf(structure)
+    what = f"arrays of shape {shapes[0]}" if plain else f"pytrees of shapes {', '.join(map(str, shapes[:3]))}"
+    stack = f"jnp.stack({name})" if plain else f"jax.tree.map(lambda *x: jnp.stack(x), *{name})"
+    raise TypeError(
+        f"{name} is a list of {number} {what}: as it stands each model would get a list of {number}, and the models would lie"
+        f" along the first axis. For {number} data sets, one for each model, stack them: {stack}. If several arrays for each"
+        f" model are meant, give a tuple or a dict: tuple({name})"
+    )
 
 
 def check_host(name: str, **given: PyTree) -> None:
@@ -141,6 +210,7 @@ def batch_size(**trees: PyTree) -> int:
     sizes = {}
     for name, tree in trees.items():
         unmasked(tree, name)
+        check_lists(name, tree)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             shape = jnp.shape(leaf)
             leaf_name = name + jax.tree_util.keystr(path)

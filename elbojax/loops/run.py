@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from elbojax import xla
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
-from elbojax.loops.checks import check_key, check_settings, trained_leaves
+from elbojax.loops.checks import check_key, check_lists, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.loops.strict import relaxed
 from elbojax.solvers import Solver, StopRule
@@ -90,6 +90,7 @@ def run(
     stop = never() if stop is None else stop
     check_key(key)
     check_settings(solver, stop, num_steps)
+    check_lists("data", data)
     lane = None if resume is None else resume.lane
     return _run(key, solver, trained_leaves(q), unmasked(data), num_steps, stop, lane)
 

@@ -12,6 +12,7 @@ KEY = jax.random.key(0)
 TWO, EYE = np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
 Q = elbojax.mean_field(TWO, 1.0)
 STACK = jax.tree.map(lambda x: jnp.stack([x, x, x]), Q)
+LOSS = elbojax.as_loss(elbojax.elbo, lambda z, data=0.0: -0.5 * jnp.sum((z - data) ** 2))
 UPPER = np.array([[1, 0.8], [0.8, 1]], np.float32)
 
 
@@ -97,6 +98,80 @@ CASES = {
     "fit of nothing": (lambda: elbojax.fit(KEY, None, 0.0), TypeError, ["log_density must be a function", "NoneType"]),
     "fit of a distribution": (lambda: elbojax.fit(KEY, Q, 0.0), TypeError, ["distribution MeanField", "log_prob"]),
     "fit of a model": (lambda: elbojax.fit(KEY, model, 0.0), TypeError, ["takes no position", "NumPyro"]),
+    "list": (lambda: elbojax.fit(KEY, log_density, 0.0, data=[1.0, 2.0]), TypeError, ["2 numbers", "np.asarray(data)"]),
+    "list of lists": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, data=[[1, 2], [3, 4]]),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "list in a dict": (
+        lambda: elbojax.fit(KEY, lambda z, d: log_density(z, d["y"]), 0.0, data={"n": 2, "y": [1.0, 2.0]}),
+        TypeError,
+        ["np.asarray(data['y'])"],
+    ),
+    "list in a list": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, data=[TWO, [1, 2]]),
+        TypeError,
+        ["np.asarray(data[1])"],
+    ),
+    "list of NumPy's numbers": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, data=list(np.arange(3.0))),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "list of scalar arrays": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, data=[jnp.zeros(()), jnp.ones(())]),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "list with a hole": (lambda: elbojax.fit(KEY, log_density, 0.0, data=[1.0, None]), TypeError, ["NaN", "mask"]),
+    "empty list": (lambda: elbojax.fit(KEY, log_density, 0.0, data=[]), TypeError, ["empty list"]),
+    "ragged list": (lambda: elbojax.fit_batch(KEY, log_density, 0.0, [[1.0, 2.0], [3.0]]), TypeError, ["fit_ragged"]),
+    "list of arrays": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, data=[TWO, TWO]),
+        TypeError,
+        [],  # of the user's own code; the note says np.stack
+    ),
+    "list to fit_batch": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [1.0, 2.0, 3.0]),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "lists to fit_batch": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [[1.0, 2.0], [3.0, 4.0]]),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "list of data sets": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [np.ones(7), np.zeros(7), np.ones(7)]),
+        TypeError,
+        ["3 arrays of shape (7,)", "jnp.stack(data)", "tuple(data)"],
+    ),
+    "list of one data set": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [np.ones(7)]),
+        TypeError,
+        ["jnp.stack(data)", "tuple(data)"],
+    ),
+    "list of dicts": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [{"x": np.ones(7), "n": np.ones(7)}] * 2),
+        TypeError,
+        ["2 pytrees of shapes (7,), (7,)", "jax.tree.map(lambda *x: jnp.stack(x), *data)"],
+    ),
+    "list of unequal data sets": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, [np.ones(7), np.ones(8)]),
+        ValueError,
+        ["share their leading axis"],  # the note says fit_ragged
+    ),
+    "list to run": (
+        lambda: elbojax.run(KEY, elbojax.svi(LOSS, optax.adam(0.1)), Q, [1.0, 2.0], num_steps=2),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
+    "list to run_batch": (
+        lambda: elbojax.run_batch(KEY, elbojax.svi(LOSS, optax.adam(0.1)), STACK, [1.0, 2.0, 3.0], max_steps=2),
+        TypeError,
+        ["np.asarray(data)"],
+    ),
     "batch of a model": (lambda: elbojax.fit_batch(KEY, model, 0.0, np.ones(2)), TypeError, ["takes no position"]),
 }
 
@@ -123,3 +198,42 @@ def test_full_rank_of_a_covariance(precision):
     np.testing.assert_allclose(q.covariance(), UPPER, rtol=1e-6)
     traced = jax.jit(lambda c: elbojax.full_rank(jnp.zeros(2, c.dtype), covariance=c).covariance())(jnp.asarray(UPPER))
     np.testing.assert_allclose(traced, UPPER, rtol=1e-6)
+
+
+TREES = {
+    "tuple of numbers": ((1.0, 3.0), lambda d: jnp.stack([jnp.asarray(x) for x in d])),
+    "list of arrays": ([np.ones(2), np.full(2, 3.0)], jnp.concatenate),
+    "array and number": ([np.ones(2), 3.0], lambda d: jnp.stack([d[0][0], jnp.asarray(d[1])])),
+    "dict of numbers": ({"a": 1.0, "b": 3.0}, lambda d: jnp.stack([jnp.asarray(d["a"]), jnp.asarray(d["b"])])),
+    "no arrays in a list": ({"y": np.array([1.0, 3.0]), "more": []}, lambda d: d["y"]),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_pytrees_of_data_stay_allowed(name, precision):
+    data, flat = TREES[name]
+    fit = elbojax.fit(KEY, lambda z, d: log_density(z, flat(d)), 0.0, data=data)
+    assert fit.certificate.certified and abs(fit.mean() - 2) < 0.02
+
+
+BATCHES = {
+    "tuple": ((np.array([1.0, 3.0, 5.0]), np.array([3.0, 5.0, 7.0])), jnp.stack),
+    "list of unequal arrays": (
+        [np.array([1.0, 3.0, 5.0]), np.array([[3.0], [5.0], [7.0]])],
+        lambda d: jnp.append(d[1], d[0]),
+    ),
+    "list in a dict": ({"y": [np.array([1.0, 3.0, 5.0]), np.array([3.0, 5.0, 7.0])]}, lambda d: jnp.stack(d["y"])),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_pytrees_of_batches_stay_allowed(name, precision):
+    data, flat = BATCHES[name]
+    fits = elbojax.fit_batch(KEY, lambda z, d: log_density(z, flat(d)), 0.0, data)
+    np.testing.assert_allclose(fits.mean(), [2.0, 4.0, 6.0], atol=0.05)
+
+
+def test_a_list_in_arithmetic_is_told_of_stack():
+    with pytest.raises(TypeError) as caught:
+        elbojax.fit(KEY, log_density, 0.0, data=[TWO, TWO])
+    assert any("np.stack" in note for note in caught.value.__notes__)
