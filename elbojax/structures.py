@@ -2,6 +2,8 @@
 
 import dataclasses
 import operator
+import pathlib
+import sys
 from typing import Any, TypeVar
 
 import jax
@@ -99,4 +101,12 @@ def spelled(tree: Any) -> str:
     if [path for path, _ in children] == [()]:
         return "leaf"
     parts = [f"{jax.tree_util.keystr(path, simple=True)}: {spelled(child)}" for path, child in children]
-    return f"{type(tree).__module__}.{type(tree).__qualname__}({', '.join(parts)})"
+    return f"{_module(type(tree))}.{type(tree).__qualname__}({', '.join(parts)})"
+
+
+def _module(cls: type) -> str:
+    """The last part of a module's name, which is the same where a script is run and where it is imported."""
+    if cls.__module__ == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        return "__main__" if file is None else pathlib.Path(file).stem
+    return cls.__module__.rpartition(".")[2]

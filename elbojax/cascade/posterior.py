@@ -300,7 +300,7 @@ class Fit:
                 lines.append(f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}")
                 continue
             low, median, high = table.quantiles[number]
-            none = "no mean or sd" if np.isnan(m) else f"mean {m:.4g}, no sd"
+            none = "no finite mean or sd found" if np.isnan(m) else f"mean {m:.4g}, no finite sd found"
             lines.append(f"  {name:<13} {median:12.4g} median, 90 % from {low:.4g} to {high:.4g}; {none}")
         if len(mean) > shown:
             lines.append(f"  ... and {len(mean) - shown} more")

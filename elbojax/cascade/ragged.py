@@ -55,7 +55,7 @@ def fit_ragged(
         each bucket.
 
     Example:
-      >>> import elbojax, jax
+      >>> import elbojax, jax, jax.numpy as jnp
       >>> def log_density(z, datum):
       ...     return elbojax.masked_sum(-0.5 * (datum.data - z) ** 2, datum.mask) - 0.5 * z**2
       >>> fits = elbojax.fit_ragged(jax.random.key(0), log_density, 0.0, [[2.0], [4.0, 5.0, 3.0], []])

@@ -109,7 +109,7 @@ def fit(
         status = int(outcome.certificate.status)
         if status == Status.NON_FINITE:
             note = _blame(key, target, start, data)
-        elif outcome.certificate.certified:
+        elif outcome.certificate.certified or status in HOPELESS:
             note = ""
         elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
             note = UNCHECKED

@@ -130,7 +130,7 @@ def test_group_scales(case, seed):
 
 def neal(z):
     """Neal's funnel, normalised. The fourth moments of x are so large that no sample of this size tells its sd well,
-    and where the check sees that, it refuses."""
+    and where the check sees that, it refuses; where one draw makes much of a variance, there is NaN for the sd."""
     constant = 0.5 * (1 + z["x"].size) * jnp.log(2 * jnp.pi)
     return normal(z["v"], 0.0, 3.0) + jnp.sum(normal(z["x"], 0.0, jnp.exp(z["v"] / 2))) - constant
 
@@ -145,7 +145,9 @@ def test_neals_funnel(seed):
     np.testing.assert_allclose(found.mean()["x"] / np.exp(9 / 4), 0, atol=0.1)
     if c.certified:
         assert c.modes == 1
-        np.testing.assert_allclose(found.sd()["x"] / np.exp(9 / 4), 1, atol=0.25)
+        sd = found.sd()["x"] / np.exp(9 / 4)
+        assert np.mean(np.isfinite(sd)) >= 0.5
+        np.testing.assert_allclose(sd[np.isfinite(sd)], 1, atol=0.25)
     assert abs(c.log_evidence) < 4 * c.log_evidence_se + 1e-3
 
 

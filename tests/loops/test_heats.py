@@ -59,11 +59,11 @@ def test_a_lane_takes_the_steps_of_svi():
     optimizers = (optax.adam(0.1), optax.sgd(1e-3), optax.contrib.schedule_free_adamw(0.05))
     states = tuple(SviState(START, optimizer.init(START)) for optimizer in optimizers)
     key, done, steps = jax.random.key(5), 7, 4
+    key_noise, key_rows = jax.random.split(key)
     ended, averages = heats._heat(
-        key, done, states, jnp.array([0, 2]), jnp.asarray(X), None, LOSS, optimizers, 40, steps
+        key_noise, key_rows, done, states, jnp.array([0, 2]), jnp.asarray(X), None, LOSS, optimizers, 40, steps
     )
     jax.tree.map(np.testing.assert_array_equal, ended[1], states[1])
-    key_noise, key_rows = jax.random.split(key)
     for k in (0, 2):
         solver = svi(LOSS, optimizers[k])
         state, path, step = solver.init(START), [], jax.jit(solver.step)

@@ -114,8 +114,7 @@ def solvers(size):
 
         def one(key, shift, name=name, solver=solver):
             start = elbojax.full_rank(jnp.zeros(size), jnp.eye(size)) if name == "newton" else jnp.zeros(size)
-            arguments = (density(shift), start)
-            return solver(*arguments) if name == "laplace" else solver(key, *arguments)
+            return solver(key, density(shift), start)
 
         result = jax.jit(jax.vmap(one))(keys, shifts)
         assert jax.tree.all(jax.tree.map(lambda x: jnp.all(jnp.isfinite(x) | jnp.isinf(x)), result[0])), name
