@@ -87,7 +87,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     Args:
       certificate: of one fit.
       title: the first line.
-      note: what to do next, where more is known than the status says.
+      note: what to do next, where more is known than the status says; of a certified answer, which labelling it describes.
 
     Returns:
       Text of a few lines.
@@ -119,6 +119,8 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
+    if c.certified and note:
+        lines.insert(-1, f"  labels        {note}")
     if not c.certified and (note or status in NEXT_STEP):
         # Two of the scouts that ended elsewhere may have met there.
         step = NEXT_STEP.get(status, "").replace("several", "two" if elsewhere == 1 else "several")

@@ -47,7 +47,8 @@ class Fit:
       draws: [S, D] flat draws that the check took.
       log_weights: [S] that turn them into draws of the posterior.
       target: from flat vectors to the user's space.
-      note: what to do next, where the fit failed and more is known than the status says.
+      note: what to do next, where the fit failed and more is known than the status says; of a certified answer to a posterior
+        with several labellings (exchangeable components, a free sign), whether it describes one of them or several.
       moments: means and sds in the user's space, of a batch, which keeps them from more draws than it holds.
     """
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, flow, funnel, handover, modes
+from elbojax.cascade import doubts, flow, funnel, handover, labels, modes
 from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
@@ -113,7 +113,18 @@ def fit(
             note = ""
         elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
             note = UNCHECKED
+        outcome, note = _labelled(target, outcome, note, data)
     return handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
+
+
+def _labelled(target, outcome, note, data):
+    """The outcome with the cost of a look for labellings, and what there is to say of them in place of the note."""
+    c = outcome.certificate
+    if int(c.status) in HOPELESS:
+        return outcome, note
+    found = labels.look(target, data, outcome.draws, outcome.log_weights, bool(c.certified))
+    cost = c.num_log_densities + found.num_log_densities
+    return outcome._replace(certificate=c._replace(num_log_densities=cost)), found.sentence or note
 
 
 def prepare(

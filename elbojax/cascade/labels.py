@@ -1,0 +1,265 @@
+"""Labellings: whether exchanges of components or changes of sign leave a posterior as it is, and which of them an answer covers.
+
+Components of a mixture, topics, factors can be exchanged, and the signs of loadings and factors changed together, without a
+change of the density: N labellings of one posterior. An answer near one of them is a right answer about this labelling, and
+its evidence that of one N-th of the mass; means over several of them are those of no component. The report says which.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elbojax.cascade.programs import program
+from elbojax.cascade.symmetries import Leaf, Map, candidates
+from elbojax.targets import Target
+from elbojax.types import Array, PyTree
+
+NUM_DRAWS = 512
+"""Of the answer, looked at for gaps: half to find the direction between two labellings, half to look along it."""
+NUM_COMPARED = 8
+"""Draws at which the log-densities before and after a map must be equal."""
+CHUNK = 64
+"""Points whose log-densities are computed side by side: most answers need no more than these."""
+SAME = 1e-6
+"""Relative difference of two log-densities that are equal, sums of single precision in other orders among them."""
+SAME_NATS = 0.05
+"""The same in nats, at most: of log-densities that are large numbers, a millionth is more than a small data set tells."""
+CENTRE = 0.25
+"""Distance from the centre between two labellings, in mean distances, within which there are few draws if they are apart."""
+FEW = 0.05
+"""Share of the draws within that distance below which two labellings are apart. An answer of one mode has at least 0.125
+there (the uniform distribution; a Gaussian 0.16), a ring 0.10; two Gaussians 5 sd apart 0.03, 4 sd apart 0.06."""
+STRAY = 0.02
+"""Share of the draws on the other side below which an answer describes one labelling."""
+POWERS, TURNS = 2, 2
+"""Steps towards the direction of largest differences, and from there to that of their mean: more change nothing in tests."""
+LARGEST = 400
+"""Numbers of the user's pytree above which no map is tried."""
+MOST_COUNTED = 5040
+"""Labellings that are counted one by one."""
+SHOWN = 3
+"""Groups of components or signs that a report names."""
+
+
+class Found:
+    """What was found.
+
+    Attributes:
+      sentence: for the report; empty where no labellings were found.
+      num_log_densities: what it cost.
+    """
+
+    def __init__(self, sentence: str = "", num_log_densities: int = 0) -> None:
+        self.sentence, self.num_log_densities = sentence, num_log_densities
+
+
+def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: bool) -> Found:
+    """Look for labellings of a posterior.
+
+    Only maps along which the draws show a gap are tried: from the two sides of a standard normal distribution, whose
+    coordinates can be exchanged too, nobody would name components.
+
+    Args:
+      target: whose log-density it is.
+      data: of the log-density.
+      draws: [S, D], flat.
+      log_weights: [S], normalised.
+      certified: whether the answer is.
+
+    Returns:
+      What was `Found`.
+    """
+    if target.size > LARGEST:
+        return Found()
+    picked = _picked(target, data, np.asarray(draws, float), np.asarray(log_weights, float))
+    if picked is None:
+        return Found()
+    leaves, points = picked
+    with np.errstate(all="ignore"):
+        apart = [(each, share) for each in _tried(leaves) if (share := _other_side(points, each)) is not None]
+        inside = [pair for pair in apart if _contains(leaves, pair[0](points[:NUM_COMPARED]))]
+        if not inside:
+            return Found()
+        kept, cost = _unchanged(target, data, points[:NUM_COMPARED], inside)
+    return Found(_sentence(points[0], kept, certified) if kept else "", cost)
+
+
+@functools.lru_cache(maxsize=64)
+def _tried(leaves: tuple[Leaf, ...]) -> list[Map]:
+    return candidates(leaves)
+
+
+def _picked(target: Target, data: PyTree, draws: np.ndarray, log_weights: np.ndarray) -> Any:
+    """The leaves, and [NUM_DRAWS, P] draws of equal weight in the user's space, in random order; None where there are none."""
+    weights = np.exp(log_weights)
+    total = weights.sum()
+    if not (np.isfinite(total) and total > 0):
+        return None
+    rng = np.random.default_rng(0)
+    steps = (np.arange(NUM_DRAWS) + rng.random()) / NUM_DRAWS
+    chosen = np.searchsorted(np.cumsum(weights) / total, steps).clip(0, len(weights) - 1)
+    positions = jax.device_get(_constrained(target, draws[rng.permutation(chosen)], data))
+    paths = jax.tree_util.tree_flatten_with_path(positions)[0]
+    points = np.concatenate([np.reshape(leaf, (NUM_DRAWS, -1)) for _, leaf in paths], axis=1)
+    if points.shape[1] > LARGEST or not np.isfinite(points).all():
+        return None
+    leaves = tuple(
+        Leaf(jax.tree_util.keystr(path, simple=True, separator=".") or "z", leaf.shape[1:], support)
+        for (path, leaf), support in zip(paths, target.supports, strict=True)
+    )
+    return leaves, points
+
+
+@program
+def _constrained(target: Any, draws: Array, data: PyTree) -> PyTree:
+    del data  # only tells how much work the target is
+    return jax.vmap(target.constrain)(draws)
+
+
+def _other_side(points: np.ndarray, each: Map) -> float | None:
+    r"""The share of the draws on the smaller side of the gap between two labellings; None where there is no gap.
+
+    With d the difference of a draw and its image, in units of the spread of both, t is the part of d along the mean of d, d
+    turned to one side. A distribution of one mode has its most likely values of t at zero.
+    """
+    moved = each.moved
+    x, y = points[:, moved], each(points)[:, moved]
+    both = np.concatenate([x, y])
+    scale = both.std(axis=0)
+    difference = (x - y) / np.where(scale > 0, scale, 1)
+    first, last = np.split(difference, 2)
+    direction = first[0]
+    for turn in range(POWERS + TURNS):
+        along = first @ direction
+        direction = (along if turn < POWERS else np.sign(along)) @ first
+        direction = direction / np.linalg.norm(direction)
+    along = last @ direction
+    distance = np.abs(along)
+    if not np.mean(distance < CENTRE * distance.mean()) < FEW:  # NaN where the map changes no draw
+        return None
+    return float(min(np.mean(along > 0), np.mean(along < 0)))
+
+
+def _contains(leaves: tuple[Leaf, ...], points: np.ndarray) -> bool:
+    ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
+    parts = np.split(points, ends, axis=1)
+    return all(leaf.support.contains(part.reshape(-1, *leaf.shape)) for leaf, part in zip(leaves, parts, strict=True))
+
+
+def _unchanged(
+    target: Target, data: PyTree, points: np.ndarray, apart: list[tuple[Map, float]]
+) -> tuple[list[tuple[Map, float]], int]:
+    """The maps under which the log-density is the same, and how many log-densities it took."""
+    before = _values(target, data, np.concatenate([points, *(each(points[:1]) for each, _ in apart)]))
+    base, first = before[: len(points)], before[len(points) :]
+    some = [pair for pair, value in zip(apart, first, strict=True) if _same(base[:1], np.array([value]))]
+    if not some:
+        return [], len(before)
+    images = np.concatenate([each(points[1:]) for each, _ in some])
+    after = _values(target, data, images).reshape(len(some), -1)
+    kept = [pair for pair, values in zip(some, after, strict=True) if _same(base[1:], values)]
+    return kept, len(before) + len(images)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.all(np.abs(a - b) <= np.minimum(SAME * (1 + np.abs(a)), SAME_NATS)))
+
+
+def _values(target: Target, data: PyTree, points: np.ndarray) -> np.ndarray:
+    """[B] log-densities in the user's space, chunk by chunk, so that one program serves any number."""
+    chunks = [np.resize(points[at : at + CHUNK], (CHUNK, points.shape[1])) for at in range(0, len(points), CHUNK)]
+    return np.concatenate([np.asarray(_values_program(target, chunk, data)) for chunk in chunks])[: len(points)]
+
+
+@program
+def _values_program(target: Any, points: Array, data: PyTree) -> Array:
+    like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), points.dtype))
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1].tolist()
+    arguments = () if data is None else (data,)
+
+    def value(point):
+        parts = zip(jnp.split(point, ends), leaves, strict=True)
+        position = jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in parts])
+        return jnp.asarray(target.log_density.log_density(position, *arguments), points.dtype)
+
+    return jax.vmap(value)(points)
+
+
+def _sentence(point: np.ndarray, found: list[tuple[Map, float]], certified: bool) -> str:
+    kept, number = _generators(point, found)
+    number_words = f"{number:,}" if number else f"more than {MOST_COUNTED:,}"
+    same = f"the posterior is the same when {_named([each for each, _ in kept])}"
+    if not certified:
+        return (
+            f"{same}: {number_words} labellings; name one by an order or a sign (support `ordered`, `positive`),"
+            " or use what does not depend on labels"
+        )
+    if max(share for _, share in found) >= STRAY:
+        return (
+            f"{same}; the answer covers several of {number_words} labellings, and means and sds of these are averages"
+        )
+    rest = f": add log {number} = {math.log(number):.3f} for all of them" if number else ""
+    return f"{same}; the answer describes one of {number_words} labellings, and log p(x) counts this one{rest}"
+
+
+def _generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
+    """The maps, those of fewest numbers first, that make all labellings of a draw, and how many these are; 0 for very many."""
+    kept: list[tuple[Map, float]] = []
+    orbit = point[None]
+    for pair in sorted(found, key=lambda pair: len(pair[0].moved)):
+        if not _holds(orbit, pair[0](point)):
+            kept.append(pair)
+            orbit = _orbit(point, [each for each, _ in kept])
+            if len(orbit) > MOST_COUNTED:
+                return kept, 0
+    return kept, len(orbit)
+
+
+def _orbit(point: np.ndarray, maps: list[Map]) -> np.ndarray:
+    """All that the maps make of a point, or more than `MOST_COUNTED` of them."""
+    orbit = new = point[None]
+    while len(new) and len(orbit) <= MOST_COUNTED:
+        images = np.unique(np.concatenate([each(new) for each in maps]).round(9), axis=0)
+        new = images[~_among(images, orbit)]
+        orbit = np.concatenate([orbit, new])
+    return orbit
+
+
+def _among(points: np.ndarray, many: np.ndarray) -> np.ndarray:
+    marks = {row.tobytes() for row in many.round(9) + 0.0}
+    return np.array([row.tobytes() in marks for row in points.round(9) + 0.0], bool)
+
+
+def _holds(orbit: np.ndarray, point: np.ndarray) -> bool:
+    return bool(_among(point[None], orbit)[0])
+
+
+def _named(maps: list[Map]) -> str:
+    """What is exchanged or changes sign, in words."""
+    components: dict[str, list[str]] = {}
+    words = []
+    for each in maps:
+        if each.family:
+            known = components.setdefault(each.family, [])
+            known += [label for label in each.labels if label not in known]
+        elif each.family is not None:
+            words.append(f"{', '.join(each.labels)} are exchanged")
+        else:
+            words.append(f"{_listed(each.labels)} change{'s' if len(each.labels) == 1 else ''} sign")
+    exchanges = [
+        f"components {_listed(sorted(labels, key=int))} of {family} are exchanged"
+        for family, labels in components.items()
+    ]
+    words = exchanges + words
+    more = [f"{len(words) - SHOWN} more such changes are made"] if len(words) > SHOWN else []
+    return " or ".join(words[:SHOWN] + more)
+
+
+def _listed(words: Any) -> str:
+    words = list(words)
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,0 +1,213 @@
+"""Labellings of one posterior are recognised and said; what is not apart, or told apart by the data, is not."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import norm
+
+import elbojax
+from elbojax.cascade import labels
+from elbojax.cascade.symmetries import MOST, Leaf, candidates
+
+RNG = np.random.default_rng(0)
+TWO = np.concatenate([RNG.normal(-3, 1, 30), RNG.normal(2, 1, 50)])
+THREE = np.concatenate([RNG.normal(-6, 1, 25), RNG.normal(0, 1, 30), RNG.normal(6, 1, 35)])
+PLANE = np.concatenate([RNG.normal(0, 1, (20, 2)) + place for place in ([-5, -5], [5, -5], [0, 6])])
+LINE = 1.5 * RNG.normal(size=(25, 1)) @ np.array([[1.0, 0.8, -1.2, 0.7]]) + 0.3 * RNG.normal(size=(25, 4))
+PLANES = RNG.normal(size=(25, 2)) @ np.array([[2.0, 1.5, 0, 0.3], [0, 0.4, 1.2, -1.5]]) + 0.2 * RNG.normal(size=(25, 4))
+X = RNG.normal(size=(60, 4))
+Y = X @ np.array([1.0, 2.0, -1.0, 0.5]) + 0.3 * RNG.normal(size=60)
+WORDS = np.array([[30, 25, 1, 0], [28, 33, 0, 2], [1, 0, 31, 29], [0, 2, 27, 30], [14, 16, 15, 15.0]])
+
+
+def mixture(p, y):
+    each = norm.logpdf(y[:, None], p["mu"], p.get("s", 1.0)) + jnp.log(p["w"])
+    return jnp.sum(jax.nn.logsumexp(each, axis=1)) + jnp.sum(norm.logpdf(p["mu"], 0, 5)) - jnp.sum(p.get("s", 0.0))
+
+
+def plain(p, y):
+    """Means alone; weights and widths are known and equal."""
+    each = norm.logpdf(y[:, None], p["mu"], 1.0)
+    return (
+        jnp.sum(jax.nn.logsumexp(each, axis=1)) - len(y) * jnp.log(p["mu"].size) + jnp.sum(norm.logpdf(p["mu"], 0, 5))
+    )
+
+
+def in_plane(p, y):
+    each = jnp.sum(norm.logpdf(y[:, None], p["mu"], 1.0), axis=-1)
+    return jnp.sum(jax.nn.logsumexp(each, axis=1)) + jnp.sum(norm.logpdf(p["mu"], 0, 8))
+
+
+def of_scalars(p, y):
+    each = jnp.stack([norm.logpdf(y, p["a"]) + jnp.log(p["w"]), norm.logpdf(y, p["b"]) + jnp.log1p(-p["w"])])
+    return jnp.sum(jax.nn.logsumexp(each, axis=0)) + norm.logpdf(p["a"], 0, 5) + norm.logpdf(p["b"], 0, 5)
+
+
+def unequal(p, y):
+    """Weights are known and differ: no exchange."""
+    each = norm.logpdf(y[:, None], p["mu"], 1.0) + jnp.log(jnp.array([3 / 8, 5 / 8]))
+    return jnp.sum(jax.nn.logsumexp(each, axis=1)) + jnp.sum(norm.logpdf(p["mu"], 0, 5))
+
+
+def factor(p, y):
+    fitted = jnp.outer(p["f"], p["l"]) if p["l"].ndim == 1 else p["f"] @ p["l"]
+    return jnp.sum(norm.logpdf(y, fitted, 0.3)) + jnp.sum(norm.logpdf(p["f"])) + jnp.sum(norm.logpdf(p["l"]))
+
+
+def topics(p, counts):
+    prior = jnp.sum(jnp.log(p["users"])) + jnp.sum(jnp.log(p["topics"]))
+    return jnp.sum(counts * jnp.log(p["users"] @ p["topics"])) + 2 * prior
+
+
+def regression(p, data):
+    return jnp.sum(norm.logpdf(data[1], data[0] @ p["beta"], 0.3)) + jnp.sum(norm.logpdf(p["beta"]))
+
+
+def groups(p, y):
+    around = jnp.sum(norm.logpdf(p["theta"], p["mu"], jnp.exp(p["log_tau"])))
+    return around + jnp.sum(norm.logpdf(y, p["theta"], 0.5)) + norm.logpdf(p["mu"], 0, 5) + norm.logpdf(p["log_tau"])
+
+
+def two_bumps(z, apart):
+    return jnp.logaddexp(jnp.sum(norm.logpdf(z, apart)), jnp.sum(norm.logpdf(z, -apart)))
+
+
+UNIT = elbojax.bijectors.interval(0.0, 1.0)
+HALF = np.array([0.5, 0.5])
+START = np.array([[1.0, 0.8, -1.2, 0.7]])
+ONE, SEVERAL = "describes one of", "covers several of"
+LABELLED = {
+    "mixture, from one": (
+        mixture,
+        {"mu": np.array([-3.0, 2.0]), "s": np.ones(2), "w": HALF},
+        TWO,
+        {"s": "positive", "w": "simplex"},
+        (ONE, 2, "components 0 and 1 of mu, s, w are exchanged"),
+    ),
+    "mixture, from between": (plain, {"mu": np.zeros(2)}, TWO, None, (SEVERAL, 2, "components 0 and 1 of mu")),
+    "scalars": (
+        of_scalars,
+        {"a": -3.0, "b": 2.0, "w": 0.4},
+        TWO,
+        {"w": UNIT},
+        (ONE, 2, "a and b, w and 1 - w are exchanged"),
+    ),
+    "three": (plain, {"mu": np.array([-6.0, 0.0, 6.0])}, THREE, None, (ONE, 6, "components 0, 1 and 2 of mu")),
+    "three, in the plane": (
+        in_plane,
+        {"mu": np.array([[-5.0, -5.0], [5.0, -5.0], [0.0, 6.0]])},
+        PLANE,
+        None,
+        (ONE, 6, "components 0, 1 and 2 of mu"),
+    ),
+    "factor": (
+        factor,
+        {"f": LINE @ START[0] / np.sum(START**2), "l": START[0]},
+        LINE,
+        None,
+        (None, 2, "f and l change sign"),
+    ),
+    "topics": (
+        topics,
+        {"users": np.full((5, 2), 0.5), "topics": np.array([[0.4, 0.4, 0.1, 0.1], [0.1, 0.1, 0.4, 0.4]])},
+        WORDS,
+        "simplex",
+        (None, 2, "components 0 and 1 of topics, users are exchanged"),
+    ),
+    "sign": (two_bumps, np.zeros(2), np.array([4.0, -5.0]), None, (SEVERAL, 2, "z changes sign")),
+}
+UNLABELLED = {
+    "normal": (lambda z, y: jnp.sum(norm.logpdf(z)), np.zeros(4), None),
+    "student": (lambda z, y: jnp.sum(jax.scipy.stats.t.logpdf(z, 4)), np.zeros(3), None),
+    "near": (two_bumps, np.zeros(2), np.array([0.8, 0.8])),
+    "regression": (regression, {"beta": np.zeros(4)}, (X, Y)),
+    "known weights": (unequal, {"mu": np.array([-3.0, 2.0])}, TWO),
+    "groups": (groups, {"theta": np.zeros(5), "mu": 0.0, "log_tau": 0.0}, np.array([-1.0, 0.2, 0.8, 2.0, 4.0])),
+}
+
+
+@functools.cache
+def fitted(name):
+    log_density, init, data, support, _ = LABELLED[name]
+    return elbojax.fit(jax.random.key(0), log_density, init, data=data, support=support)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labellings_are_said(name):
+    how, number, words = LABELLED[name][-1]
+    fit = fitted(name)
+    assert words in fit.note and f"{number} labellings" in fit.note, fit.note
+    assert ("labels  " if fit.certificate.certified else "next step") in str(fit) and fit.note in str(fit)
+    if how is not None:
+        assert fit.certificate.certified and how in fit.note
+
+
+def test_of_one_labelling_the_evidence_lacks_the_logarithm_of_their_number():
+    """Against quadrature over both means."""
+    grid = jnp.linspace(-6.0, 6.0, 601)
+    with jax.enable_x64(True):
+        values = jax.vmap(lambda a: jax.vmap(lambda b: plain({"mu": jnp.stack([a, b])}, TWO))(grid))(grid)
+        exact = float(jax.nn.logsumexp(values)) + 2 * math.log(12 / 600)
+    both = fitted("mixture, from between")
+    one = elbojax.fit(jax.random.key(0), plain, {"mu": np.array([-3.0, 2.0])}, data=TWO)
+    assert ONE in one.note and "add log 2 = 0.693" in one.note
+    np.testing.assert_allclose(both.certificate.log_evidence, exact, atol=0.02)
+    np.testing.assert_allclose(one.certificate.log_evidence, exact - math.log(2), atol=0.02)
+
+
+def test_means_over_labellings_are_said_to_be():
+    fit = fitted("mixture, from between")
+    assert "averages" in fit.note
+    np.testing.assert_allclose(fit.mean()["mu"][0], fit.mean()["mu"][1], atol=0.3)
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_nothing_is_said_of_what_is_not_apart(name):
+    log_density, init, data = UNLABELLED[name]
+    data = np.zeros(1) if data is None else data
+    fit = elbojax.fit(jax.random.key(0), log_density, init, data=data)
+    assert fit.certificate.certified and fit.note == "" and "labels" not in str(fit)
+
+
+def test_an_order_names_a_labelling():
+    fit = elbojax.fit(jax.random.key(0), plain, {"mu": np.array([-1.0, 1.0])}, data=TWO, support="ordered")
+    assert fit.certificate.certified and fit.note == ""
+
+
+def test_a_stored_fit_knows_its_labelling(tmp_path):
+    fit = fitted("three")
+    fit.save(tmp_path / "fit.npz")
+    assert elbojax.load(tmp_path / "fit.npz").note == fit.note
+
+
+def test_in_the_dtype_of_the_session(precision):
+    fit = elbojax.fit(jax.random.key(1), plain, {"mu": jnp.array([-3.0, 2.0])}, data=jnp.asarray(TWO))
+    assert ONE in fit.note
+
+
+def test_draws_of_all_labellings_in_the_plane():
+    """Three directions between three places: no single one of them separates all draws."""
+    rng = np.random.default_rng(1)
+    places = np.array([[1.0, 6.0], [5.0, -4.0], [-5.0, -3.0]])
+    draws = np.stack([places[rng.permutation(3)] for _ in range(2000)]).reshape(-1, 6) + 0.3 * rng.normal(
+        size=(2000, 6)
+    )
+    data = jnp.asarray(places)
+    target = elbojax.targets.unconstrain(in_plane, {"mu": np.zeros((3, 2))}, data=data)
+    with jax.enable_x64(True):
+        found = labels.look(target, data, draws, np.full(2000, -np.log(2000)), True)
+    assert "several of 6 labellings" in found.sentence, found.sentence
+
+
+def test_many_components():
+    leaves = [Leaf("mu", (10,), elbojax.bijectors.real()), Leaf("w", (10,), elbojax.bijectors.simplex())]
+    maps = candidates(leaves)
+    assert len(maps) <= MOST and sum(each.family == "mu, w" for each in maps) == 45
+    x = np.random.default_rng(0).normal(size=20)
+    for each in maps:
+        np.testing.assert_array_equal(each(each(x)), x)
+        assert not np.array_equal(each(x), x)
