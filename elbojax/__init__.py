@@ -5,6 +5,7 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 """
 
 from elbojax import bijectors as bijectors
+from elbojax import constants as _constants
 from elbojax import densities as densities
 from elbojax import lapack as _lapack
 from elbojax import minibatches as minibatches
@@ -22,5 +23,6 @@ from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
 
 _lapack.replace_lapack()
+_constants.replace_constants()
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ LAYERS = (
         "numerics",
         "linalg",
         "lapack",
+        "constants",
         "xla",
         "noise",
         "recursions",
