@@ -5,8 +5,10 @@ and of r e'. In the noise's coordinates u = L' r the curvature of the bound is A
 
 .. math:: \mu \leftarrow \mu + L A^{-1} \mathrm E[u], \qquad \Sigma \leftarrow L A^{-1} L^\top
 
-says by how many sds each mean is off and by which factor each sd. It is zero at the optimum of the family only. Draws come in
-antithetic pairs, each with a minibatch of its own; as u is regressed on e, what is linear in it carries no error.
+says by how many sds each mean is off and by which factor each sd. It is zero at the optimum of the family only. Of mean-field
+sds it takes the diagonal of A, of a low-rank covariance the one of its rank that is best for that curvature. Draws come
+in antithetic pairs, each with a minibatch of its own; as u is regressed on e, what is linear in it carries no error. An
+eigenvalue of A that is lost in its error leaves the step along its vector uncertain, and that counts as an error too.
 """
 
 import functools
@@ -18,8 +20,9 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import xla
+from elbojax.cascade.low_rank import best
 from elbojax.cascade.standardised import Model
-from elbojax.families import FullRank, LowRank, MeanField, full_rank, mean_field
+from elbojax.families import FullRank, LowRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.loops.heats import step_data
 from elbojax.types import Key, PyTree
 
@@ -35,6 +38,8 @@ EPOCH = 64
 """Up to so many minibatches to an epoch a pair of draws is given them all, rather than 16."""
 NARROWEST, WIDEST = 1e-4, 1e4
 """Eigenvalues of A that a Newton step heeds: an sd changes by a factor of 100 at most."""
+REPLICATES = 6
+"""Of a low-rank step, from residuals of random signs, for its standard error."""
 
 
 class Step(NamedTuple):
@@ -45,7 +50,7 @@ class Step(NamedTuple):
       stretch: [D] of the log-sds.
       shift_se: [D] standard errors.
       stretch_se: [D] likewise.
-      q: after the step; None of a low-rank one, whose best step is not known.
+      q: after the step; None of a low-rank one of more than `REGRESSED` parameters, whose best step is not known.
       cost: in gradients of a minibatch.
     """
 
@@ -110,18 +115,17 @@ def newton_step(
 
 @functools.partial(xla.jit, static_argnames=("model", "batch_size", "pairs"))
 def _residuals(key, q, data, shared, passes, model, batch_size, pairs):
-    """Noise [K, size], and the even and odd parts in it of the residual gradient in its coordinates."""
+    """Noise [K, size], and the even and odd parts in it of the residual gradient in its coordinates.
+
+    Of a low-rank `q`, whose noise has more coordinates than there are parameters, in those of w: [K, D].
+    """
     key_noise, key_rows = jax.random.split(key)
     noise = noises.iid(key_noise, pairs, q.noise_size, q.dtype)
 
     def slope(e, given):
-        def along(e):
-            w = q.transport(e)
-            fixed = jax.lax.stop_gradient(w)
-            log_q = q.log_prob(w) if isinstance(q, LowRank) else -0.5 * jnp.sum(e**2)
-            return model.standardised(w, given) - log_q, fixed
-
-        return jax.grad(along, has_aux=True)(e)[0]
+        if isinstance(q, LowRank):
+            return jax.grad(lambda w: model.standardised(w, given) - q.log_prob(w))(q.transport(e))
+        return jax.grad(lambda e: model.standardised(q.transport(e), given) + 0.5 * jnp.sum(e**2))(e)
 
     def pair(args):
         k, e = args
@@ -130,7 +134,8 @@ def _residuals(key, q, data, shared, passes, model, batch_size, pairs):
             given = step_data(key_rows, k * passes + i, data, shared, batch_size)
             return jax.tree.map(jnp.add, sums, tuple(slope(sign * e, given) for sign in (1, -1)))
 
-        ahead, behind = jax.lax.fori_loop(0, passes, one, (jnp.zeros_like(e), jnp.zeros_like(e)))
+        zeros = jnp.zeros_like(q.loc)
+        ahead, behind = jax.lax.fori_loop(0, passes, one, (zeros, zeros))
         return 0.5 * (ahead + behind) / passes, 0.5 * (ahead - behind) / passes
 
     even, odd = jax.lax.map(pair, (jnp.arange(pairs), noise))
@@ -154,12 +159,38 @@ def _regressed(e: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return matrix, odd - e @ matrix.T, max(len(e) - e.shape[1], 1)
 
 
-def _inverse(matrix: np.ndarray, rest: np.ndarray, worth: int) -> np.ndarray:
-    """Of the curvature I - M, its eigenvalues no smaller than their error, which would make them any number."""
+class _Inverse(NamedTuple):
+    """Of the curvature A = V diag(values) V'."""
+
+    vectors: np.ndarray  # [D, D]
+    values: np.ndarray  # [D], no smaller than their errors, which would make the inverse any number
+    least: np.ndarray  # [D], what they may be as well
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return (self.vectors / self.values) @ self.vectors.T
+
+    def moved(self, even: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The Newton step [I] of the coordinates `rows` [I, D], and its standard errors.
+
+        Where an eigenvalue is lost in its error, the step along its vector may be as large as the least makes it.
+        """
+        each = even @ self.matrix @ rows.T
+        along = even @ self.vectors
+        most = np.abs(along.mean(axis=0)) + along.std(axis=0) / np.sqrt(len(along))
+        beyond = np.abs(rows @ self.vectors) * most * (1 / self.least - 1 / self.values)
+        return each.mean(axis=0), np.hypot(each.std(axis=0) / np.sqrt(len(each)), np.linalg.norm(beyond, axis=1))
+
+
+def _inverse(matrix: np.ndarray, rest: np.ndarray, worth: int) -> _Inverse:
+    """Of the curvature I - M. Errors are those along each vector: minibatches miss a flat direction by little."""
     curvature = np.eye(len(matrix)) - 0.5 * (matrix + matrix.T)
     values, vectors = np.linalg.eigh(curvature)
-    error = np.sqrt(np.mean(rest**2) * len(matrix) / worth)
-    return (vectors / np.clip(values, max(NARROWEST, min(2 * error, 0.5)), WIDEST)) @ vectors.T
+    error = np.sqrt(np.mean((rest @ vectors) ** 2, axis=0) * len(matrix) / worth)
+    floor = np.maximum(NARROWEST, np.minimum(2 * error, 0.5))
+    used = np.clip(values, floor, WIDEST)
+    least = np.where(values < floor, np.clip(values - error, NARROWEST, used), used)
+    return _Inverse(vectors, used, least)
 
 
 def _full_rank(q, e, even, odd, cost):
@@ -168,61 +199,86 @@ def _full_rank(q, e, even, odd, cost):
     inverse = _inverse(matrix, rest, worth)
     sds = np.linalg.norm(root, axis=1)
     rows = root / sds[:, None]
-    moved = even @ inverse @ rows.T  # [K, D] in sds
-    ratio = np.einsum("id,de,ie->i", rows, inverse, rows)
+    shift, shift_se = inverse.moved(even, rows)
+    ratio, most = (np.sum((rows @ inverse.vectors) ** 2 / v, axis=1) for v in (inverse.values, inverse.least))
     products = (rest @ rows.T) * (e @ rows.T)
-    values, vectors = np.linalg.eigh(inverse)
-    stepped = root @ (vectors * np.sqrt(values)) @ vectors.T
+    stepped = root @ (inverse.vectors / np.sqrt(inverse.values)) @ inverse.vectors.T
     upper = np.linalg.qr(stepped.T, mode="r")
     lower = (upper * np.sign(np.diagonal(upper))[:, None]).T
     dtype = q.loc.dtype
-    after = full_rank(jnp.asarray(loc + sds * moved.mean(axis=0), dtype), jnp.asarray(lower, dtype))
-    shift_se = moved.std(axis=0) / np.sqrt(len(e))
-    return Step(
-        moved.mean(axis=0), 0.5 * np.log(ratio), shift_se, 0.5 * products.std(axis=0) / np.sqrt(worth), after, cost
-    )
+    after = full_rank(jnp.asarray(loc + sds * shift, dtype), jnp.asarray(lower, dtype))
+    stretch_se = np.hypot(0.5 * products.std(axis=0) / np.sqrt(worth), 0.5 * np.log(most / ratio))
+    return Step(shift, 0.5 * np.log(ratio), shift_se, stretch_se, after, cost)
 
 
 def _mean_field(q, e, even, odd, cost):
     loc, sds = np.asarray(q.loc, float), np.exp(np.asarray(q.log_scale, float))
     if len(loc) <= REGRESSED:
         matrix, rest, worth = _regressed(e, odd)
-        diagonal, moved = np.diagonal(matrix), even @ _inverse(matrix, rest, worth)
+        diagonal = np.diagonal(matrix)
+        shift, shift_se = _inverse(matrix, rest, worth).moved(even, np.eye(len(loc)))
     else:
         diagonal = np.mean(odd * e, axis=0) / np.mean(e**2, axis=0)
         rest, worth, moved = odd - diagonal * e, len(e), even / np.clip(1 - diagonal, NARROWEST, WIDEST)
+        shift, shift_se = moved.mean(axis=0), moved.std(axis=0) / np.sqrt(len(e))
     stretch = -0.5 * np.log(np.clip(1 - diagonal, NARROWEST, WIDEST))
     stretch_se = 0.5 * (rest * e).std(axis=0) / np.sqrt(worth)
     dtype = q.loc.dtype
-    shift = moved.mean(axis=0)
     after = mean_field(jnp.asarray(loc + sds * shift, dtype), jnp.asarray(sds * np.exp(stretch), dtype))
-    return Step(shift, stretch, moved.std(axis=0) / np.sqrt(len(e)), stretch_se, after, cost)
+    return Step(shift, stretch, shift_se, stretch_se, after, cost)
 
 
 def _low_rank(q, e, even, odd, cost):
-    """Of a low-rank covariance no Newton step is at hand: the gradient in the metric of the covariance, and no step."""
+    """The covariance of the family that is best for the curvature at hand; above `REGRESSED` see `_low_rank_slope`."""
     loc, factor, scale = (np.asarray(x, float) for x in (q.loc, q.factor, jnp.exp(q.log_scale)))
     size = len(loc)
-    root = np.concatenate([np.diag(scale), factor], axis=1) if size <= REGRESSED else None
-    apply = (lambda u: u @ root.T) if root is not None else (lambda u: scale * u[:, :size] + u[:, size:] @ factor.T)
+    if size > REGRESSED:
+        return _low_rank_slope(loc, factor, scale, e, even, odd, cost)
+    sds = np.sqrt(scale**2 + np.sum(factor**2, axis=1))
+    factor, scale = factor / sds[:, None], scale / sds
+    root = np.linalg.cholesky(factor @ factor.T + np.diag(scale**2))
+    white = np.linalg.solve(root, (scale * e[:, :size] + e[:, size:] @ factor.T).T).T
+    matrix, rest, worth = _regressed(white, (sds * odd) @ root)
+    inverse = _inverse(matrix, rest, worth)
+    shift, shift_se = inverse.moved((sds * even) @ root, root)
+
+    def precision(curvature):
+        half = np.linalg.solve(root.T, curvature)
+        return np.linalg.solve(root.T, half.T)
+
+    curvature, least = ((inverse.vectors * v) @ inverse.vectors.T for v in (inverse.values, inverse.least))
+    new_factor, new_scale = best(precision(curvature), factor, scale)
+    new = np.sqrt(new_scale**2 + np.sum(new_factor**2, axis=1))
+
+    def change(curvature):
+        f, s = best(precision(curvature), new_factor, new_scale, again=False)
+        return np.log(np.sqrt(s**2 + np.sum(f**2, axis=1)) / new)
+
+    rng, changes = np.random.default_rng(0), []
+    for _ in range(REPLICATES):
+        noise = np.linalg.lstsq(white, rng.choice([-1.0, 1.0], (len(rest), 1)) * rest, rcond=None)[0]
+        values, vectors = np.linalg.eigh(curvature - 0.5 * (noise + noise.T))
+        changes.append(change((vectors * np.clip(values, 0.5 * inverse.values.min(), None)) @ vectors.T))
+    stretch_se = np.sqrt(np.mean(np.square(changes), axis=0) * len(e) / worth)
+    stretch_se = np.hypot(stretch_se, change(least) if np.any(inverse.least < inverse.values) else 0)
+    dtype = q.loc.dtype
+    after = low_rank(*(jnp.asarray(x, dtype) for x in (loc + sds * shift, sds[:, None] * new_factor, sds * new_scale)))
+    return Step(shift, np.log(new), shift_se, stretch_se, after, cost)
+
+
+def _low_rank_slope(loc, factor, scale, e, even, odd, cost):
+    """The gradient in the metric of the covariance; what lies that way is not known, and no step is taken."""
+    size = len(loc)
     variance = scale**2 + np.sum(factor**2, axis=1)
     sds = np.sqrt(variance)
-    rest, worth = odd, len(e)
-    if e.shape[1] <= REGRESSED:
-        matrix, rest, worth = _regressed(e, odd)
-        linear = matrix
-    else:
-        linear = odd.T @ e / len(e)
+    apply = lambda r: scale**2 * r + (r @ factor) @ factor.T  # noqa: E731
     # In the diagonal: u_i e_i. In the factor: (Sigma r)_i (F eta)_i.
-    own = np.diagonal(linear)[:size] * scale**2 / variance
-    spread = (apply(linear.T).T)[:, size:]  # [D, R] Sigma E[r eta']
-    shared = np.sum(spread * factor, axis=1) / variance
-    own_each = rest[:, :size] * e[:, :size] * scale**2 / variance
-    shared_each = apply(rest) * (e[:, size:] @ factor.T) / variance
+    own_each = odd * e[:, :size] * scale**3 / variance
+    shared_each = apply(odd) * (e[:, size:] @ factor.T) / variance
+    own, shared = own_each.mean(axis=0), shared_each.mean(axis=0)
     total = np.stack([own, shared, own + shared])
     which = np.argmax(np.abs(total), axis=0)
     stretch = 0.5 * np.take_along_axis(total, which[None], axis=0)[0]
-    stretch_se = 0.5 * np.sqrt(own_each.var(axis=0) + shared_each.var(axis=0)) / np.sqrt(worth)
+    stretch_se = 0.5 * np.sqrt(own_each.var(axis=0) + shared_each.var(axis=0)) / np.sqrt(len(e))
     moved = apply(even) / sds
-    shift = moved.mean(axis=0)
-    return Step(shift, stretch, moved.std(axis=0) / np.sqrt(len(e)), stretch_se, None, cost)
+    return Step(moved.mean(axis=0), stretch, moved.std(axis=0) / np.sqrt(len(e)), stretch_se, None, cost)

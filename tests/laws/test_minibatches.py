@@ -14,7 +14,10 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, fit_minibatches
+from elbojax import Status, fit_minibatches, low_rank
+from elbojax.cascade import stationarity
+from elbojax.cascade.low_rank import NARROW, best
+from elbojax.cascade.standardised import Model, Units
 
 MEAN, LOG_SD = 0.1, 0.12
 """Tolerances where the status is converged: in sds, and of the logarithm of an sd. The test that the fit passes allows 0.05
@@ -146,6 +149,85 @@ def test_cubic(noise, family):
         covariance = np.asarray(fit.q.covariance(), float)
         right = np.linalg.inv(CUBIC.T @ CUBIC / SIGMA**2 + np.eye(4) / 100)
         np.testing.assert_allclose(covariance / np.outer(sd, sd), right / np.outer(sd, sd), atol=0.2)
+
+
+SHIFTED = np.stack([(X + 2) ** power for power in range(4)], axis=1)
+"""Columns nearly collinear: the correlation of the posterior has an eigenvalue of 0.002."""
+
+
+@pytest.mark.parametrize("noise", [0.0, slow(0.1), 1.0])
+def test_collinear_columns_of_mean_field_sds(noise):
+    """Means are off by many sds of q where the gradient is small in each coordinate."""
+    y = SHIFTED @ np.array([1.0, -1.0, 0.5, 0.2]) + noise * SIGMA * NOISE
+    fit = fit_regression(4, SHIFTED, y, family="mean_field")
+    mean, sd, _ = regression_answer(SHIFTED, y, family="mean_field")
+    check(fit, mean, sd)
+
+
+@pytest.mark.parametrize("rank", [3, slow(1)])
+@pytest.mark.parametrize("noise", [0.0, slow(0.1), slow(1.0)])
+def test_collinear_columns_of_low_rank_covariance(noise, rank):
+    """Of rank 1 the best there is: a gradient that is small beside a small factor does not pass for none."""
+    y = SHIFTED @ np.array([1.0, -1.0, 0.5, 0.2]) + noise * SIGMA * NOISE
+    fit = fit_regression(4, SHIFTED, y, family="low_rank", rank=rank)
+    mean, sd, unit = regression_answer(SHIFTED, y)
+    if rank == 1:
+        precision = SHIFTED.T @ SHIFTED / SIGMA**2 + np.eye(4) / 100
+        factor, scale = best(precision, np.ones((4, 1)) * np.diag(precision)[:, None] ** -0.5, np.diag(precision) ** -0.5)  # fmt: skip  # noqa: E501
+        sd = np.sqrt(scale**2 + factor[:, 0] ** 2)
+    check(fit, mean, sd, unit=unit)
+
+
+def tridiagonal(size, off):
+    return np.eye(size) + off * (np.eye(size, k=1) + np.eye(size, k=-1))
+
+
+PRECISIONS = {
+    "independent": np.diag([1e-4, 1.0, 1e4, 1e8]),
+    "neighbours": tridiagonal(8, -0.45),
+    "collinear": SHIFTED.T @ SHIFTED,
+    "one factor": np.linalg.inv(np.eye(6) + 100 * np.ones((6, 6))),
+}
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_best_low_rank_covariance(name, rank):
+    """At an optimum the slopes in factor and diagonal vanish, and none of ten random starts leads to a better one.
+
+    A diagonal may vanish, as in a factor analysis: there the slope leads out of what is allowed.
+    """
+    precision = PRECISIONS[name]
+    size, unit = len(precision), np.diag(precision) ** -0.5
+
+    def value(factor, scale):
+        covariance = factor @ factor.T + np.diag(scale**2)
+        return 0.5 * np.trace(precision @ covariance) - 0.5 * np.linalg.slogdet(covariance)[1]
+
+    factor, scale = best(precision, np.zeros((size, rank)), unit)
+    inverse = np.linalg.inv(factor @ factor.T + np.diag(scale**2))
+    slope = (precision - inverse) @ factor
+    np.testing.assert_allclose(slope * unit[:, None], 0, atol=1e-3)
+    inside = scale > 2 * NARROW * unit
+    np.testing.assert_allclose((np.diag(inverse) * unit**2)[inside], 1, atol=1e-3)
+    np.testing.assert_array_less((np.diag(inverse) * unit**2)[~inside], 1)
+    rng = np.random.default_rng(0)
+    others = [best(precision, unit[:, None] * rng.normal(size=(size, rank)), unit, again=False) for _ in range(10)]
+    assert value(factor, scale) < min(value(*other) for other in others) + 0.06
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.05, 1.0])
+def test_a_small_factor_is_no_optimum(precision, factor):
+    """Two sides: the step from a diagonal or a wrong factor leads to the posterior's covariance, and is none there."""
+    covariance = np.eye(5) + 10 * np.ones((5, 5))
+    inverse = jnp.asarray(np.linalg.inv(covariance))
+    model = Model(lambda z: 0.0 * jnp.sum(z), lambda z, _: -0.5 * z @ inverse @ z / 64, lambda z: z, 64)
+    rows, units = jnp.zeros(64), (Units(jnp.zeros(5), jnp.ones(5)), None)
+    test = lambda q: stationarity.newton_step(jax.random.key(0), q, rows, units, model, 32, 0.05, 0.025)  # noqa: E731
+    step = test(low_rank(jnp.zeros(5), factor * jnp.eye(5)[:, :1], 1.0))
+    np.testing.assert_allclose(step.q.covariance(), covariance, rtol=0.02)
+    np.testing.assert_allclose(np.exp(2 * step.stretch) * (1 + factor**2 * (np.arange(5) == 0)), 11, rtol=0.02)
+    assert test(step.q).size < 0.02
 
 
 @pytest.mark.parametrize("seed", [0, slow(1), slow(2)])
