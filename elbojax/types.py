@@ -43,6 +43,7 @@ class Status(enum.IntEnum):
     UNRELIABLE = 6
     IMPROPER = 7
     IMPRECISE = 8
+    OUT_OF_BUDGET = 9
 
     def __str__(self) -> str:
         return self.name.lower()

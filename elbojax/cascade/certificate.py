@@ -77,6 +77,7 @@ NEXT_STEP = {
     Status.MULTIMODAL: "several modes found: the answer covers one or weighs them roughly; break the symmetry or use MCMC",
     Status.UNRELIABLE: "q is too far from the posterior: try non-centring scales, a better parameterisation, or MCMC",
     Status.IMPROPER: "the posterior does not end in some direction: give every parameter a proper prior",
+    Status.OUT_OF_BUDGET: "the budget ended the fit: raise max_gradients or max_seconds",
     Status.IMPRECISE: "the log-density is so large a number that its differences are lost: drop its constant",
 }
 

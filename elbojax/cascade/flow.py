@@ -9,21 +9,23 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import NUM_DRAWS, TAILS, Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed
+from elbojax.cascade.leaks import COST, confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import Flow, FullRank, coupling_flow
 from elbojax.numerics import tree_where
 from elbojax.solvers import fit_flow
-from elbojax.types import Array, Key, LogDensity, Status
+from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 LARGEST = 50
 """Parameters above which the weights of a flow were not measured to hold."""
 HEAT = 3.0
 """Temperature of the first round, whose flow is wider than the posterior: a tenth of the draws of all checks are from it.
 Without them a flow that had lost the far ends of a banana, and half of its standard deviation, was certified."""
-NUM_STEPS = 400
-"""Of a round, with 64 draws each: 25,600 gradients."""
+NUM_STEPS, NUM_SAMPLES = 400, 64
+"""Of a round, and draws of each step: 25,600 gradients."""
+LEAST = NUM_STEPS * NUM_SAMPLES + COST
+"""Gradients of one round and its check."""
 ROUNDS = 3
 """The first hot, the second cooling to the posterior, the third where the check of the second fails. NUTS takes 50,000 to
 500,000 gradients."""
@@ -32,7 +34,14 @@ ROUNDS_ALONE = 5
 
 
 def bend(
-    key: Key, log_density: LogDensity, start: FullRank, scouts: Scouts, outcome: Outcome, *, num_rounds: int = ROUNDS
+    key: Key,
+    log_density: LogDensity,
+    start: FullRank,
+    scouts: Scouts,
+    outcome: Outcome,
+    limit: Scalar | None = None,
+    *,
+    num_rounds: int = ROUNDS,
 ) -> Outcome:
     """Train a flow and check it, and so on while the check fails.
 
@@ -42,6 +51,7 @@ def bend(
       start: the Gaussian of an earlier stage.
       scouts: their ends.
       outcome: of the stage before, for its cost and its draws.
+      limit: gradients of all stages, traced: no round begins that would exceed them.
       num_rounds: at most, static.
 
     Returns:
@@ -55,7 +65,9 @@ def bend(
         fit_key, check_key, leak_key = jax.random.split(jax.random.fold_in(key, i), 3)
         heat = jnp.where(i < 2, HEAT, 1).astype(q.dtype)
         cooled = jnp.where(i < 1, HEAT, 1).astype(q.dtype)
-        q, info = fit_flow(fit_key, log_density, q, num_steps=NUM_STEPS, heat=heat, cooled=cooled)
+        q, info = fit_flow(
+            fit_key, log_density, q, num_steps=NUM_STEPS, num_samples=NUM_SAMPLES, heat=heat, cooled=cooled
+        )
         hot = tree_where(i < 1, q, hot)
         spent = Spent(
             num_gradients=best.certificate.num_gradients + info.num_gradients,
@@ -77,7 +89,8 @@ def bend(
 
     def unfinished(carry):
         i, _, _, best = carry
-        return (i < num_rounds) & ~best.certificate.certified
+        going = (i < num_rounds) & ~best.certificate.certified
+        return going if limit is None else going & (best.certificate.num_gradients + LEAST <= limit)
 
     q = coupling_flow(jax.random.fold_in(key, num_rounds), start.loc, start.scale_tril, kind="affine", num_layers=6)
     failed = old._replace(certified=jnp.zeros_like(old.certified), ess=-jnp.ones_like(old.ess))

@@ -12,12 +12,13 @@ from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed
+from elbojax.cascade.leaks import COST, confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import FullRank, Funnel
 from elbojax.solvers import fit_funnel, newton
-from elbojax.types import Key, LogDensity, Status
+from elbojax.solvers.funnel import first_cost
+from elbojax.types import Key, LogDensity, Scalar, Status
 
 LARGEST = 100
 """Parameters above which the Gaussians at the knots are not worth their memory."""
@@ -31,7 +32,9 @@ MOVED = 1.0
 """Change of a log-scale over the bulk that makes a funnel."""
 
 
-def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome) -> Outcome:
+def fit_along(
+    key: Key, log_density: LogDensity, start: FullRank, outcome: Outcome, limit: Scalar | None = None
+) -> Outcome:
     """A `Funnel`, and its check.
 
     Given the leading coordinate the others may have two modes, of which the walk has seen one. So the check draws some
@@ -42,13 +45,15 @@ def fit_along(key: Key, log_density: LogDensity, start: FullRank, outcome: Outco
       log_density: [D] -> scalar, D >= 2.
       start: the Gaussian of an earlier stage.
       outcome: of the stage before, for its cost and its draws.
+      limit: gradients of all stages, traced, that are not to be exceeded.
 
     Returns:
       An `Outcome`.
     """
     fit_key, check_key, leak_key = jax.random.split(key, 3)
-    q, info = fit_funnel(fit_key, log_density, start)
     old = outcome.certificate
+    left = None if limit is None else limit - old.num_gradients - COST
+    q, info = fit_funnel(fit_key, log_density, start, max_gradients=left)
     spent = Spent(
         num_gradients=old.num_gradients + info.num_gradients,
         num_log_densities=old.num_log_densities,
@@ -97,6 +102,18 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
     certified = modes == 1
     status = jnp.where(certified, Status.CONVERGED, Status.MULTIMODAL).astype(jnp.int32)
     return outcome._replace(certificate=outcome.certificate._replace(modes=modes, certified=certified, status=status))
+
+
+def least(size: int) -> int:
+    """Gradients without which there is no funnel: its leading coordinate, a Gaussian in the middle, the short chains.
+
+    Args:
+      size: D.
+
+    Returns:
+      Their number, at most.
+    """
+    return first_cost(size) + COST
 
 
 def cover(q: Funnel) -> Funnel:

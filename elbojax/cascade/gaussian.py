@@ -12,7 +12,7 @@ from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, j
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.solvers.bfgs import bfgs, inverse_hessians
-from elbojax.solvers.newton import newton
+from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_SCOUTS = 8
@@ -133,6 +133,19 @@ def count_modes(q: Gaussian, log_density: LogDensity, scouts: Scouts) -> Array:
     return 1 + jnp.sum(far & heavy)
 
 
+def affordable(left: Scalar, cost: int) -> Scalar:
+    """Steps of `newton`, as far as the gradients that are left allow.
+
+    Args:
+      left: gradients; may be infinite.
+      cost: of a step.
+
+    Returns:
+      At most its default.
+    """
+    return jnp.minimum(jnp.floor(left / cost), MAX_STEPS)
+
+
 def fit_gaussian(
     key: Key,
     log_density: LogDensity,
@@ -145,6 +158,7 @@ def fit_gaussian(
     rough: LogDensity | None = None,
     noise: Array | None = None,
     enough: float = ENOUGH,
+    limit: Scalar | None = None,
 ) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
 
@@ -159,6 +173,8 @@ def fit_gaussian(
       rough: the log-density in less than full precision, for all but what the check holds it against.
       noise: draws of the check, made before.
       enough: effective draws that a certificate needs.
+      limit: gradients, traced, above which the Gaussian is fitted no further; all scouts end their paths, for else
+        modes would go uncounted.
 
     Returns:
       An `Outcome`, and the `Scouts` for the stages that follow.
@@ -173,7 +189,8 @@ def fit_gaussian(
         record=record,
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    q, info = newton(fit_key, climbed, narrowed(best))
+    max_steps = MAX_STEPS if limit is None else affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
+    q, info = newton(fit_key, climbed, narrowed(best), max_steps=max_steps)
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),

@@ -20,6 +20,8 @@ STEP_SIZES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
 LENGTHS = (1, *(3 for _ in STEP_SIZES), 14, 14, 14)
 """Gradients of the trajectories: of one that only looks at the start, of those that try a step size, and of those with
 the step size that went furthest."""
+COST = NUM_CHAINS * sum(LENGTHS)
+"""Gradients."""
 BEYOND = 30.0
 """Nats by which the ends, all together, may exceed the highest start. Were starts and ends alike, and the tail of the
 weights the heaviest that is certified, k-hat 0.7: their number is geometric, each exceeds by 0.7 / (1 - 0.7) nats on
@@ -54,7 +56,7 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
 
     # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
     _, leaks = jax.lax.while_loop(lambda state: state[0], look, (trusted, jnp.zeros((), bool)))
-    spent = jnp.where(trusted, NUM_CHAINS * sum(LENGTHS), 0)
+    spent = jnp.where(trusted, COST, 0)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~leaks,

@@ -4,15 +4,17 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.cascade.certificate import Stage
-from elbojax.cascade.gaussian import Scouts, narrowed
+from elbojax.cascade.gaussian import Scouts, affordable, narrowed
 from elbojax.cascade.judge import Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed
+from elbojax.cascade.leaks import COST, confirmed
 from elbojax.families import FullRank, Mixture
-from elbojax.solvers import newton
-from elbojax.types import Key, LogDensity, Status
+from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
+from elbojax.types import Key, LogDensity, Scalar, Status
 
 
-def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
+def fit_modes(
+    key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome, limit: Scalar | None = None
+) -> Outcome:
     r"""A mixture of Gaussians, one fitted from the end of each scout.
 
     .. math:: q(z) = \sum_k \pi_k \mathrm N(z \mid m_k, \Sigma_k), \qquad \pi_k \propto e^{\mathrm{ELBO}_k}
@@ -25,6 +27,7 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
       log_density: [D] -> scalar.
       scouts: their ends.
       outcome: of the stage before, for its cost.
+      limit: gradients of all stages, traced, that are not to be exceeded.
 
     Returns:
       An `Outcome`.
@@ -33,7 +36,11 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     assert isinstance(scouts.q, FullRank), "a mixture is for few parameters"
     # From where the paths end: the best bound along a path may lie between the modes.
     ends = FullRank(scouts.modes, scouts.q.log_diagonal, scouts.q.lower)
-    components, info = jax.vmap(lambda start: newton(fit_key, log_density, narrowed(start)))(ends)
+    max_steps: int | Scalar = MAX_STEPS
+    if limit is not None:
+        num_paths, size = scouts.modes.shape
+        max_steps = affordable(limit - outcome.certificate.num_gradients - COST, num_paths * draws_for(size))
+    components, info = jax.vmap(lambda start: newton(fit_key, log_density, narrowed(start), max_steps=max_steps))(ends)
     usable = (info.status != Status.NON_FINITE) & (info.status != Status.STALLED)
     logits = jax.nn.log_softmax(jnp.where(usable, info.elbo, -jnp.inf))
     logits = jnp.maximum(logits, -30)  # a component without weight still has a finite gradient
@@ -51,6 +58,19 @@ def fit_modes(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcom
     new = judge(check_key, q, proposal, log_density, Stage.MIXTURE, converged, spent)
     new = confirmed(leak_key, log_density, new, proposal)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
+
+
+def least(num_paths: int, size: int) -> int:
+    """Gradients without which there is no mixture: two looks at each Gaussian, and the short chains.
+
+    Args:
+      num_paths: P.
+      size: D.
+
+    Returns:
+      Their number.
+    """
+    return 2 * num_paths * draws_for(size) + COST
 
 
 def cover(q: Mixture) -> Mixture:

@@ -3,16 +3,17 @@
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, flow, funnel, handover, labels, modes
-from elbojax.cascade.certificate import Stage
-from elbojax.cascade.gaussian import Scouts, fit_gaussian
+from elbojax.cascade import doubts, flow, funnel, handover, labels, leaks, modes
+from elbojax.cascade.budget import Budget, budget
+from elbojax.cascade.certificate import NEXT_STEP, Stage
+from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts, fit_gaussian
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
 from elbojax.cascade.posterior import Fit, examined, handed_over
@@ -23,6 +24,7 @@ from elbojax.families import Flow, FullRank, Funnel, Mixture
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
 from elbojax.loops.strict import relaxed
+from elbojax.solvers.newton import MAX_STEPS, TOLERANCE, draws_for
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
@@ -43,6 +45,8 @@ def fit(
     *,
     data: PyTree = None,
     support: PyTree = None,
+    max_gradients: int | None = None,
+    max_seconds: float | None = None,
     progress: bool = False,
 ) -> Fit:
     """Fit a posterior: no learning rate, no number of steps, no family to choose.
@@ -64,6 +68,12 @@ def fit(
       data: pytree of arrays passed to the log-density. A list of numbers is no array and is refused.
       support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names, such as
         {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
+      max_gradients: of the log-density, that are not to be exceeded: no stage begins, or goes on, that could take more than
+        are left, and where none is certified by then the best answer so far has the status OUT_OF_BUDGET. The paths that
+        search for modes, some hundred gradients in all, and one look at a Gaussian are had at any price; beyond 300
+        parameters, all of the first stage is. None for as many as it takes.
+      max_seconds: of the clock, compilation included, after which no stage begins; likewise. A stage that has begun is
+        ended, with its second look. None for as long as it takes.
       progress: True to print each stage as it ends.
 
     Returns:
@@ -72,7 +82,8 @@ def fit(
     Raises:
       TypeError: `init` has a leaf that is not floating point, `data` one that is no array of numbers, `key` is no key, or
         the log-density does not return a scalar.
-      ValueError: `support` does not fit, or `init` lies outside it or is not finite; an array has masked entries.
+      ValueError: `support` does not fit, or `init` lies outside it or is not finite; an array has masked entries; a budget is
+        not positive.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -86,26 +97,33 @@ def fit(
     check_log_density(log_density)
     check_data(data)
     data = unmasked(data)
+    limits = budget(max_gradients, max_seconds)
     with jax.enable_x64(True), contextlib.ExitStack() as settings:
         data = widened(data)
         target, start = prepare(log_density, init, support, data)
         settings.enter_context(doubled_on_host(target, data))
         say = _speaker(progress)
-        outcome, scouts = _gaussian(key, target, start, data)
+        outcome, scouts = _gaussian(key, target, start, data, limits.gradients)
         first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
         outcome = _second_look(key, target, outcome, data, say)
-        for stage in (_modes, _refit, _funnel, _flow, _nuts):
-            if not outcome.certificate.certified and (stage is _nuts or first_status == Status.IMPRECISE):
+        limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, _step_cost(target, first))
+        for stage in STAGES:
+            least = stage.least(target, first, outcome)
+            if least is None:
+                continue
+            if not outcome.certificate.certified and (stage.run is _nuts or first_status == Status.IMPRECISE):
                 outcome = _unless_endless(target, first, scouts, outcome, data)
             if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
                 break
-            candidate = stage(key, target, first, scouts, outcome, data)
-            if candidate is not None:
-                say(candidate)
-                if isinstance(candidate.q, Funnel):
-                    note = funnel.sentence(candidate.q, target.names)
-                outcome = _second_look(key, target, better(outcome, candidate), data, say)
+            if not limits.allow(stage.name, outcome.certificate, least):
+                continue
+            candidate = stage.run(key, target, first, scouts, outcome, data, limits.gradients)
+            say(candidate)
+            if isinstance(candidate.q, Funnel):
+                note = funnel.sentence(candidate.q, target.names)
+            outcome = _second_look(key, target, better(outcome, candidate), data, say)
+            limits.shorten(stage.name, candidate.certificate, stage.more(target))
         status = int(outcome.certificate.status)
         if status == Status.NON_FINITE:
             note = _blame(key, target, start, data)
@@ -114,6 +132,7 @@ def fit(
         elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
             note = UNCHECKED
         outcome, note = _labelled(target, outcome, note, data)
+        outcome, note = _ended(outcome, note, limits)
     return handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
 
@@ -157,10 +176,29 @@ def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar
     return jax.jit(lambda z: target.log_density(z, *arguments))
 
 
+def _ended(outcome: Outcome, note: str, limits: Budget) -> tuple[Outcome, str]:
+    """The outcome, OUT_OF_BUDGET where that is what kept it from more, and what stands in the way beside."""
+    status = Status(int(outcome.certificate.status))
+    if not limits.ended or bool(outcome.certificate.certified) or int(status) in HOPELESS:
+        return outcome, note
+    spent = jnp.full((), Status.OUT_OF_BUDGET, jnp.int32)
+    trouble = note or NEXT_STEP.get(status, "")
+    outcome = outcome._replace(certificate=outcome.certificate._replace(status=spent))
+    return outcome, f"{limits.sentence()}; as it stands, {trouble}" if trouble else limits.sentence()
+
+
 @program
-def _gaussian(key: Key, target: Any, start: Array, data: PyTree) -> tuple[Outcome, Scouts]:
-    first = fit_gaussian if target.size <= LARGE else fit_large
-    return first(jax.random.fold_in(key, 0), density_of(target, data), start)
+def _gaussian(key: Key, target: Any, start: Array, data: PyTree, limit: Any) -> tuple[Outcome, Scouts]:
+    if target.size > LARGE:
+        return fit_large(jax.random.fold_in(key, 0), density_of(target, data), start)
+    return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start, limit=limit)
+
+
+def _step_cost(target: Any, first: Outcome) -> float:
+    """Gradients for want of which a first fit that has not converged may have been ended; none where it was not."""
+    if target.size > LARGE or not first.certificate.decrement > TOLERANCE:
+        return 0.0
+    return draws_for(target.size)
 
 
 def _unless_endless(target, first, scouts, outcome, data):
@@ -198,20 +236,19 @@ def _blame_program(key, target, start, groups, data):
     return doubts.blame(key, density_of(target, data), start, groups)
 
 
-def _modes(key, target, first, scouts, outcome, data):
+def _modes(key, target, first, scouts, outcome, data, limit):
     del first
-    several = int(outcome.certificate.modes) > 1 and target.size <= LARGE
-    return _modes_program(key, target, scouts, outcome, data) if several else None
+    return _modes_program(key, target, scouts, outcome, data, limit)
 
 
 @program
-def _modes_program(key, target, scouts, outcome, data):
-    return modes.fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome)
+def _modes_program(key, target, scouts, outcome, data, limit):
+    return modes.fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome, limit)
 
 
-def _refit(key, target, first, scouts, outcome, data):
-    del first, scouts
-    return _refit_program(key, target, outcome, data) if isinstance(outcome.q, FullRank) else None
+def _refit(key, target, first, scouts, outcome, data, limit):
+    del first, scouts, limit
+    return _refit_program(key, target, outcome, data)
 
 
 @program
@@ -255,17 +292,15 @@ def _front(q):
             return flow.cover(q)
 
 
-def _funnel(key, target, first, scouts, outcome, data):
-    if not 2 <= target.size <= funnel.LARGEST:
-        return None
-    outcome = _funnel_program(key, target, first.q, outcome, data)
+def _funnel(key, target, first, scouts, outcome, data, limit):
+    outcome = _funnel_program(key, target, first.q, outcome, data, limit)
     several = int(outcome.certificate.status) == Status.MULTIMODAL
     return _recount_program(key, target, scouts, outcome, data) if several else outcome
 
 
 @program
-def _funnel_program(key, target, start, outcome, data):
-    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), start, outcome)
+def _funnel_program(key, target, start, outcome, data, limit):
+    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), start, outcome, limit)
 
 
 @program
@@ -273,28 +308,79 @@ def _recount_program(key, target, scouts, outcome, data):
     return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
 
 
-def _flow(key, target, first, scouts, outcome, data):
-    if not (2 <= target.size <= flow.LARGEST and isinstance(first.q, FullRank)):
-        return None
-    return _flow_program(key, target, first.q, scouts, outcome, data)
+def _flow(key, target, first, scouts, outcome, data, limit):
+    return _flow_program(key, target, first.q, scouts, outcome, data, limit)
 
 
 @program
-def _flow_program(key, target, start, scouts, outcome, data):
+def _flow_program(key, target, start, scouts, outcome, data, limit):
     num_rounds = flow.ROUNDS if handover.available() else flow.ROUNDS_ALONE
-    return flow.bend(
-        jax.random.fold_in(key, 5), density_of(target, data), start, scouts, outcome, num_rounds=num_rounds
-    )
+    key, log_density = jax.random.fold_in(key, 5), density_of(target, data)
+    return flow.bend(key, log_density, start, scouts, outcome, limit, num_rounds=num_rounds)
 
 
-def _nuts(key, target, first, scouts, outcome, data):
+def _nuts(key, target, first, scouts, outcome, data, limit):
     del first
-    return _nuts_program(key, target, scouts, outcome, data) if handover.available() else None
+    return _nuts_program(key, target, scouts, outcome, data, limit)
 
 
 @program
-def _nuts_program(key, target, scouts, outcome, data):
-    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, scouts)
+def _nuts_program(key, target, scouts, outcome, data, limit):
+    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, scouts, limit)
+
+
+class _Stage(NamedTuple):
+    """A stage after the first.
+
+    Attributes:
+      name: for the report.
+      run: `(key, target, first, scouts, outcome, data, limit) -> Outcome`.
+      least: `(target, first, outcome)` -> gradients without which it is not begun, or None where it has no use.
+      more: `(target)` -> gradients for want of which it may have been ended early.
+    """
+
+    name: str
+    run: Callable[..., Outcome]
+    least: Callable[..., int | None]
+    more: Callable[..., float]
+
+
+def _if(condition: bool, least: int) -> int | None:
+    return least if condition else None
+
+
+STAGES = (
+    _Stage(
+        "mixture",
+        _modes,
+        lambda target, first, outcome: _if(
+            int(outcome.certificate.modes) > 1 and target.size <= LARGE, modes.least(NUM_SCOUTS, target.size)
+        ),
+        lambda target: NUM_SCOUTS * draws_for(target.size) + leaks.COST,
+    ),
+    _Stage("refit", _refit, lambda target, first, outcome: _if(isinstance(outcome.q, FullRank), 0), lambda target: 0),
+    _Stage(
+        "funnel",
+        _funnel,
+        lambda target, first, outcome: _if(2 <= target.size <= funnel.LARGEST, funnel.least(target.size)),
+        lambda target: 2 * MAX_STEPS * draws_for(target.size) + leaks.COST,
+    ),
+    _Stage(
+        "flow",
+        _flow,
+        lambda target, first, outcome: _if(
+            2 <= target.size <= flow.LARGEST and isinstance(first.q, FullRank), flow.LEAST
+        ),
+        lambda target: flow.LEAST,
+    ),
+    _Stage(
+        "nuts",
+        _nuts,
+        lambda target, first, outcome: _if(handover.available(), handover.LEAST),
+        lambda target: handover.MARGIN,
+    ),
+)
+"""In order. All but the refit, which takes no gradients, need so many at the least."""
 
 
 def _speaker(progress: bool) -> Callable[[Outcome], None]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax.families import FullRank, Funnel
-from elbojax.solvers.newton import newton
+from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_DRAWS = 32
@@ -83,6 +83,7 @@ def fit_funnel(
     lead: Any = None,
     max_steps: int = 32,
     tolerance: float = 0.01,
+    max_gradients: Scalar | None = None,
 ) -> tuple[Funnel, FunnelInfo]:
     r"""Fit a Gaussian given each of a row of values of one leading coordinate.
 
@@ -93,6 +94,8 @@ def fit_funnel(
       lead: index of the leading coordinate; by default `leading` finds it.
       max_steps: T knots to each side of the start, static.
       tolerance: nats of promised gain below which one Gaussian is done.
+      max_gradients: None, or a number, which may be traced: no knots are added that could take more. The leading
+        coordinate and the middle knot are fitted in any case.
 
     Returns:
       The fitted `Funnel`, and a `FunnelInfo`.
@@ -134,7 +137,9 @@ def fit_funnel(
 
     centre, centre_sd, given = _conditional(start, basis)
     middle, first = fit(centre, _narrowed(given, 0.3))
-    walk = _walk(fit, middle, first, centre, centre_sd, max_steps)
+    before = first.num_gradients + (0 if lead is not None else NUM_DRAWS * (size + 1))
+    left = None if max_gradients is None else max_gradients - before - 2 * MAX_STEPS * draws_for(size - 1)
+    walk = _walk(fit, middle, first, centre, centre_sd, max_steps, left)
 
     # The knots that were not reached lie beyond the last one, in equal steps down.
     count = jnp.sum(walk.reached, axis=0)
@@ -158,7 +163,7 @@ def fit_funnel(
     info = FunnelInfo(
         status=status.astype(jnp.int32),
         num_steps=1 + jnp.sum(count, dtype=jnp.int32),
-        num_gradients=first.num_gradients + walk.spent + (0 if lead is not None else NUM_DRAWS * (size + 1)),
+        num_gradients=before + walk.spent,
         elbo=walk.best + q.log_normaliser(),
         decrement=first.decrement,
         lead=index,
@@ -199,8 +204,23 @@ def leading(key: Key, log_density: LogDensity, q: FullRank) -> Array:
     return jnp.sum(moved**2, axis=1) - jnp.diagonal(moved) ** 2
 
 
-def _walk(fit, middle, first, centre, sd, max_steps):
-    """From the centre to both sides, until the bound has fallen far; each Gaussian starts from its neighbour's."""
+def first_cost(size: int) -> int:
+    """Gradients that the leading coordinate and the middle knot take at most.
+
+    Args:
+      size: D.
+
+    Returns:
+      Their number.
+    """
+    return NUM_DRAWS * (size + 1) + MAX_STEPS * draws_for(size - 1)
+
+
+def _walk(fit, middle, first, centre, sd, max_steps, left):
+    """From the centre to both sides, until the bound has fallen far; each Gaussian starts from its neighbour's.
+
+    With `left` gradients, no further than until so many are spent.
+    """
     two = lambda x: jnp.stack([x, x])  # noqa: E731
     room = lambda x: jnp.zeros((max_steps, *x.shape), x.dtype)  # noqa: E731
     here, knot = jax.tree.map(two, middle), two(centre)
@@ -235,7 +255,12 @@ def _walk(fit, middle, first, centre, sd, max_steps):
         )
 
     start = _Walk(none, here, knot, two(first.elbo), two(0.5 * sd), walking, first.elbo, none, *records)
-    walk = jax.lax.while_loop(lambda walk: (walk.i < max_steps) & jnp.any(walk.walking), body, start)
+
+    def unfinished(walk):
+        going = (walk.i < max_steps) & jnp.any(walk.walking)
+        return going if left is None else going & (walk.spent <= left)
+
+    walk = jax.lax.while_loop(unfinished, body, start)
     # What was not reached repeats the last.
     fill = lambda path, last: jnp.where(  # noqa: E731
         jnp.reshape(walk.reached, (max_steps, 2) + (1,) * (last.ndim - 1)), path, last

@@ -33,6 +33,22 @@ WIDEST = 1e-4
 """The floor c to begin with: a standard deviation may grow by 1 / sqrt(c) in one step."""
 SHORTEST = 1e-3
 """Damping r below which no step is worth its gradients."""
+MAX_STEPS = 60
+"""Evaluations of the bound, by default."""
+TOLERANCE = 0.01
+"""Nats of promised gain below which a fit is done, by default."""
+
+
+def draws_for(size: int) -> int:
+    """S that is enough for the curvature.
+
+    Args:
+      size: D.
+
+    Returns:
+      The larger of 16 and 2 D + 4.
+    """
+    return max(16, 2 * size + 4)
 
 
 class NewtonInfo(NamedTuple):
@@ -82,8 +98,8 @@ def newton(
     start: FullRank,
     *,
     num_samples: int | None = None,
-    max_steps: int = 60,
-    tolerance: float = 0.01,
+    max_steps: int | Scalar = MAX_STEPS,
+    tolerance: float = TOLERANCE,
 ) -> tuple[FullRank, NewtonInfo]:
     r"""Fit a full-rank Gaussian by second-order steps from gradients alone.
 
@@ -92,7 +108,7 @@ def newton(
       log_density: [D] -> scalar.
       start: too narrow is better than too wide: a narrow one sees the exact local curvature.
       num_samples: S fixed draws, static, even; the larger of 16 and 2 D + 4 by default, enough for the curvature.
-      max_steps: evaluations of the bound, static.
+      max_steps: evaluations of the bound; may be traced. At least one is made.
       tolerance: nats of promised gain below which the fit is done.
 
     Returns:
@@ -117,7 +133,7 @@ def newton(
     if not isinstance(start, FullRank):
         raise TypeError(f"start must be a FullRank, got {type(start).__name__}")
     size = start.loc.shape[-1]
-    num_samples = max(16, 2 * size + 4) if num_samples is None else num_samples
+    num_samples = draws_for(size) if num_samples is None else num_samples
     if num_samples < 2 * size:
         raise ValueError(f"the curvature needs num_samples >= 2 D = {2 * size}, got {num_samples}")
     draws = noises.whitened(key, num_samples, size, start.dtype)
