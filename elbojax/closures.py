@@ -9,6 +9,7 @@ Not seen: what C code, callbacks on the host, files and clocks give; names made 
 attribute); globals of installed packages; and what lies deeper than `DEEPEST`.
 """
 
+import contextvars
 import dis
 import functools
 import hashlib
@@ -69,12 +70,12 @@ class Ref:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str], bool]:
-    """Global names that a code reads, attributes that it reads, names that it sets, and whether it changes containers.
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str], bool, frozenset[str]]:
+    """What a code reads and changes: global names, attributes, names that it sets, whether it changes containers, imports.
 
     The code of functions inside counts. Code objects keep no values but constants, so holding on to some is no matter.
     """
-    read, attributes, changed, changes = set(), set(), set(), False
+    read, attributes, changed, changes, imported = set(), set(), set(), False, set()
     before = None
     for step in dis.get_instructions(code):
         name = step.opname
@@ -83,8 +84,10 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
         before = step.argval if name.startswith("LOAD_") else None
         if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
             read.add(step.argval)
-        elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
+        elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"):
             attributes.add(step.argval)
+        elif name == "IMPORT_NAME":
+            imported.add(step.argval)
         elif name in ("STORE_GLOBAL", "STORE_ATTR", "STORE_DEREF"):
             changed.add(step.argval)
         elif name == "STORE_SUBSCR":
@@ -96,9 +99,12 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
             attributes |= inner[1]
             changed |= inner[2]
             changes |= inner[3]
+            imported |= inner[4]
         elif isinstance(constant, str) and constant.isidentifier():
             attributes.add(constant)  # getattr(it, "name")
-    return frozenset(read), frozenset(attributes), frozenset(changed), changes
+    if "globals" in read:
+        read |= attributes  # globals()["name"]
+    return frozenset(read), frozenset(attributes), frozenset(changed), changes, frozenset(imported)
 
 
 def _root(it: Any) -> str:
@@ -203,6 +209,8 @@ class Look:
                 self._entry(each, depth)
         elif isinstance(value, property):
             self._walk(value.fget, depth)
+        elif isinstance(value, contextvars.ContextVar):
+            self._walk(value.get(None), depth)
         elif hasattr(value, "__wrapped__"):
             self._wrapped(value, depth)
         elif _root(kind) in ("jax", "jaxlib") and getattr(kind, "__hash__", None) not in (None, object.__hash__):
@@ -278,7 +286,7 @@ class Look:
         # A solver or a loss made anew of the same parts is the same; a user's function may read what is not seen.
         self._same(function.__code__ if library else function)
         start = len(self.parts)
-        read, attributes, changed, changes = _names(function.__code__)
+        read, attributes, changed, changes, imported = _names(function.__code__)
         before = set(self._names), set(self._changed), self._changes
         if not library:
             self._names |= attributes
@@ -301,6 +309,10 @@ class Look:
                 if name not in changed and name in function.__globals__:
                     self.parts.append(name)
                     self._walk(function.__globals__[name], depth)
+            package = function.__globals__.get("__package__")
+            for name in sorted(imported | {f"{package}.{name}" for name in imported}):
+                if name in sys.modules:
+                    self._walk(sys.modules[name], depth)
             self._of_user -= 1
             if self._of_user:
                 self.inner.append((function, tuple(self.parts[start:])))

@@ -1,7 +1,9 @@
 """What a function reads beside its arguments is part of it: another array, another answer; and nothing keeps it alive."""
 
+import contextvars
 import functools
 import gc
+import sys
 import types
 import weakref
 
@@ -18,6 +20,7 @@ OLD, NEW = jnp.array([1.0, 2.0, 3.0]), jnp.array([101.0, 102.0, 103.0])
 Y = OLD
 SPACE = types.SimpleNamespace(y=OLD)
 TABLE = {"data": [OLD]}
+FOUND = {"y": OLD}
 
 
 def gaussian(z, y):
@@ -165,6 +168,40 @@ def of_the_body_of_a_scan():
         return total - 0.5 * (it.y[i] - total[1]) ** 2 * jnp.array([1.0, 0.0]), None
 
     return (lambda z: jax.lax.scan(body, jnp.stack([0.0 * z, z]), jnp.arange(3))[0][0]), lambda y: setattr(it, "y", y)
+
+
+def of_an_import_inside():
+    module = sys.modules["kept_elsewhere"] = types.ModuleType("kept_elsewhere")
+    module.y = OLD
+
+    def log_density(z):
+        import kept_elsewhere
+
+        return gaussian(z, kept_elsewhere.y)
+
+    return log_density, lambda y: setattr(module, "y", y)
+
+
+def of_a_name_imported_inside():
+    module = sys.modules["kept_elsewhere"] = types.ModuleType("kept_elsewhere")
+    module.y = OLD
+
+    def log_density(z):
+        from kept_elsewhere import y
+
+        return gaussian(z, y)
+
+    return log_density, lambda y: setattr(module, "y", y)
+
+
+def of_a_context():
+    it = contextvars.ContextVar("it")
+    it.set(OLD)
+    return lambda z: gaussian(z, it.get()), it.set
+
+
+def of_all_globals():
+    return lambda z: gaussian(z, globals()["FOUND"]["y"]), lambda y: FOUND.update(y=y)
 
 
 def of_a_wrapped_function():

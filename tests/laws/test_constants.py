@@ -140,10 +140,13 @@ def test_one_array_is_one_constant(precision):
 
 def test_nothing_is_kept_alive(precision):
     del precision
-    y = RNG.normal(size=50)
-    watch = weakref.ref(y)
-    traced = jax.make_jaxpr(lambda z: jnp.sum(y - z))(1.0)
-    del traced, y
+
+    def trace():
+        y = RNG.normal(size=50)
+        assert len(jax.make_jaxpr(lambda z: jnp.sum(y - z))(1.0).consts) == 1
+        return weakref.ref(y)
+
+    watch = trace()
     jax.clear_caches()
     gc.collect()
     assert watch() is None
