@@ -13,6 +13,7 @@ import numpy as np
 
 from elbojax import xla
 from elbojax.cascade import flow, funnel, handover, stages
+from elbojax.cascade import starts as other_starts
 from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
@@ -26,7 +27,7 @@ from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
-from elbojax.types import Key, PyTree, Scalar
+from elbojax.types import Key, PyTree, Scalar, Status
 
 MEMORY = 2**30
 """Bytes that the draws of the models side by side may take on one device, as their log-densities are computed."""
@@ -45,6 +46,8 @@ CALLS = 8
 TAILED = 0.5
 """k-hat from which weights are too uneven for tails. Measured on a hierarchical normal (D=10, k-hat 0.5 to 0.7): means and
 sds are right, but of the outermost 2 % on either side 4,096 draws see 1.2 to 1.7 %, and 32,768 hardly more."""
+TRIED = 64
+"""Models for which other starts are looked for in one call of a program."""
 FEW = 8
 """Lanes on one device of the stages that most models never see."""
 
@@ -89,7 +92,8 @@ def fit_batch(
     Args:
       key: consumed.
       log_density: `(position, datum) -> scalar`: the logarithm of an unnormalised density over pytrees like `init`.
-      init: pytree of floats; a start for all models, in the space that `support` says.
+      init: pytree of floats; a start for all models, in the space that `support` says. A model whose log-density is not
+        finite there begins from another, as in `fit`, and the batch's note says which did.
       data: pytree of arrays with a leading axis of M models; a slice of it is what the log-density is given. A list of
         data sets is no such pytree and is refused: stack them, or give them to `fit_ragged`.
       support: as in `fit`.
@@ -146,14 +150,62 @@ def fit_batch(
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
-        results = stages.nothing(target, len(numbers))
+        results, note = stages.nothing(target, len(numbers)), ""
         with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size:
                     _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
+                if stage.run is stages.quick:
+                    again, flat_starts = _elsewhere(key, numbers, target, flat_starts, data, results)
+                    if again.size:
+                        anew = stage._replace(name="elsewhere", lanes=min(stage.lanes, FEW))
+                        verdict: Any = results.certificate
+                        spent = verdict.num_gradients[again]
+                        _run(anew, key, numbers, target, flat_starts, data, results, again, mesh, shards, bar)
+                        verdict.num_gradients[again] += spent
+                        note = _told(numbers[again[verdict.status[again] != Status.NON_FINITE]])
     q, certificate, mean, sd, draws, log_weights = results
-    return handed_over(q, certificate, draws, log_weights, target, moments=(mean, sd))
+    return handed_over(q, certificate, draws, log_weights, target, note, moments=(mean, sd))
+
+
+def _elsewhere(key, numbers, target, starts, data, results):
+    """Models to be begun anew, for their log-density is not finite at their start, and the starts of all."""
+    lost = np.flatnonzero(results.certificate.status == Status.NON_FINITE)
+    if not lost.size:
+        return lost, starts
+    again, starts = [], np.array(starts)
+    for at in range(0, lost.size, TRIED):
+        models = lost[at : at + TRIED]
+        full = np.resize(models, TRIED)
+        given = starts[full] if starts.ndim == 2 else starts[full, 0]
+        found = jax.device_get(_start_program(target, key, numbers[full], given, _take(data, full)))
+        found = _take(found, slice(models.size))
+        usable = found.finite & (found.tried > 0)
+        positions = found.position[usable]
+        starts[models[usable]] = positions if starts.ndim == 2 else positions[:, None]
+        again.append(models[usable])
+    return np.concatenate(again), starts
+
+
+@functools.partial(xla.jit, static_argnames=("target",))
+def _start_program(target, key, numbers, starts, data):
+    def one(model):
+        number, start, datum = model
+        own = jax.random.fold_in(jax.random.fold_in(key, 7), number)
+        return other_starts.another(own, density_of(target, widened(datum)), start)
+
+    return jax.lax.map(one, (numbers, starts, data), batch_size=FEW)
+
+
+def _told(models: np.ndarray) -> str:
+    if not models.size:
+        return ""
+    some = ", ".join(map(str, models[:10])) + (", ..." if models.size > 10 else "")
+    return (
+        f"{other_starts.LABEL}the log-density is not finite at the start of {models.size:,} models ({some}), which began from"
+        f" others, {other_starts.DRAWN}"
+    )
 
 
 def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:

@@ -4,6 +4,7 @@ import enum
 import math
 from typing import NamedTuple
 
+from elbojax.cascade.starts import LABEL
 from elbojax.types import Array, Scalar, Status
 
 
@@ -120,6 +121,9 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
+    began = [part for part in note.split("\n") if part.startswith(LABEL)]
+    note = "\n".join(part for part in note.split("\n") if not part.startswith(LABEL))
+    lines[-1:-1] = [f"  init          {part.removeprefix(LABEL)}" for part in began]
     if c.certified and note:
         lines.insert(-1, f"  labels        {note}")
     if not c.certified and (note or status in NEXT_STEP):

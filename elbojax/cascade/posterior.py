@@ -15,6 +15,7 @@ from elbojax.cascade import storage, tails
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
 from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrowed
+from elbojax.cascade.starts import LABEL
 from elbojax.cascade.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
 from elbojax.families import Family, FullRank, family, static
 from elbojax.interop import arviz
@@ -282,7 +283,8 @@ class Fit:
         if not self.batched:
             return report(self.certificate, self._title(), self.note)
         certified = np.asarray(self.certificate.certified)
-        return f"{certified.size:,} fits, {certified.sum():,} certified"
+        note = f"\n  {self.note.removeprefix(LABEL)}" if self.note else ""
+        return f"{certified.size:,} fits, {certified.sum():,} certified{note}"
 
     def _has_draws(self) -> bool:
         """Whether there is anything to take quantiles of."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, flow, funnel, handover, labels, leaks, modes
+from elbojax.cascade import doubts, flow, funnel, handover, labels, leaks, modes, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.certificate import NEXT_STEP, Stage
 from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts, fit_gaussian
@@ -64,7 +64,8 @@ def fit(
       key: consumed.
       log_density: `(position) -> scalar`, or `(position, data) -> scalar` where data is given: the logarithm of an
         unnormalised density over pytrees like `init`.
-      init: pytree of floats; a start, in the space that `support` says.
+      init: pytree of floats; a start, in the space that `support` says. Where log-density or gradient are not finite there
+        nor around it, up to 200 others are tried, drawn as Stan does, and the note says so.
       data: pytree of arrays passed to the log-density. A list of numbers is no array and is refused.
       support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names, such as
         {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
@@ -104,6 +105,9 @@ def fit(
         settings.enter_context(doubled_on_host(target, data))
         say = _speaker(progress)
         outcome, scouts = _gaussian(key, target, start, data, limits.gradients)
+        begun = ""
+        if int(scouts.status[0]) == Status.NON_FINITE:
+            outcome, scouts, begun = _elsewhere(key, target, start, data, outcome, scouts, limits.gradients)
         first, first_status, note = outcome, int(outcome.certificate.status), ""
         say(outcome)
         outcome = _second_look(key, target, outcome, data, say)
@@ -133,6 +137,7 @@ def fit(
             note = UNCHECKED
         outcome, note = _labelled(target, outcome, note, data)
         outcome, note = _ended(outcome, note, limits)
+        note = "\n".join(filter(None, [begun, note]))
     return handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
 
 
@@ -192,6 +197,31 @@ def _gaussian(key: Key, target: Any, start: Array, data: PyTree, limit: Any) -> 
     if target.size > LARGE:
         return fit_large(jax.random.fold_in(key, 0), density_of(target, data), start)
     return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start, limit=limit)
+
+
+def _elsewhere(key, target, start, data, outcome, scouts, limit):
+    """The first fit from a start that is drawn, where the given one has no finite log-density and nor has any near it."""
+    found = _start_program(key, target, start, data)
+    if int(found.tried) == 0:
+        return outcome, scouts, ""
+    where = "the paths from around it"
+    if int(outcome.certificate.status) == Status.NON_FINITE:
+        if not found.finite:
+            return outcome, scouts, ""
+        spent = outcome.certificate.num_gradients + found.tried
+        outcome, scouts = _gaussian(key, target, found.position, data, limit)
+        if int(outcome.certificate.status) == Status.NON_FINITE:
+            return outcome, scouts, ""
+        certificate = outcome.certificate
+        outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + spent))
+        where = f"another start, {starts.DRAWN}"
+    why = _blame(key, target, start, data).split("; give")[0]
+    return outcome, scouts, f"{starts.LABEL}{why}; this is the fit from {where}"
+
+
+@program
+def _start_program(key, target, start, data):
+    return starts.another(jax.random.fold_in(key, 7), density_of(target, data), start)
 
 
 def _step_cost(target: Any, first: Outcome) -> float:

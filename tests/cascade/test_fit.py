@@ -335,7 +335,7 @@ NO_ANSWER = {
     "-inf at the start": (kinked, {"mu": 0.0, "sigma": -1.0}, "non_finite", "-inf at the start: leaf sigma"),
     "NaN everywhere": (lambda z: jnp.nan * jnp.sum(z), np.zeros(2), "non_finite", "NaN at the start"),
     "NaN for a leaf": (
-        lambda z: -0.5 * z["a"] ** 2 - 0.5 * jnp.log(z["b"]) ** 2,
+        lambda z: -0.5 * z["a"] ** 2 - 0.5 * jnp.log(z["b"] - 100) ** 2,  # no start that is drawn is above 100
         {"a": 0.0, "b": -9.0},
         "non_finite",
         "NaN at the start",
