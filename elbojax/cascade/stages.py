@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
-from elbojax.cascade import doubts, flow, funnel, handover, modes
+from elbojax.cascade import doubts, flow, funnel, handover, modes, outskirts
 from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
@@ -222,6 +222,8 @@ def quick(
     """
     del before
     fit_key, scout_key = jax.random.split(shared)
+    if noise is None:
+        noise = quick_noise(shared, start.shape[-1], start.dtype)
     outcome, _ = fit_gaussian(
         fit_key,
         log_density,
@@ -230,10 +232,26 @@ def quick(
         record=False,
         scout_key=scout_key,
         rough=rough,
-        noise=quick_noise(shared, start.shape[-1], start.dtype) if noise is None else noise,
+        noise=noise,
         enough=QUICK_ENOUGH,
     )
-    return keep(key, outcome, target, thorough=False)
+    return keep(key, inside(outcome, log_density if rough is None else rough, noise), target, thorough=False)
+
+
+def inside(outcome: Outcome, log_density: LogDensity, noise: Array) -> Outcome:
+    """The outcome of `quick`; without its certificate where a share of the variance lies outside of its draws."""
+    q, certificate = outcome.q, outcome.certificate
+    assert isinstance(q, FullRank), "the first stage of a batch is for few parameters"
+    probes = noise[: outskirts.NUM_PROBES, : q.loc.size]
+    share = outskirts.variance_outside(probes, q, log_density, certificate.log_evidence, len(noise))
+    lost = certificate.certified & (share > outskirts.MOST)
+    return outcome._replace(
+        certificate=certificate._replace(
+            certified=certificate.certified & ~lost,
+            status=jnp.where(lost, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
+            num_log_densities=certificate.num_log_densities + outskirts.NUM_PROBES,
+        )
+    )
 
 
 def unfinished(certificate: Certificate) -> np.ndarray:
