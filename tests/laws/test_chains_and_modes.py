@@ -21,6 +21,8 @@ PLACES = {
     "near": [(-1.6, 0.0), (1.6, 0.0)],
     "near, three": [(-1.6, 0.0), (1.6, 0.0), (0.0, 2.2)],
     "far": [(-8.0, -8.0), (8.0, 8.0)],
+    "near, exchanged": [(-1.5, 0.8), (0.8, -1.5)],
+    "far, exchanged": [(-7.0, 4.0), (4.0, -7.0)],
     "one of three far": [(-1.6, 0.0), (1.6, 0.0), (0.0, 20.0)],
 }
 
@@ -46,7 +48,7 @@ def chains_of(name, with_paths):
         return program(jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["one", "near", "near, three"])
+@pytest.mark.parametrize("name", ["one", "near", "near, three", "near, exchanged"])
 def test_certified_where_all_modes_are_visited(name):
     outcome, places = chains_of(name, True), np.asarray(PLACES[name])
     assert outcome.certificate.certified and outcome.certificate.status == Status.CONVERGED
@@ -55,7 +57,7 @@ def test_certified_where_all_modes_are_visited(name):
     np.testing.assert_allclose(np.std(outcome.draws, axis=0), sd, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", ["far", "one of three far"])
+@pytest.mark.parametrize("name", ["far", "far, exchanged", "one of three far"])
 @pytest.mark.parametrize("with_paths", [True, False])
 def test_refused_where_a_mode_is_left_out(name, with_paths):
     c = chains_of(name, with_paths).certificate
