@@ -13,6 +13,20 @@ import numpy as np
 from elbojax.types import Array, PyTree
 
 
+def check_key(key: Any) -> None:
+    """Raise TypeError unless it is one key.
+
+    Args:
+      key: anything.
+    """
+    dtype, shape = getattr(key, "dtype", None), jnp.shape(key) if hasattr(key, "shape") else None
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if typed and shape == () or dtype == jnp.uint32 and len(shape or ()) == 1:
+        return
+    given = type(key).__name__ if dtype is None else f"{'keys' if typed else str(dtype)} of shape {shape}"
+    raise TypeError(f"key must be one random key, such as jax.random.key(0), got {given}")
+
+
 def unmasked(tree: PyTree, name: str = "data") -> PyTree:
     """The pytree with plain arrays in place of masked ones that mask nothing.
 

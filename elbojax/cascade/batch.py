@@ -21,7 +21,15 @@ from elbojax.cascade.resolution import widened
 from elbojax.cascade.single import HOPELESS, density_of, prepare
 from elbojax.cascade.stages import Kept
 from elbojax.inputs import check_real, unmasked
-from elbojax.loops.checks import batch_size, check_data, check_host, check_key, check_log_density, check_stacked
+from elbojax.loops.checks import (
+    batch_size,
+    check_data,
+    check_host,
+    check_key,
+    check_log_density,
+    check_mesh,
+    check_stacked,
+)
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
 from elbojax.loops.progress import Progress
@@ -129,6 +137,9 @@ def fit_batch(
     check_data(data)
     check_stacked("data", data)
     check_folder(checkpoint)
+    check_mesh(mesh)
+    if not isinstance(tails, bool | np.bool_):
+        raise TypeError(f"tails must be True or False, got {tails!r}")
     try:
         num_models = batch_size(data=data)
     except ValueError as error:
@@ -283,6 +294,8 @@ def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
                 f"{name} must have shape [M, ...] or [M, K, ...] with M = {num_models} models and a leaf of shape"
                 f" {one.shape}, got {shape}"
             )
+        if 0 in axes:
+            raise ValueError(f"{name} of shape {shape} holds no start")
         leading.add(axes)
     if len(leading) != 1:
         raise ValueError(f"the leaves of starts must share their leading axes, got {sorted(leading)}")

@@ -7,23 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import check_key as check_key
 from elbojax.inputs import unmasked
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import PyTree
 
-
-def check_key(key: Any) -> None:
-    """Raise TypeError unless it is one key.
-
-    Args:
-      key: anything.
-    """
-    dtype, shape = getattr(key, "dtype", None), jnp.shape(key) if hasattr(key, "shape") else None
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if typed and shape == () or dtype == jnp.uint32 and len(shape or ()) == 1:
-        return
-    given = type(key).__name__ if dtype is None else f"{'keys' if typed else str(dtype)} of shape {shape}"
-    raise TypeError(f"key must be one random key, such as jax.random.key(0), got {given}")
+MOST_STEPS = 2**31 - 1
+"""What a count of 32 bits holds."""
 
 
 def check_data(data: PyTree) -> None:
@@ -36,6 +26,8 @@ def check_data(data: PyTree) -> None:
     check_lists("data", data)
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
         name, kind = "data" + jax.tree_util.keystr(path), type(leaf).__name__
+        if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
+            raise TypeError(f"{name} must be a number of 64 bits, got an int of {leaf.bit_length()}; try float of it")
         if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | bool | int | float | complex):
             continue
         if not isinstance(leaf, np.ndarray | np.generic):
@@ -155,6 +147,29 @@ def check_log_density(log_density: Any) -> None:
         )
 
 
+def check_keys(keys: Any) -> None:
+    """Raise TypeError unless they are random keys, one or several.
+
+    Args:
+      keys: anything.
+    """
+    if not hasattr(keys, "dtype") or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        given = f"{keys.dtype} of shape {keys.shape}" if hasattr(keys, "dtype") else type(keys).__name__
+        raise TypeError(f"keys must be one random key, such as jax.random.key(0), or one for each model, got {given}")
+
+
+def check_mesh(mesh: Any) -> None:
+    """Raise TypeError unless it is a mesh of devices or None.
+
+    Args:
+      mesh: anything.
+    """
+    if not isinstance(mesh, jax.sharding.Mesh | None):
+        raise TypeError(
+            f"mesh must be a jax.sharding.Mesh or None, got {mesh!r}; for all devices: jax.make_mesh((n,), ('models',))"
+        )
+
+
 def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:
     """Raise unless solver, stop rule and number of steps are what a loop needs."""
     if not isinstance(solver, Solver):
@@ -163,6 +178,8 @@ def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:
         raise TypeError(f"stop must be a StopRule(init, update) or None, got {type(stop).__name__}")
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"the number of steps must be an int of at least 1, got {num_steps!r}")
+    if num_steps > MOST_STEPS:
+        raise ValueError(f"the number of steps must be at most {MOST_STEPS:,}, got {num_steps:,}")
 
 
 def trained_leaves(q: PyTree, *, may_be_nan: bool = False) -> PyTree:

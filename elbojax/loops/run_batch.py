@@ -15,7 +15,7 @@ import numpy as np
 
 from elbojax import xla
 from elbojax.inputs import unmasked
-from elbojax.loops.checks import batch_size, check_settings, trained_leaves
+from elbojax.loops.checks import batch_size, check_keys, check_mesh, check_settings, trained_leaves
 from elbojax.loops.lane import Lane, advance
 from elbojax.loops.places import Places, deal
 from elbojax.loops.progress import Progress
@@ -108,6 +108,8 @@ def run_batch(
     """
     stop = never() if stop is None else stop
     check_settings(solver, stop, max_steps)
+    check_keys(keys)
+    check_mesh(mesh)
     qs = trained_leaves(qs, may_be_nan=True)
     check_folder(checkpoint)
     data = unmasked(data)
@@ -116,6 +118,8 @@ def run_batch(
         keys = jax.random.split(keys, num_models)
     if keys.shape != (num_models,):
         raise ValueError(f"keys must be one key or one per model [{num_models}], got shape {keys.shape}")
+    if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int | np.integer)):
+        raise TypeError(f"lanes must be an int or None, got {lanes!r}")
     if lanes is not None and lanes < 1:
         raise ValueError(f"lanes must be at least 1, got {lanes}")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from elbojax.families import Family, Reparameterised
 from elbojax.families.base import check_one
-from elbojax.inputs import check_real
+from elbojax.inputs import check_key, check_real
 from elbojax.noise import Draws
 from elbojax.numerics import magic_box, stop_gradient
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
@@ -67,6 +67,7 @@ def draw_noise(key: Key, q: Family, num_samples: int, draws: Draws) -> Array:
         )
     check_one(q)
     check_samples("num_samples", num_samples)
+    check_key(key)
     return draws(key, num_samples, q.noise_size, q.dtype)
 
 
@@ -122,6 +123,7 @@ def sample_events(key: Key, q: Family, num_samples: int) -> tuple[Any, Array]:
         raise TypeError(f"q must be a Family, such as elbojax.mean_field makes, got {type(q).__name__}")
     check_one(q)
     check_samples("num_samples", num_samples)
+    check_key(key)
     events = jax.lax.stop_gradient(jax.vmap(q.sample)(jax.random.split(key, num_samples)))
     return events, jax.vmap(q.log_prob)(events)
 

@@ -1,6 +1,7 @@
 """Stochastic variational inference with any optax optimiser."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,6 +91,14 @@ def _told(value: Any) -> str:
 
 
 def _with_data(log_density, data, event):
+    try:
+        inspect.signature(log_density).bind(event, data)
+    except TypeError:
+        raise TypeError(
+            "data were given, but the log-density takes none: it must be log_density(event, data), or leave the data out"
+        ) from None
+    except ValueError:
+        pass  # some callables of C have no signature
     return log_density(event, data)
 
 
@@ -130,6 +139,11 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
         )
     if not callable(loss):
         raise TypeError(f"loss must be a function loss(key, q, data), such as as_loss makes, got {_told(loss)}")
+    if hasattr(optimizer, "get_params"):
+        raise TypeError(
+            f"optimizer must be an optax GradientTransformation, got NumPyro's {type(optimizer).__name__}; optax has the same, "
+            "such as optax.adam(0.01)"
+        )
     if not callable(getattr(optimizer, "update", None)) or not callable(getattr(optimizer, "init", None)):
         raise TypeError(f"optimizer must be an optax GradientTransformation, got {type(optimizer).__name__}")
 

@@ -13,6 +13,7 @@ TWO, EYE = np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
 Q = elbojax.mean_field(TWO, 1.0)
 STACK = jax.tree.map(lambda x: jnp.stack([x, x, x]), Q)
 LOSS = elbojax.as_loss(elbojax.elbo, lambda z, data=0.0: -0.5 * jnp.sum((z - data) ** 2))
+SVI = elbojax.svi(LOSS, optax.adam(0.1))
 UPPER = np.array([[1, 0.8], [0.8, 1]], np.float32)
 
 
@@ -171,6 +172,78 @@ CASES = {
         lambda: elbojax.run_batch(KEY, elbojax.svi(LOSS, optax.adam(0.1)), STACK, [1.0, 2.0, 3.0], max_steps=2),
         TypeError,
         ["np.asarray(data)"],
+    ),
+    "no key": (lambda: elbojax.elbo(None, Q, log_density), TypeError, ["key must be", "jax.random.key(0)", "NoneType"]),
+    "seed for key": (lambda: elbojax.elbo_stl(0, Q, log_density), TypeError, ["jax.random.key(0)", "int"]),
+    "score without key": (lambda: elbojax.elbo_rloo(None, Q, log_density), TypeError, ["jax.random.key(0)"]),
+    "run_batch without keys": (
+        lambda: elbojax.run_batch(None, SVI, STACK, max_steps=2),
+        TypeError,
+        ["keys must be", "jax.random.key(0)", "NoneType"],
+    ),
+    "run_batch of a seed": (lambda: elbojax.run_batch(0, SVI, STACK, max_steps=2), TypeError, ["keys must be", "int"]),
+    "run of no q": (lambda: elbojax.run(KEY, SVI, None, num_steps=2), ValueError, ["q has no array leaf", "None"]),
+    "run_batch of no q": (lambda: elbojax.run_batch(KEY, SVI, None, max_steps=2), ValueError, ["q has no array leaf"]),
+    "one q to run_batch": (
+        lambda: elbojax.run_batch(KEY, SVI, Q, np.zeros((5, 2)), max_steps=2),
+        ValueError,
+        ["leading axis of models", "qs.loc has 2", "data has 5"],
+    ),
+    "scalar q to run_batch": (
+        lambda: elbojax.run_batch(KEY, SVI, {"a": 1.0}, np.zeros(5), max_steps=2),
+        ValueError,
+        ["leading axis of models", "scalar"],
+    ),
+    "lanes": (lambda: elbojax.run_batch(KEY, SVI, STACK, max_steps=2, lanes=2.5), TypeError, ["lanes", "int", "2.5"]),
+    "lanes of text": (lambda: elbojax.run_batch(KEY, SVI, STACK, max_steps=2, lanes="a"), TypeError, ["lanes", "'a'"]),
+    "mesh of run_batch": (
+        lambda: elbojax.run_batch(KEY, SVI, STACK, max_steps=2, mesh=1),
+        TypeError,
+        ["jax.sharding.Mesh", "got 1"],
+    ),
+    "mesh of fit_batch": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), mesh=3),
+        TypeError,
+        ["jax.sharding.Mesh", "got 3"],
+    ),
+    "tails": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), tails="yes"),
+        TypeError,
+        ["tails must be True or False", "'yes'"],
+    ),
+    "no tails": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), tails=None),
+        TypeError,
+        ["tails must be True or False"],
+    ),
+    "starts of another tree": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), starts={"a": np.ones(3)}),
+        ValueError,
+        ["starts must be a pytree like init"],
+    ),
+    "starts of text": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), starts="near"),
+        ValueError,
+        ["starts"],
+    ),
+    "no starts": (
+        lambda: elbojax.fit_batch(KEY, log_density, 0.0, np.ones((3, 2)), starts=np.ones((3, 0))),
+        ValueError,
+        ["starts of shape (3, 0) holds no start"],
+    ),
+    "data for none": (
+        lambda: elbojax.run(
+            KEY, elbojax.svi(elbojax.as_loss(elbojax.elbo, lambda z: -z @ z), optax.adam(0.1)), Q, TWO, num_steps=2
+        ),
+        TypeError,
+        ["the log-density takes none"],
+    ),
+    "too many steps": (lambda: elbojax.run(KEY, SVI, Q, num_steps=10**10), ValueError, ["at most 2,147,483,647"]),
+    "too large an int": (lambda: elbojax.fit(KEY, log_density, 0.0, data=10**30), TypeError, ["64 bits", "float"]),
+    "NumPyro's optimiser": (
+        lambda: elbojax.svi(LOSS, pytest.importorskip("numpyro").optim.Adam(0.1)),
+        TypeError,
+        ["NumPyro's Adam", "optax.adam"],
     ),
     "batch of a model": (lambda: elbojax.fit_batch(KEY, model, 0.0, np.ones(2)), TypeError, ["takes no position"]),
 }
