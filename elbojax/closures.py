@@ -9,6 +9,7 @@ Not seen: what C code, callbacks on the host, files and clocks give; names made 
 attribute); globals of installed packages; and what lies deeper than `DEEPEST`.
 """
 
+import collections
 import contextvars
 import dis
 import functools
@@ -46,6 +47,8 @@ MUTATORS = {
     "remove",
 }
 """Methods that change a container: one that a function changes itself, say to count its traces, does not count."""
+CONTAINERS = (list, dict, set, bytearray, collections.deque)
+"""What these methods change; the `update` of an optimiser or the `add` of `x.at[i]` changes nothing."""
 
 
 class Ref:
@@ -80,7 +83,7 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
     for step in dis.get_instructions(code):
         name = step.opname
         if name in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in MUTATORS and isinstance(before, str):
-            changed.add(before)  # `calls.append(1)`
+            changed.add(f".{before}")  # `calls.append(1)`, if that is a container
         before = step.argval if name.startswith("LOAD_") else None
         if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
             read.add(step.argval)
@@ -243,12 +246,12 @@ class Look:
             self._same(value)
             return
         for name, each in list((own or {}).items()):
-            if name in self._changed or isinstance(_of_class(kind, name), functools.cached_property):
+            if _is_changed(name, each, self._changed) or isinstance(_of_class(kind, name), functools.cached_property):
                 continue
             self.parts.append(name)
             self._walk(each, depth)
         for name in slots:
-            if name not in self._changed and hasattr(value, name):
+            if hasattr(value, name) and not _is_changed(name, getattr(value, name), self._changed):
                 self.parts.append(name)
                 self._walk(getattr(value, name), depth)
         self._attributes_of(kind, depth)
@@ -276,7 +279,7 @@ class Look:
             return
         for name in sorted(found):
             each = found[name]
-            if name in self._changed or isinstance(each, types.ModuleType):
+            if _is_changed(name, each, self._changed) or isinstance(each, types.ModuleType):
                 continue
             self.parts.append(name)
             self._walk(each.__func__ if isinstance(each, staticmethod | classmethod) else each, depth)
@@ -294,19 +297,18 @@ class Look:
             self._changes = self._changes or changes
             self._of_user += 1
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-            if name in changed:
-                continue
             try:
                 inside = cell.cell_contents
             except ValueError:  # nothing in it yet
                 continue
-            self._walk(inside, depth)
+            if not _is_changed(name, inside, changed):
+                self._walk(inside, depth)
         for part in (function.__defaults__, function.__kwdefaults__, function.__dict__ or None):
             if part is not None:
                 self._walk(part, depth)
         if not library:
             for name in sorted(read):
-                if name not in changed and name in function.__globals__:
+                if name in function.__globals__ and not _is_changed(name, function.__globals__[name], changed):
                     self.parts.append(name)
                     self._walk(function.__globals__[name], depth)
             package = function.__globals__.get("__package__")
@@ -317,6 +319,10 @@ class Look:
             if self._of_user:
                 self.inner.append((function, tuple(self.parts[start:])))
         self._names, self._changed, self._changes = before
+
+
+def _is_changed(name: str, value: Any, changed: Any) -> bool:
+    return name in changed or f".{name}" in changed and isinstance(value, CONTAINERS)
 
 
 def _reads(it: Any) -> frozenset[str]:
