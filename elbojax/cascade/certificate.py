@@ -77,10 +77,18 @@ NEXT_STEP = {
     Status.STALLED: "no step raises the bound: the log-density may be discontinuous, or its gradient wrong",
     Status.MULTIMODAL: "several modes found: the answer covers one or weighs them roughly; break the symmetry or use MCMC",
     Status.UNRELIABLE: "q is too far from the posterior: try non-centring scales, a better parameterisation, or MCMC",
-    Status.IMPROPER: "the posterior does not end in some direction: give every parameter a proper prior",
+    Status.IMPROPER: "the posterior does not end in some direction: give every parameter a proper prior; or is the sign of the"
+    " log-density turned?",
     Status.OUT_OF_BUDGET: "the budget ended the fit: raise max_gradients or max_seconds",
     Status.IMPRECISE: "the log-density is so large a number that its differences are lost: drop its constant",
 }
+
+
+IMPROPER = "a density without an end has no draws; what stands above is where the optimiser stopped"
+
+
+def _shown(value: Scalar, places: int = 3) -> str:
+    return f"{float(value):.{places}f}" if abs(value) < 1e9 else f"{float(value):.4g}"
 
 
 def report(certificate: Certificate, title: str, note: str = "") -> str:
@@ -97,11 +105,11 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     c = certificate
     status = Status(int(c.status))
     verdict = "certified" if c.certified else f"NOT certified ({status})"
-    upper = f", chi-square estimate {float(c.upper_bound):.2f}" if math.isfinite(c.upper_bound) else ""
+    upper = f", chi-square estimate {_shown(c.upper_bound, 2)}" if math.isfinite(c.upper_bound) else ""
     nothing = float(c.log_evidence) == -math.inf
     correction = (
-        f"none: no draw has a finite log-density{'' if status == Status.NON_FINITE else ', and what stands above is the start'}"
-        if nothing
+        f"none: {IMPROPER if status == Status.IMPROPER else 'no draw has a finite log-density'}"
+        if nothing or status == Status.IMPROPER
         else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
         f" means within {float(c.mean_error):.3f} sd, sds within {100 * float(c.sd_error):.1f} %"
         if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < 0.7
@@ -111,13 +119,16 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     starts = "no path ended in another mode; modes that none has met stay unseen"
     if elsewhere >= 1:
         starts = f"{elsewhere} of the paths ended in another mode"
+    bound = f"ELBO {_shown(c.elbo)} ± {_shown(c.elbo_se)} nats"
+    if float(c.elbo) == -math.inf and status not in (Status.NON_FINITE, Status.IMPROPER):
+        bound = "ELBO -inf: q reaches where the log-density is -inf or NaN; name the support of what has one"
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
-        f"  bound         ELBO {float(c.elbo):.3f} ± {float(c.elbo_se):.3f} nats",
-        f"  evidence      log p(x) {float(c.log_evidence):.3f} ± {float(c.log_evidence_se):.3f}{upper}",
+        f"  bound         {bound}",
+        f"  evidence      log p(x) {_shown(c.log_evidence)} ± {_shown(c.log_evidence_se)}{upper}",
         f"  correction    {correction}",
-        f"  optimiser     {float(c.decrement):.4f} nats left, Fisher divergence {float(c.fisher_divergence):.3f}",
+        f"  optimiser     {_shown(c.decrement, 4)} nats left, Fisher divergence {_shown(c.fisher_divergence)}",
         f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
