@@ -69,6 +69,8 @@ def test_a_budget_that_is_not_reached_changes_nothing():
 
 def test_another_budget_compiles_nothing():
     elbojax.fit(KEY, two_modes, np.zeros(2))
+    elbojax.fit(KEY, two_modes, np.zeros(2), max_gradients=300)  # takes the refit, which the one before did not come to
+    elbojax.fit(KEY, two_modes, np.zeros(2), max_seconds=1e-6)
     before = compiled_so_far().programs
     for budget in (20_000, 30_000, 123_456):
         assert elbojax.fit(KEY, two_modes, np.zeros(2), max_gradients=budget).certificate.certified
