@@ -73,14 +73,15 @@ class Ref:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str], bool, frozenset[str]]:
-    """What a code reads and changes: global names, attributes, names that it sets, whether it changes containers, imports.
+def _names(code: types.CodeType) -> tuple[frozenset[str], ...]:
+    """What a code reads and changes: global names, attributes, names that it sets, containers that it stores into, imports.
 
     The code of functions inside counts. Code objects keep no values but constants, so holding on to some is no matter.
     """
-    read, attributes, changed, changes, imported = set(), set(), set(), False, set()
+    read, attributes, changed, stored, imported = set(), set(), set(), set(), set()
     before = None
-    for step in dis.get_instructions(code):
+    steps = list(dis.get_instructions(code))
+    for place, step in enumerate(steps):
         name = step.opname
         if name in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in MUTATORS and isinstance(before, str):
             changed.add(f".{before}")  # `calls.append(1)`, if that is a container
@@ -94,20 +95,43 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
         elif name in ("STORE_GLOBAL", "STORE_ATTR", "STORE_DEREF"):
             changed.add(step.argval)
         elif name == "STORE_SUBSCR":
-            changes = True
+            stored |= _stored_into(steps[:place])
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             inner = _names(constant)
             read |= inner[0]
             attributes |= inner[1]
             changed |= inner[2]
-            changes |= inner[3]
+            stored |= inner[3]
             imported |= inner[4]
         elif isinstance(constant, str) and constant.isidentifier():
             attributes.add(constant)  # getattr(it, "name")
     if "globals" in read:
         read |= attributes  # globals()["name"]
-    return frozenset(read), frozenset(attributes), frozenset(changed), changes, frozenset(imported)
+    return frozenset(read), frozenset(attributes), frozenset(changed), frozenset(stored), frozenset(imported)
+
+
+def _stored_into(steps: list[dis.Instruction]) -> set[str]:
+    """The name of the container that an item is stored into next: `calls` of `self.calls[key] = value`; a local has none."""
+    at = len(steps)
+    if [step.opname for step in steps[-2:]] == ["SWAP", "SWAP"]:  # `calls[key] += 1` copies both before it adds
+        copies = [i for i in range(at - 1) if steps[i].opname == steps[i + 1].opname == "COPY"]
+        at = copies[-1] if copies else at
+    for _ in ("key", "container"):  # back to where the stack holds one value less
+        end, missing = at, 1
+        while at and missing > 0:
+            at -= 1
+            try:
+                missing -= dis.stack_effect(steps[at].opcode, steps[at].arg, jump=False)
+            except ValueError:  # of instructions that no version has yet
+                return set()
+    names: list[dis.Instruction] = []
+    for step in steps[at:end]:
+        if step.opname == "BINARY_SUBSCR" and names:
+            break
+        if step.opname.startswith("LOAD_") and step.opname != "LOAD_CONST":
+            names.append(step)
+    return {names[-1].argval} if names and not names[-1].opname.startswith("LOAD_FAST") else set()
 
 
 def _root(it: Any) -> str:
@@ -138,7 +162,8 @@ class Look:
         self._alive: list[Any] = []  # or ids would be given out again during the look
         self._names: set[str] = {"__call__"}
         self._changed: set[str] = set()
-        self._changes = False
+        self._stored: set[str] = set()
+        self._changes = False  # whether what is at hand is in a container that the function stores into
         self._of_user = 0
         self._walk(value, 0)
 
@@ -223,8 +248,15 @@ class Look:
         else:
             self._object(value, kind, depth)
 
+    def _named(self, name: str, value: Any, depth: int) -> None:
+        """What a name stands for; a container that the function stores into may be one in which it counts its traces."""
+        before = self._changes
+        self._changes = before or (name in self._stored and isinstance(value, CONTAINERS))
+        self._walk(value, depth)
+        self._changes = before
+
     def _entry(self, value: Any, depth: int) -> None:
-        """Of a container; where the function at hand changes containers it may count its traces in one."""
+        """Of a container."""
         if not (self._changes and isinstance(value, int | float | str)):
             self._walk(value, depth)
 
@@ -249,11 +281,11 @@ class Look:
             if _is_changed(name, each, self._changed) or isinstance(_of_class(kind, name), functools.cached_property):
                 continue
             self.parts.append(name)
-            self._walk(each, depth)
+            self._named(name, each, depth)
         for name in slots:
             if hasattr(value, name) and not _is_changed(name, getattr(value, name), self._changed):
                 self.parts.append(name)
-                self._walk(getattr(value, name), depth)
+                self._named(name, getattr(value, name), depth)
         self._attributes_of(kind, depth)
 
     def _attributes_of(self, place: Any, depth: int) -> None:
@@ -282,19 +314,19 @@ class Look:
             if _is_changed(name, each, self._changed) or isinstance(each, types.ModuleType):
                 continue
             self.parts.append(name)
-            self._walk(each.__func__ if isinstance(each, staticmethod | classmethod) else each, depth)
+            self._named(name, each.__func__ if isinstance(each, staticmethod | classmethod) else each, depth)
 
     def _function(self, function: types.FunctionType, depth: int) -> None:
         library = _is_library(function)
         # A solver or a loss made anew of the same parts is the same; a user's function may read what is not seen.
         self._same(function.__code__ if library else function)
         start = len(self.parts)
-        read, attributes, changed, changes, imported = _names(function.__code__)
-        before = set(self._names), set(self._changed), self._changes
+        read, attributes, changed, stored, imported = _names(function.__code__)
+        before = set(self._names), set(self._changed), set(self._stored)
         if not library:
             self._names |= attributes
             self._changed |= changed
-            self._changes = self._changes or changes
+            self._stored |= stored
             self._of_user += 1
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             try:
@@ -302,7 +334,7 @@ class Look:
             except ValueError:  # nothing in it yet
                 continue
             if not _is_changed(name, inside, changed):
-                self._walk(inside, depth)
+                self._named(name, inside, depth)
         for part in (function.__defaults__, function.__kwdefaults__, function.__dict__ or None):
             if part is not None:
                 self._walk(part, depth)
@@ -310,7 +342,7 @@ class Look:
             for name in sorted(read):
                 if name in function.__globals__ and not _is_changed(name, function.__globals__[name], changed):
                     self.parts.append(name)
-                    self._walk(function.__globals__[name], depth)
+                    self._named(name, function.__globals__[name], depth)
             package = function.__globals__.get("__package__")
             for name in sorted(imported | {f"{package}.{name}" for name in imported}):
                 if name in sys.modules:
@@ -318,7 +350,7 @@ class Look:
             self._of_user -= 1
             if self._of_user:
                 self.inner.append((function, tuple(self.parts[start:])))
-        self._names, self._changed, self._changes = before
+        self._names, self._changed, self._stored = before
 
 
 def _is_changed(name: str, value: Any, changed: Any) -> bool:

@@ -97,7 +97,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     Args:
       certificate: of one fit.
       title: the first line.
-      note: what to do next, where more is known than the status says; of a certified answer, which labelling it describes.
+      note: what to do next, where more is known than the status says; of a certified answer, which labellings it covers.
 
     Returns:
       Text of a few lines.

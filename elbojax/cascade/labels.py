@@ -1,8 +1,9 @@
 """Labellings: whether exchanges of components or changes of sign leave a posterior as it is, and which of them an answer covers.
 
 Components of a mixture, topics, factors can be exchanged, and the signs of loadings and factors changed together, without a
-change of the density: N labellings of one posterior. An answer near one of them is a right answer about this labelling, and
-its evidence that of one N-th of the mass; means over several of them are those of no component. The report says which.
+change of the density: N labellings of one posterior. An answer near one of them is right about this labelling, and its
+evidence that of one N-th of the mass, but no answer about the posterior: its certificate is withdrawn. Means over several of
+them are those of no component. The report says which.
 """
 
 import functools
@@ -50,11 +51,12 @@ class Found:
 
     Attributes:
       sentence: for the report; empty where no labellings were found.
+      partial: whether the answer is of one labelling, and so of a share of the posterior.
       num_log_densities: what it cost.
     """
 
-    def __init__(self, sentence: str = "", num_log_densities: int = 0) -> None:
-        self.sentence, self.num_log_densities = sentence, num_log_densities
+    def __init__(self, sentence: str = "", partial: bool = False, num_log_densities: int = 0) -> None:
+        self.sentence, self.partial, self.num_log_densities = sentence, partial, num_log_densities
 
 
 def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: bool) -> Found:
@@ -85,7 +87,10 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
         if not inside:
             return Found()
         kept, cost = _unchanged(target, data, points[:NUM_COMPARED], inside)
-    return Found(_sentence(points[0], kept, certified) if kept else "", cost)
+    if not kept:
+        return Found(num_log_densities=cost)
+    partial = max(share for _, share in kept) < STRAY
+    return Found(_sentence(points[0], kept, partial, certified), partial, cost)
 
 
 @functools.lru_cache(maxsize=64)
@@ -190,21 +195,22 @@ def _values_program(target: Any, points: Array, data: PyTree) -> Array:
     return jax.vmap(value)(points)
 
 
-def _sentence(point: np.ndarray, found: list[tuple[Map, float]], certified: bool) -> str:
+def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, certified: bool) -> str:
     kept, number = _generators(point, found)
     number_words = f"{number:,}" if number else f"more than {MOST_COUNTED:,}"
     same = f"the posterior is the same when {_named([each for each, _ in kept])}"
+    name = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
     if not certified:
-        return (
-            f"{same}: {number_words} labellings; name one by an order or a sign (support `ordered`, `positive`),"
-            " or use what does not depend on labels"
-        )
-    if max(share for _, share in found) >= STRAY:
+        return f"{same}: {number_words} labellings; {name}"
+    if not partial:
         return (
             f"{same}; the answer covers several of {number_words} labellings, and means and sds of these are averages"
         )
     rest = f": add log {number} = {math.log(number):.3f} for all of them" if number else ""
-    return f"{same}; the answer describes one of {number_words} labellings, and log p(x) counts this one{rest}"
+    return (
+        f"{same}; the answer describes one of {number_words} labellings, and would be certified of this one alone: {name}."
+        f" log p(x) counts this one{rest}"
+    )
 
 
 def _generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:

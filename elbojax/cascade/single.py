@@ -142,13 +142,16 @@ def fit(
 
 
 def _labelled(target, outcome, note, data):
-    """The outcome with the cost of a look for labellings, and what there is to say of them in place of the note."""
+    """The outcome with the cost of a look for labellings, MULTIMODAL if it is of one, and what there is to say of them."""
     c = outcome.certificate
     if int(c.status) in HOPELESS:
         return outcome, note
     found = labels.look(target, data, outcome.draws, outcome.log_weights, bool(c.certified))
-    cost = c.num_log_densities + found.num_log_densities
-    return outcome._replace(certificate=c._replace(num_log_densities=cost)), found.sentence or note
+    c = c._replace(num_log_densities=c.num_log_densities + found.num_log_densities)
+    if found.partial and bool(c.certified):
+        withdrawn = jnp.zeros_like(c.certified), jnp.full_like(c.status, Status.MULTIMODAL)
+        c = c._replace(certified=withdrawn[0], status=withdrawn[1])
+    return outcome._replace(certificate=c), found.sentence or note
 
 
 def prepare(

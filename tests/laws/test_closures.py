@@ -204,6 +204,19 @@ def of_all_globals():
     return lambda z: gaussian(z, globals()["FOUND"]["y"]), lambda y: FOUND.update(y=y)
 
 
+def of_numbers_beside_what_is_stored_into():
+    config, calls = {"shift": 0.0}, {"number": 0, "last": None}
+
+    def log_density(z):
+        parts = [0.0, 0.0]
+        parts[0] = z
+        calls["number"] += 1
+        calls["last"] = "here"
+        return gaussian(parts[0] - config["shift"], OLD)
+
+    return log_density, lambda y: config.update(shift=float(y[0]) - 1.0)
+
+
 def of_a_wrapped_function():
     it = types.SimpleNamespace(y=OLD)
 

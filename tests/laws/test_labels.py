@@ -143,7 +143,10 @@ def test_labellings_are_said(name):
     assert words in fit.note and f"{number} labellings" in fit.note, fit.note
     assert ("labels  " if fit.certificate.certified else "next step") in str(fit) and fit.note in str(fit)
     if how is not None:
-        assert fit.certificate.certified and how in fit.note
+        c = fit.certificate
+        assert how in fit.note
+        assert c.status == (elbojax.Status.MULTIMODAL if how == ONE else elbojax.Status.CONVERGED)
+        assert c.certified == (how == SEVERAL)
 
 
 def test_of_one_labelling_the_evidence_lacks_the_logarithm_of_their_number():
