@@ -69,7 +69,7 @@ def processes(num_points):
     log_density, start, ys = _processes(num_points, 4)
     fit = elbojax.fit(jax.random.key(0), log_density, start, data=ys)
     assert fit.certificate.certified
-    many = [jnp.stack([y, 0.5 * y, y + 0.1, -y]) for y in ys]
+    many = tuple(jnp.stack([y, 0.5 * y, y + 0.1, -y]) for y in ys)
     assert jnp.all(elbojax.fit_batch(jax.random.key(0), log_density, start, many).certificate.certified)
 
 
