@@ -15,8 +15,8 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 # Compiled programs are kept between runs and shared by the workers, but for the smallest, which are quicker to compile than to write.
 # The benchmarks compile afresh, since they time that.
-demo test test-slow notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-demo test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+demo test test-slow laws notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 # `make test` takes the flags of tests/conftest.py, which compile quickly. All else, the slow tests too, compiles as a
 # user's programs do: without any flag.
