@@ -1,10 +1,11 @@
 """`fit_batch`: thousands of posteriors in one call, each with its own certificate."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.cascade import flow, funnel, handover, stages
+from elbojax.cascade import flow, funnel, handover, labels_batch, stages
 from elbojax.cascade import starts as other_starts
+from elbojax.cascade.labels_batch import Labelled
 from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
@@ -76,7 +78,18 @@ class Stage(NamedTuple):
     lanes: int
 
 
-@relaxed
+class Remarks(NamedTuple):
+    """What a note tells of single models of a batch.
+
+    Attributes:
+      elsewhere: numbers of those that began from other starts.
+      labelled: those of several labellings.
+    """
+
+    elsewhere: np.ndarray
+    labelled: Labelled
+
+
 def fit_batch(
     key: Key,
     log_density: Callable[[PyTree, PyTree], Scalar],
@@ -95,7 +108,8 @@ def fit_batch(
     All models get a Gaussian, whose check is cheap and strict; those that fail it get the stages of `fit`, one after
     the other, while the rest are done. A few compiled programs serve however many models there are. Memory on a device
     does not grow with them either: as many run side by side as a gigabyte holds of the numbers that their checks
-    compute. A model that fails harms no other.
+    compute. A model that fails harms no other. Where components can be exchanged or signs changed without a change of a
+    posterior, and an answer describes one of the labellings, its status is MULTIMODAL, as in `fit`, and the note says so.
 
     Args:
       key: consumed.
@@ -131,6 +145,54 @@ def fit_batch(
       >>> fits.certificate.certified.tolist(), jnp.round(fits.mean(), 2).tolist()
       ([True, True], [2.0, 5.0])
     """
+    fits, remarks = noted(
+        key,
+        log_density,
+        init,
+        data,
+        support=support,
+        starts=starts,
+        tails=tails,
+        mesh=mesh,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return dataclasses.replace(fits, note=note_of([remarks]))
+
+
+@relaxed
+def noted(
+    key: Key,
+    log_density: Callable[[PyTree, PyTree], Scalar],
+    init: PyTree,
+    data: PyTree,
+    *,
+    support: PyTree = None,
+    starts: PyTree = None,
+    tails: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+    checkpoint: str | None = None,
+    progress: bool | None = False,
+    known_as: np.ndarray | None = None,
+) -> tuple[Fit, Remarks]:
+    """`fit_batch` as a part of a call that has more batches: what there is to say of its models is not a sentence yet.
+
+    Args:
+      key: consumed.
+      log_density: as in `fit_batch`, and so are the others.
+      init: pytree.
+      data: pytree.
+      support: pytree.
+      starts: pytree.
+      tails: bool.
+      mesh: devices.
+      checkpoint: folder.
+      progress: bar.
+      known_as: [M] numbers of the models in the note; None for their places.
+
+    Returns:
+      A `Fit` without a note, and `Remarks`.
+    """
     check_host("fit_batch", key=key, init=init, data=data)
     check_key(key)
     check_log_density(log_density)
@@ -161,7 +223,7 @@ def fit_batch(
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
-        results, note = stages.nothing(target, len(numbers)), ""
+        results, elsewhere = stages.nothing(target, len(numbers)), np.zeros(0, int)
         with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
@@ -175,9 +237,37 @@ def fit_batch(
                         spent = verdict.num_gradients[again]
                         _run(anew, key, numbers, target, flat_starts, data, results, again, mesh, shards, bar)
                         verdict.num_gradients[again] += spent
-                        note = _told(numbers[again[verdict.status[again] != Status.NON_FINITE]])
+                        elsewhere = again[verdict.status[again] != Status.NON_FINITE]
+        labelled = _labelled(target, data, results)
+    known = numbers.astype(int) if known_as is None else np.asarray(known_as)[mine]
+    remarks = Remarks(known[elsewhere], labelled._replace(models=known[labelled.models]))
     q, certificate, mean, sd, draws, log_weights = results
-    return handed_over(q, certificate, draws, log_weights, target, note, moments=(mean, sd))
+    return handed_over(q, certificate, draws, log_weights, target, moments=(mean, sd)), remarks
+
+
+def _labelled(target, data, results):
+    """Models of several labellings; those whose answers are of one lose their certificates."""
+    c = results.certificate
+    models = np.flatnonzero(~np.isin(c.status, HOPELESS))
+    found, cost = labels_batch.look(target, data, results.draws, results.log_weights, c.certified.copy(), models)
+    c.num_log_densities[:] += cost.astype(c.num_log_densities.dtype)
+    withdrawn = found.models[found.certified & found.partial]
+    c.certified[withdrawn], c.status[withdrawn] = False, Status.MULTIMODAL
+    return found
+
+
+def note_of(remarks: Sequence[Remarks]) -> str:
+    """The note of one batch, or of several of one log-density.
+
+    Args:
+      remarks: of each.
+
+    Returns:
+      A line for each kind of remark; empty where there is none.
+    """
+    elsewhere = _told(np.sort(np.concatenate([each.elsewhere for each in remarks])))
+    labelled = labels_batch.sentence(labels_batch.joined([each.labelled for each in remarks]))
+    return "\n".join(filter(None, [elsewhere, labelled]))
 
 
 def _elsewhere(key, numbers, target, starts, data, results):

@@ -4,6 +4,7 @@ import enum
 import math
 from typing import NamedTuple
 
+from elbojax.cascade.labels_batch import LABEL as LABELLED
 from elbojax.cascade.starts import LABEL
 from elbojax.types import Array, Scalar, Status
 
@@ -132,9 +133,10 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
-    began = [part for part in note.split("\n") if part.startswith(LABEL)]
-    note = "\n".join(part for part in note.split("\n") if not part.startswith(LABEL))
-    lines[-1:-1] = [f"  init          {part.removeprefix(LABEL)}" for part in began]
+    for label, title in ((LABEL, "init"), (LABELLED, "labels")):
+        own = [part for part in note.split("\n") if part.startswith(label)]
+        note = "\n".join(part for part in note.split("\n") if not part.startswith(label))
+        lines[-1:-1] = [f"  {title:<13} {part.removeprefix(label)}" for part in own]
     if c.certified and note:
         lines.insert(-1, f"  labels        {note}")
     if not c.certified and (note or status in NEXT_STEP):

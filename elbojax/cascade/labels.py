@@ -8,6 +8,7 @@ them are those of no component. The report says which.
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.cascade.programs import program
+from elbojax.cascade.resolution import widened
 from elbojax.cascade.symmetries import Leaf, Map, candidates
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
@@ -44,6 +46,8 @@ MOST_COUNTED = 5040
 """Labellings that are counted one by one."""
 SHOWN = 3
 """Groups of components or signs that a report names."""
+NAME = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
+"""What to do about labellings."""
 
 
 class Found:
@@ -77,13 +81,12 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
     """
     if target.size > LARGEST:
         return Found()
-    picked = _picked(target, data, np.asarray(draws, float), np.asarray(log_weights, float))
-    if picked is None:
+    leaves, points = shown(target, picked(np.asarray(draws, float), np.asarray(log_weights, float)), data)
+    if points.shape[1] > LARGEST or not np.isfinite(points).all():
         return Found()
-    leaves, points = picked
     with np.errstate(all="ignore"):
-        apart = [(each, share) for each in _tried(leaves) if (share := _other_side(points, each)) is not None]
-        inside = [pair for pair in apart if _contains(leaves, pair[0](points[:NUM_COMPARED]))]
+        apart = [(each, share) for each in tried(leaves) if not math.isnan(share := float(other_side(points, each)))]
+        inside = [pair for pair in apart if contains(leaves, pair[0](points[:NUM_COMPARED]))]
         if not inside:
             return Found()
         kept, cost = _unchanged(target, data, points[:NUM_COMPARED], inside)
@@ -94,24 +97,43 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
 
 
 @functools.lru_cache(maxsize=64)
-def _tried(leaves: tuple[Leaf, ...]) -> list[Map]:
+def tried(leaves: tuple[Leaf, ...]) -> list[Map]:
+    """The maps to try: the same objects every time."""
     return candidates(leaves)
 
 
-def _picked(target: Target, data: PyTree, draws: np.ndarray, log_weights: np.ndarray) -> Any:
-    """The leaves, and [NUM_DRAWS, P] draws of equal weight in the user's space, in random order; None where there are none."""
-    weights = np.exp(log_weights)
-    total = weights.sum()
+def picked(draws: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """Draws of equal weight, in random order.
+
+    Args:
+      draws: [S, D].
+      log_weights: [S].
+
+    Returns:
+      [NUM_DRAWS, D], NaN where no draw has weight.
+    """
+    with np.errstate(all="ignore"):
+        weights = np.exp(log_weights)
+        total = weights.sum()
     if not (np.isfinite(total) and total > 0):
-        return None
+        return np.full((NUM_DRAWS, draws.shape[1]), np.nan)
     rng = np.random.default_rng(0)
     steps = (np.arange(NUM_DRAWS) + rng.random()) / NUM_DRAWS
     chosen = np.searchsorted(np.cumsum(weights) / total, steps).clip(0, len(weights) - 1)
-    positions = jax.device_get(_constrained(target, draws[rng.permutation(chosen)], data))
+    return draws[rng.permutation(chosen)]
+
+
+def shown(target: Target, draws: np.ndarray, data: PyTree) -> tuple[tuple[Leaf, ...], np.ndarray]:
+    """The leaves of the user's pytree, and draws [B, P] there.
+
+    Args:
+      target: from flat vectors to the user's space.
+      draws: [B, D], flat.
+      data: of one model.
+    """
+    positions = jax.device_get(_constrained(target, draws, data))
     paths = jax.tree_util.tree_flatten_with_path(positions)[0]
-    points = np.concatenate([np.reshape(leaf, (NUM_DRAWS, -1)) for _, leaf in paths], axis=1)
-    if points.shape[1] > LARGEST or not np.isfinite(points).all():
-        return None
+    points = np.concatenate([np.reshape(leaf, (len(draws), -1)) for _, leaf in paths], axis=1)
     leaves = tuple(
         Leaf(jax.tree_util.keystr(path, simple=True, separator=".") or "z", leaf.shape[1:], support)
         for (path, leaf), support in zip(paths, target.supports, strict=True)
@@ -125,31 +147,39 @@ def _constrained(target: Any, draws: Array, data: PyTree) -> PyTree:
     return jax.vmap(target.constrain)(draws)
 
 
-def _other_side(points: np.ndarray, each: Map) -> float | None:
-    r"""The share of the draws on the smaller side of the gap between two labellings; None where there is no gap.
+def other_side(points: np.ndarray, each: Map) -> Any:
+    r"""The share of the draws on the smaller side of the gap between two labellings.
 
     With d the difference of a draw and its image, in units of the spread of both, t is the part of d along the mean of d, d
     turned to one side. A distribution of one mode has its most likely values of t at zero.
+
+    Args:
+      points: [..., S, P] draws of equal weight, of one answer or of many.
+      each: along which the gap may be.
+
+    Returns:
+      [...] shares, NaN where there is no gap.
     """
     moved = each.moved
-    x, y = points[:, moved], each(points)[:, moved]
-    both = np.concatenate([x, y])
-    scale = both.std(axis=0)
+    x, y = points[..., moved], each.sign[moved] * points[..., each.order[moved]] + each.shift[moved]
+    scale = np.concatenate([x, y], axis=-2).std(axis=-2, keepdims=True)
     difference = (x - y) / np.where(scale > 0, scale, 1)
-    first, last = np.split(difference, 2)
-    direction = first[0]
+    first, last = np.split(difference, 2, axis=-2)
+    direction = first[..., 0, :]
     for turn in range(POWERS + TURNS):
-        along = first @ direction
-        direction = (along if turn < POWERS else np.sign(along)) @ first
-        direction = direction / np.linalg.norm(direction)
-    along = last @ direction
+        along = (first @ direction[..., None])[..., 0]
+        direction = ((along if turn < POWERS else np.sign(along))[..., None, :] @ first)[..., 0, :]
+        direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+    along = (last @ direction[..., None])[..., 0]
     distance = np.abs(along)
-    if not np.mean(distance < CENTRE * distance.mean()) < FEW:  # NaN where the map changes no draw
-        return None
-    return float(min(np.mean(along > 0), np.mean(along < 0)))
+    near = np.mean(distance < CENTRE * distance.mean(axis=-1, keepdims=True), axis=-1)
+    near = np.where(np.isfinite(distance).all(axis=-1), near, 1.0)  # NaN where the map changes no draw
+    share = np.minimum(np.mean(along > 0, axis=-1), np.mean(along < 0, axis=-1))
+    return np.where(near < FEW, share, np.nan)
 
 
-def _contains(leaves: tuple[Leaf, ...], points: np.ndarray) -> bool:
+def contains(leaves: tuple[Leaf, ...], points: np.ndarray) -> bool:
+    """Whether points [B, P] lie in the support."""
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
     parts = np.split(points, ends, axis=1)
     return all(leaf.support.contains(part.reshape(-1, *leaf.shape)) for leaf, part in zip(leaves, parts, strict=True))
@@ -161,16 +191,17 @@ def _unchanged(
     """The maps under which the log-density is the same, and how many log-densities it took."""
     before = _values(target, data, np.concatenate([points, *(each(points[:1]) for each, _ in apart)]))
     base, first = before[: len(points)], before[len(points) :]
-    some = [pair for pair, value in zip(apart, first, strict=True) if _same(base[:1], np.array([value]))]
+    some = [pair for pair, value in zip(apart, first, strict=True) if same(base[:1], np.array([value]))]
     if not some:
         return [], len(before)
     images = np.concatenate([each(points[1:]) for each, _ in some])
     after = _values(target, data, images).reshape(len(some), -1)
-    kept = [pair for pair, values in zip(some, after, strict=True) if _same(base[1:], values)]
+    kept = [pair for pair, values in zip(some, after, strict=True) if same(base[1:], values)]
     return kept, len(before) + len(images)
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether log-densities are equal but for rounding."""
     return bool(np.all(np.abs(a - b) <= np.minimum(SAME * (1 + np.abs(a)), SAME_NATS)))
 
 
@@ -182,10 +213,24 @@ def _values(target: Target, data: PyTree, points: np.ndarray) -> np.ndarray:
 
 @program
 def _values_program(target: Any, points: Array, data: PyTree) -> Array:
+    return log_densities(target, points, data)
+
+
+def log_densities(target: Any, points: Array, data: PyTree) -> Array:
+    """Log-densities in the user's space, traced.
+
+    Args:
+      target: whose log-density it is.
+      points: [B, P] the numbers of the user's pytree.
+      data: of one model.
+
+    Returns:
+      [B].
+    """
     like = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), points.dtype))
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1].tolist()
-    arguments = () if data is None else (data,)
+    arguments = () if data is None else (widened(data),)
 
     def value(point):
         parts = zip(jnp.split(point, ends), leaves, strict=True)
@@ -196,24 +241,23 @@ def _values_program(target: Any, points: Array, data: PyTree) -> Array:
 
 
 def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, certified: bool) -> str:
-    kept, number = _generators(point, found)
+    kept, number = generators(point, found)
     number_words = f"{number:,}" if number else f"more than {MOST_COUNTED:,}"
-    same = f"the posterior is the same when {_named([each for each, _ in kept])}"
-    name = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
+    same = f"the posterior is the same when {named(each for each, _ in kept)}"
     if not certified:
-        return f"{same}: {number_words} labellings; {name}"
+        return f"{same}: {number_words} labellings; {NAME}"
     if not partial:
         return (
             f"{same}; the answer covers several of {number_words} labellings, and means and sds of these are averages"
         )
     rest = f": add log {number} = {math.log(number):.3f} for all of them" if number else ""
     return (
-        f"{same}; the answer describes one of {number_words} labellings, and would be certified of this one alone: {name}."
+        f"{same}; the answer describes one of {number_words} labellings, and would be certified of this one alone: {NAME}."
         f" log p(x) counts this one{rest}"
     )
 
 
-def _generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
+def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
     """The maps, those of fewest numbers first, that make all labellings of a draw, and how many these are; 0 for very many."""
     kept: list[tuple[Map, float]] = []
     orbit = point[None]
@@ -245,7 +289,7 @@ def _holds(orbit: np.ndarray, point: np.ndarray) -> bool:
     return bool(_among(point[None], orbit)[0])
 
 
-def _named(maps: list[Map]) -> str:
+def named(maps: Iterable[Map]) -> str:
     """What is exchanged or changes sign, in words."""
     components: dict[str, list[str]] = {}
     words = []

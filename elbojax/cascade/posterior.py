@@ -14,6 +14,7 @@ from elbojax import xla
 from elbojax.cascade import storage, tails
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
+from elbojax.cascade.labels_batch import LABEL as LABELLED
 from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrowed
 from elbojax.cascade.starts import LABEL
 from elbojax.cascade.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
@@ -48,8 +49,9 @@ class Fit:
       draws: [S, D] flat draws that the check took.
       log_weights: [S] that turn them into draws of the posterior.
       target: from flat vectors to the user's space.
-      note: what to do next, where the fit failed and more is known than the status says; of a certified answer to a posterior
-        with several labellings (exchangeable components, a free sign), whether it describes one of them or several.
+      note: what to do next, where the fit failed and more is known than the status says; of an answer to a posterior
+        with several labellings (exchangeable components, a free sign), whether it describes one of them or several; of a
+        batch, the numbers of such models and of those that began from another start, which its parts keep as they are.
       moments: means and sds in the user's space, of a batch, which keeps them from more draws than it holds.
     """
 
@@ -283,7 +285,8 @@ class Fit:
         if not self.batched:
             return report(self.certificate, self._title(), self.note)
         certified = np.asarray(self.certificate.certified)
-        note = f"\n  {self.note.removeprefix(LABEL)}" if self.note else ""
+        parts = self.note.split("\n") if self.note else []
+        note = "".join(f"\n  {part.removeprefix(LABEL).removeprefix(LABELLED)}" for part in parts)
         return f"{certified.size:,} fits, {certified.sum():,} certified{note}"
 
     def _has_draws(self) -> bool:
@@ -397,19 +400,20 @@ def handed_q(q: Any, draws: Any, log_weights: Any) -> Family:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if np.asarray(x).dtype == np.float64 else jnp.asarray(x), q)
 
 
-def joined(fits: Sequence[Fit], places: Any) -> Fit:
+def joined(fits: Sequence[Fit], places: Any, note: str = "") -> Fit:
     """The models of several batches as one.
 
     Args:
       fits: batches of one target.
       places: where each model of the batch to come stands in those given, one after the other.
+      note: of all, whose numbers of models are those of the batch to come.
 
     Returns:
       A `Fit`.
     """
     parts = [doubled((fit.q, fit.certificate, fit.draws, fit.log_weights, fit.moments)) for fit in fits]
     q, certificate, draws, log_weights, moments = jax.tree.map(lambda *each: np.concatenate(each)[places], *parts)
-    return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, fits[0].target, "", moments)
+    return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, fits[0].target, note, moments)
 
 
 @functools.partial(xla.jit, static_argnames=("target",))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from elbojax.cascade.batch import fit_batch
+from elbojax.cascade.batch import note_of, noted
 from elbojax.cascade.posterior import Fit, joined
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
@@ -66,21 +66,22 @@ def fit_ragged(
         raise ValueError("fit_ragged runs in one process: call fit_batch for each bucket of pad_ragged")
     check_folder(checkpoint)
     buckets = pad_ragged(datasets, num_buckets=num_buckets)
-    fits = []
+    fits, remarks = [], []
     with Progress(len(datasets), show=progress) as bar:
         for bucket in buckets:
             length = bucket.padded.mask.shape[1]
-            fits.append(
-                fit_batch(
-                    jax.random.fold_in(key, length),
-                    log_density,
-                    init,
-                    bucket.padded,
-                    support=support,
-                    mesh=mesh,
-                    checkpoint=None if checkpoint is None else os.path.join(checkpoint, f"length-{length:09d}"),
-                    progress=bar.share(),
-                )
+            some, about = noted(
+                jax.random.fold_in(key, length),
+                log_density,
+                init,
+                bucket.padded,
+                support=support,
+                mesh=mesh,
+                checkpoint=None if checkpoint is None else os.path.join(checkpoint, f"length-{length:09d}"),
+                progress=bar.share(),
+                known_as=bucket.models,
             )
+            fits.append(some)
+            remarks.append(about)
     places = np.argsort(np.concatenate([bucket.models for bucket in buckets]))
-    return joined(fits, places)
+    return joined(fits, places, note_of(remarks))

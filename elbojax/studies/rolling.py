@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade import Fit
+from elbojax.cascade.batch import note_of, noted
 from elbojax.cascade.posterior import joined
 from elbojax.loops.checks import batch_size
 from elbojax.studies.base import log_predictive
@@ -107,15 +108,18 @@ def backtest(
 
     fit_key, rest_key = jax.random.split(key)
     anchor = np.arange(begins.size) % ANCHORS == 0
+    first, rest = np.flatnonzero(anchor), np.flatnonzero(~anchor)
     at = lambda tree, chosen: jax.tree.map(lambda x: x[chosen], tree)  # noqa: E731
-    fits = fit_batch(fit_key, log_density, init, at(windows, anchor), support=support, **settings)
-    if not anchor.all():
-        starts = jax.tree.map(lambda x: np.asarray(x)[np.flatnonzero(~anchor) // ANCHORS], fits.mean())
+    settings |= {"support": support}
+    batches = [noted(fit_key, log_density, init, at(windows, first), known_as=first, **settings)]
+    if rest.size:
+        starts = jax.tree.map(lambda x: np.asarray(x)[rest // ANCHORS], batches[0][0].mean())
         # A window whose anchor has failed starts where that one did.
         starts = jax.tree.map(lambda x, start: np.where(np.isfinite(x), x, start), starts, init)
-        rest = fit_batch(rest_key, log_density, init, at(windows, ~anchor), support=support, starts=starts, **settings)
-        places = np.argsort(np.concatenate([np.flatnonzero(anchor), np.flatnonzero(~anchor)]))
-        fits = joined([fits, rest], places)
+        settings |= {"starts": starts}
+        batches.append(noted(rest_key, log_density, init, at(windows, rest), known_as=rest, **settings))
+    parts_of, remarks = zip(*batches, strict=True)
+    fits = joined(parts_of, np.argsort(np.concatenate([first, rest])), note_of(remarks))
     scores = log_predictive(fits, _Following(log_predictive_density), (windows, following), np.arange(begins.size))
     se = np.sqrt(scores.size * np.var(scores, ddof=1)) if scores.size > 1 else np.nan
     return Backtest(np.sum(scores), se, scores, begins + window, fits)

@@ -1,4 +1,4 @@
-"""Labellings of one posterior are recognised and said; what is not apart, or told apart by the data, is not."""
+"""Labellings of one posterior are recognised and said, of one and of many; what is not apart, or told apart by data, is not."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import elbojax
-from elbojax.cascade import labels
+from elbojax.cascade import labels, labels_batch
 from elbojax.cascade.symmetries import MOST, Leaf, candidates
 
 RNG = np.random.default_rng(0)
@@ -56,6 +56,11 @@ def unequal(p, y):
 def factor(p, y):
     fitted = jnp.outer(p["f"], p["l"]) if p["l"].ndim == 1 else p["f"] @ p["l"]
     return jnp.sum(norm.logpdf(y, fitted, 0.3)) + jnp.sum(norm.logpdf(p["f"])) + jnp.sum(norm.logpdf(p["l"]))
+
+
+def of_known_length(p, y):
+    """A factor whose loadings have a length that is known: it leaves the sign alone free, and a posterior nearly Gaussian."""
+    return factor(p, y) - 5 * (jnp.sum(p["l"] ** 2) - 3.6) ** 2
 
 
 def topics(p, counts):
@@ -214,3 +219,154 @@ def test_many_components():
     for each in maps:
         np.testing.assert_array_equal(each(each(x)), x)
         assert not np.array_equal(each(x), x)
+
+
+def pairs_of_clouds(models, seed=2):
+    rng = np.random.default_rng(seed)
+    low, high = rng.uniform(-4, -3, models), rng.uniform(2, 3, models)
+    return np.stack(
+        [np.concatenate([rng.normal(a, 1, 30), rng.normal(b, 1, 50)]) for a, b in zip(low, high, strict=True)]
+    )
+
+
+CLOUDS = pairs_of_clouds(6)
+LINES = LINE[:6] * np.array([1.0, 0.9, -1.2])[:, None, None]
+FULL = {"mu": np.array([-3.0, 2.0]), "s": np.ones(2), "w": HALF}
+PARTS = {"s": "positive", "w": "simplex"}
+MANY = {
+    "means": (plain, {"mu": np.array([-3.0, 2.0])}, CLOUDS, None, "components 0 and 1 of mu"),
+    "all of a mixture": (mixture, FULL, CLOUDS, PARTS, "components 0 and 1 of mu, s, w are exchanged"),
+    "scalars": (of_scalars, {"a": -3.0, "b": 2.0, "w": 0.4}, CLOUDS, {"w": UNIT}, "a and b, w and 1 - w are exchanged"),
+    "factors": (of_known_length, {"f": LINE[:6] @ START[0] / 3.6, "l": START[0]}, LINES, None, "f and l change sign"),
+}
+
+
+@functools.cache
+def batch_of(name):
+    log_density, init, data, support, _ = MANY[name]
+    return elbojax.fit_batch(jax.random.key(0), log_density, init, data, support=support)
+
+
+SIDES = {
+    "mu": lambda d: d["mu"][..., 0] - d["mu"][..., 1],
+    "a": lambda d: d["a"] - d["b"],
+    "l": lambda d: d["l"][..., 0],
+}
+
+
+def one_labelling(fits):
+    """Which models have an answer of one labelling, by counting: their draws lie on one side."""
+    draws = fits.sample(jax.random.key(1), 512)
+    side = next(of(draws) for name, of in SIDES.items() if name in draws)
+    return np.minimum(np.mean(side > 0, axis=1), np.mean(side < 0, axis=1)) < 0.02
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_labellings_of_a_batch_are_said(name):
+    fits, words = batch_of(name), MANY[name][-1]
+    c, one = fits.certificate, one_labelling(batch_of(name))
+    assert not np.any(c.certified & one)
+    assert np.all(c.status[one] == elbojax.Status.MULTIMODAL)
+    assert words in fits.note and "2 labellings" in fits.note and fits.note.startswith(labels_batch.LABEL), fits.note
+    if name != "factors":
+        assert one.all() and "the answers are of one of 2 labellings" in fits.note
+    assert words in str(fits) and f"labels        {len(one)} models (0, 1, 2" in str(fits[1])
+
+
+def alone(name):
+    log_density, init, data, support, _ = MANY[name]
+    return [elbojax.fit(jax.random.key(0), log_density, init, data=one, support=support) for one in data]
+
+
+@pytest.mark.parametrize("name", ["means", "scalars"])
+def test_a_batch_has_the_verdicts_of_its_models_alone(name):
+    """One exception, for the stages of `fit` and `fit_batch` differ, and an answer may be at the edge of a certificate."""
+    together, c = alone(name), batch_of(name).certificate
+    same = [(a.certificate.certified, a.certificate.status) for a in together]
+    assert sum(pair == (c.certified[i], c.status[i]) for i, pair in enumerate(same)) >= len(same) - 1
+
+
+def test_an_order_names_the_labellings_of_a_batch():
+    fits = elbojax.fit_batch(jax.random.key(0), plain, {"mu": np.array([-1.0, 1.0])}, CLOUDS, support="ordered")
+    assert fits.certificate.certified.sum() >= 5 and fits.note == ""
+
+
+@pytest.mark.slow
+def test_a_batch_that_covers_both_labellings_stays_certified():
+    data = pairs_of_clouds(3, seed=3)[:, [0, 1, 2, 30, 31, 32]] / 1.5
+    fits = elbojax.fit_batch(jax.random.key(0), plain, {"mu": np.zeros(2)}, data)
+    c, one = fits.certificate, one_labelling(fits)
+    assert not np.any(c.certified & one)
+    both = np.flatnonzero(c.certified & ~one)
+    assert both.size and "are of several of 2 labellings" in fits.note
+
+
+REGRESSIONS = np.random.default_rng(4).normal(size=(7, 60, 4))
+OUTCOMES = REGRESSIONS @ np.array([1.0, 2.0, -1.0, 0.5]) + 0.3 * np.random.default_rng(5).normal(size=(7, 60))
+
+
+def test_plain_regressions_of_a_batch_stay_as_they_are(monkeypatch):
+    call = lambda: elbojax.fit_batch(jax.random.key(0), regression, {"beta": np.zeros(4)}, (REGRESSIONS, OUTCOMES))  # noqa: E731
+    fits = call()
+    assert fits.certificate.certified.all() and fits.note == ""
+    monkeypatch.setattr(labels_batch, "look", lambda *a: (labels_batch.NONE, np.zeros(len(REGRESSIONS), int)))
+    without = call()
+    c, d = fits.certificate, without.certificate
+    np.testing.assert_array_equal(fits.draws, without.draws)
+    jax.tree.map(np.testing.assert_array_equal, c._replace(num_log_densities=0), d._replace(num_log_densities=0))
+    assert (
+        np.all(c.num_log_densities >= d.num_log_densities) and np.sum(c.num_log_densities - d.num_log_densities) < 200
+    )
+
+
+def only_some(p, datum):
+    """Exchangeable where `tilt` is zero."""
+    y, tilt = datum
+    return plain(p, y) + tilt * jnp.tanh(p["mu"][0])
+
+
+def test_a_model_without_the_symmetry_keeps_its_certificate():
+    tilt = np.array([0.0, 0.5, 0.0, 0.0, -0.5, 0.0])
+    fits = elbojax.fit_batch(jax.random.key(0), only_some, {"mu": np.array([-3.0, 2.0])}, (CLOUDS, tilt))
+    assert fits.certificate.certified.tolist() == (tilt != 0).tolist()
+    assert "4 models (0, 2, 3, 5)" in fits.note
+
+
+def test_a_failing_model_of_a_batch_is_left_out():
+    data = np.array(CLOUDS)
+    data[0] = np.nan
+    fits = elbojax.fit_batch(jax.random.key(0), plain, {"mu": np.array([-3.0, 2.0])}, data)
+    assert fits.certificate.status.tolist() == [elbojax.Status.NON_FINITE] + 5 * [elbojax.Status.MULTIMODAL]
+    assert "5 models (1, 2, 3, 4, 5)" in fits.note
+
+
+def test_a_stored_batch_has_the_same_verdicts(tmp_path):
+    call = lambda: elbojax.fit_batch(  # noqa: E731
+        jax.random.key(0), plain, {"mu": np.array([-3.0, 2.0])}, CLOUDS, checkpoint=str(tmp_path / "batch")
+    )
+    first, again, memory = call(), call(), batch_of("means")
+    for fits in (first, again):
+        jax.tree.map(np.testing.assert_array_equal, fits.certificate, memory.certificate)
+        assert fits.note == memory.note
+    again.save(tmp_path / "fits.npz")
+    assert elbojax.load(tmp_path / "fits.npz").note == memory.note
+
+
+def ragged_plain(p, datum):
+    each = jax.nn.logsumexp(norm.logpdf(datum.data[:, None], p["mu"], 1.0), axis=1) - jnp.log(2.0)
+    return elbojax.masked_sum(each, datum.mask) + jnp.sum(norm.logpdf(p["mu"], 0, 5))
+
+
+def test_a_ragged_batch_names_the_models_of_the_list():
+    sets = [CLOUDS[0], CLOUDS[1][10:60], CLOUDS[2], np.full(9, np.nan), CLOUDS[3][20:70]]
+    fits = elbojax.fit_ragged(jax.random.key(0), ragged_plain, {"mu": np.array([-3.0, 2.0])}, sets, num_buckets=2)
+    c = fits.certificate
+    assert c.status[3] == elbojax.Status.NON_FINITE and not c.certified.any()
+    assert np.all(c.status[[0, 1, 2, 4]] == elbojax.Status.MULTIMODAL)
+    assert "4 models (0, 1, 2, 4)" in fits.note and fits.note.count("labellings") == 1
+
+
+def test_in_the_dtype_of_the_session_batches_are_alike(precision):
+    data = jnp.asarray(CLOUDS[:2])
+    fits = elbojax.fit_batch(jax.random.key(1), plain, {"mu": jnp.array([-3.0, 2.0])}, data)
+    assert "one of 2 labellings" in fits.note and not fits.certificate.certified.any()
