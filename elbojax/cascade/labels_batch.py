@@ -112,39 +112,53 @@ def _points(
 
 def _unchanged_somewhere(
     leaves: tuple[Leaf, ...], points: np.ndarray, models: np.ndarray, values: Callable[..., Any], cost: np.ndarray
-) -> list[Map]:
-    """The maps that leave the log-density of one of a few models as it is: at one draw of each, then at more."""
+) -> list[tuple[Map, int]]:
+    """The maps that leave the log-density of one of a few models as it is, at one draw and then at more, and which model's."""
     maps = labels.tried(leaves) if points.shape[-1] <= labels.LARGEST else []
+    own: list[Pairs] = [[(each, 0.0) for each in maps] for _ in models]
     for draws in (slice(0, 1), slice(1, labels.NUM_COMPARED)):
-        pairs = [[(each, 0.0) for each in maps if labels.contains(leaves, each(x[draws]))] for x in points]
-        kept = {id(each) for same in _same(models, points[:, draws], pairs, values, cost) for each, _ in same}
-        maps = [each for each in maps if id(each) in kept]
-    return maps
+        compared = points[:, draws]
+        own = [[p for p in some if labels.contains(leaves, p[0](x))] for some, x in zip(own, compared, strict=True)]
+        cost[models] += [compared.shape[1] * (1 + len(some)) if some else 0 for some in own]
+        own = _same(models, compared, own, values)
+    found: dict[int, tuple[Map, int]] = {}
+    for model, some in zip(models, own, strict=True):
+        for each, _ in some:
+            found.setdefault(id(each), (each, int(model)))
+    return list(found.values())
 
 
 def _found(
     leaves: tuple[Leaf, ...],
     points: np.ndarray,
     models: np.ndarray,
-    maps: Sequence[Map],
+    maps: Sequence[tuple[Map, int]],
     values: Callable[..., Any],
     cost: np.ndarray,
 ) -> list[tuple[int, np.ndarray, Pairs]]:
-    """Models with labellings, a draw of each, and the maps."""
+    """Models with labellings, a draw of each, and the maps.
+
+    What it costs to see that a model has not the symmetry of another is that one's: an odd model, of no data say, is no cost
+    to its neighbours.
+    """
     compared = points[:, : labels.NUM_COMPARED]
     pairs: list[Pairs] = [[] for _ in models]
-    for each in maps:
+    for each, _ in maps:
         shares = labels.other_side(points, each)
         for place in np.flatnonzero(~np.isnan(shares)):
             if labels.contains(leaves, each(compared[place])):
                 pairs[place].append((each, float(shares[place])))
-    same = _same(models, compared, pairs, values, cost)
+    same = _same(models, compared, pairs, values)
+    origin = {id(each): model for each, model in maps}
+    for model, asked, kept in zip(models, pairs, same, strict=True):
+        own = {id(each) for each, _ in kept}
+        payers = [model if id(each) in own else origin[id(each)] for each, _ in asked]
+        before = [model if kept else payers[0]] if asked else []
+        np.add.at(cost, np.array(before + payers, int), labels.NUM_COMPARED)
     return [(int(model), x[0], kept) for model, x, kept in zip(models, points, same, strict=True) if kept]
 
 
-def _same(
-    models: np.ndarray, points: np.ndarray, pairs: list[Pairs], values: Callable[..., Any], cost: np.ndarray
-) -> list[Pairs]:
+def _same(models: np.ndarray, points: np.ndarray, pairs: list[Pairs], values: Callable[..., Any]) -> list[Pairs]:
     """Of the maps of each model those that leave its log-densities at some draws [K, P] of it as they are."""
     asked = [place for place in range(len(models)) if pairs[place]]
     stacks = [np.concatenate([points[i], *(each(points[i]) for each, _ in pairs[i])]) for i in asked]
@@ -152,7 +166,6 @@ def _same(
     for place, found in zip(asked, values(models[asked], stacks), strict=True):
         base, *images = found.reshape(-1, points.shape[1])
         kept[place] = [pair for pair, image in zip(pairs[place], images, strict=True) if labels.same(base, image)]
-        cost[models[place]] += found.size
     return kept
 
 
