@@ -145,13 +145,13 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     """
     _check(num_samples, size)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    directions = jnp.asarray(_sobol_directions(size, max(num_samples - 1, 1).bit_length()))
+    directions = jnp.asarray(sobol_directions(size, max(num_samples - 1, 1).bit_length()))
     place = jnp.arange(directions.shape[0], dtype="uint32")
     binary_digits = jnp.arange(num_samples, dtype="uint32")[:, None] >> place[None] & 1
     chosen = binary_digits[:, :, None] * directions[None]
     points = jax.lax.reduce(chosen, np.uint32(0), jax.lax.bitwise_xor, (1,))
     seeds = jax.random.bits(key, (size,), "uint32")
-    scrambled = _reverse_bits(_laine_karras(points, seeds[None]))
+    scrambled = reverse_bits(laine_karras(points, seeds[None]))
     # The top bits that the dtype can hold, at the middle of their cell: never 0 or 1.
     digits = min(int(jnp.finfo(dtype).nmant), 32)
     uniform = ((scrambled >> (32 - digits)).astype(dtype) + 0.5) / 2.0**digits
@@ -160,7 +160,7 @@ def sobol(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
 
 
 @functools.cache
-def _sobol_directions(size: int, num_bits: int) -> np.ndarray:
+def sobol_directions(size: int, num_bits: int) -> np.ndarray:
     """Joe and Kuo's direction numbers [num_bits, size], the digits of each reversed, from the table that SciPy has.
 
     Read from its file: to import scipy.stats takes longer than a fit.
@@ -180,18 +180,18 @@ def _sobol_directions(size: int, num_bits: int) -> np.ndarray:
             m.append(new)
         odd[:, j] = m[:num_bits]
     # The k-th number is a fraction of k + 1 binary digits.
-    return _reverse_bits((odd << (31 - np.arange(num_bits, dtype=np.uint64)[:, None])).astype(np.uint32))
+    return reverse_bits((odd << (31 - np.arange(num_bits, dtype=np.uint64)[:, None])).astype(np.uint32))
 
 
-def _laine_karras(bits: Array, seed: Array) -> Array:
+def laine_karras(bits: Any, seed: Any) -> Any:
     """Hash in which a bit depends on lower bits only: on reversed bits, a nested uniform scramble."""
     bits = bits + seed
     for constant in (0x6C50B47C, 0xB82F1E52, 0xC7AFE638, 0x8D22F6E6):
-        bits = bits ^ (bits * jnp.uint32(constant))
+        bits = bits ^ (bits * np.uint32(constant))
     return bits
 
 
-def _reverse_bits(bits: Any) -> Any:
+def reverse_bits(bits: Any) -> Any:
     """Of 32-bit words, NumPy's or JAX's."""
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
         odd = np.uint32(mask)

@@ -29,6 +29,7 @@ LAYERS = (
     ("objectives",),
     ("diagnostics",),
     ("solvers",),
+    ("host",),
     ("loops",),
     ("interop",),
     ("cascade",),
@@ -41,6 +42,7 @@ LAYER = {place: layer for layer, places in enumerate(LAYERS) for place in places
 MACHINES = {
     "diagnostics",
     "solvers",
+    "host",
     "loops",
     "cascade",
     "studies",

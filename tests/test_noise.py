@@ -92,7 +92,7 @@ def test_whitened_with_few_pairs_has_an_exact_diagonal():
 
 @pytest.mark.parametrize(("size", "num_bits"), [(1, 3), (7, 6), (300, 12)])
 def test_sobol_directions_are_those_of_scipy(size, num_bits):
-    directions = noise._reverse_bits(noise._sobol_directions(size, num_bits))
+    directions = noise.reverse_bits(noise.sobol_directions(size, num_bits))
     # In SciPy's order, by Gray code, the point of index 2^(k+1) - 1 is the k-th direction.
     points = scipy.stats.qmc.Sobol(size, scramble=False, bits=32).random(2**num_bits)
     np.testing.assert_array_equal(directions, points[2 ** (1 + np.arange(num_bits)) - 1] * 2.0**32)

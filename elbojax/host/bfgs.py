@@ -1,0 +1,151 @@
+r"""BFGS as a generator: the twin of `elbojax.solvers.bfgs`, for one path; `side_by_side` runs several.
+
+.. math:: H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \qquad \rho = 1 / s^\top y,
+
+with s the step and y the fall of the gradient. At a point x with gradient g the path implies :math:`\mathrm N(x + H g, H)`.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from elbojax.host.requests import Gradients, Stage
+from elbojax.solvers.bfgs import FLAT, MAX_TRIALS, SUFFICIENT
+from elbojax.types import Status
+
+EPS = float(np.finfo(float).eps)
+
+
+class Point(NamedTuple):
+    """A point of a path.
+
+    Attributes:
+      position: [D].
+      value: of the log-density; -inf where it or its gradient is not finite.
+      gradient: [D].
+      inverse_hessian: [D, D], what the path holds the inverse of the negative Hessian to be.
+    """
+
+    position: np.ndarray
+    value: float
+    gradient: np.ndarray
+    inverse_hessian: np.ndarray
+
+
+class Path(NamedTuple):
+    """A path.
+
+    Attributes:
+      status: CONVERGED, MAX_STEPS, STALLED where no step rises, NON_FINITE at the start.
+      points: those accepted, the start first.
+      num_gradients: values and gradients of the log-density.
+    """
+
+    status: Status
+    points: list[Point]
+    num_gradients: int
+
+
+def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> Stage[Path]:
+    """Climb towards a mode, one gradient at a time.
+
+    A point where the log-density or its gradient is not finite counts as one that does not rise.
+
+    Args:
+      start: [D].
+      max_steps: at most.
+      tolerance: nats; done when a step gained, and the next promises, less.
+
+    Yields:
+      `Gradients` of one point.
+
+    Returns:
+      A `Path`.
+
+    References:
+      Lewis, Overton 2013 (the line search), https://doi.org/10.1007/s10107-012-0514-2
+    """
+    first = yield from _at(start, np.eye(len(start)))
+    num_gradients = 1
+    if first.value == -math.inf:
+        return Path(Status.NON_FINITE, [first], num_gradients)
+    # The first step has length one at most, but the search can lengthen it.
+    here = first._replace(inverse_hessian=first.inverse_hessian / max(math.sqrt(first.gradient @ first.gradient), 1))
+    points = [here]
+    while True:
+        direction = here.inverse_hessian @ here.gradient
+        new, tried = yield from _search(here, direction)
+        num_gradients += tried
+        if new is None:
+            return Path(Status.STALLED, points, num_gradients)
+        step, fall = new.position - here.position, here.gradient - new.gradient
+        new = new._replace(inverse_hessian=updated(here.inverse_hessian, step, fall, first=len(points) == 1))
+        points.append(new)
+        promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
+        if new.value - here.value < 10 * tolerance and promised < tolerance:
+            return Path(Status.CONVERGED, points, num_gradients)
+        if len(points) > max_steps:
+            return Path(Status.MAX_STEPS, points, num_gradients)
+        here = new
+
+
+def _at(position: np.ndarray, inverse_hessian: np.ndarray) -> Stage[Point]:
+    values, gradients = yield Gradients(position[None])
+    if np.isfinite(values[0]) and np.all(np.isfinite(gradients[0])):
+        return Point(position, float(values[0]), gradients[0], inverse_hessian)
+    return Point(position, -math.inf, np.zeros_like(position), inverse_hessian)
+
+
+def _search(here: Point, direction: np.ndarray) -> Stage[tuple[Point | None, int]]:
+    """A point along the direction that rises enough and leaves little slope (weak Wolfe), and how many were tried."""
+    slope, slack = direction @ here.gradient, 10 * EPS * abs(here.value)
+    size, low, high = (
+        1.0,
+        0.0,
+        math.inf,
+    )  # steps of length `low` rise, but the slope goes on; those of `high` do not rise
+    kept = None
+    for trial in range(1, MAX_TRIALS + 1):
+        tried = yield from _at(here.position + size * direction, here.inverse_hessian)
+        rises = tried.value >= here.value + SUFFICIENT * size * slope - slack
+        if rises and tried.gradient @ direction <= FLAT * slope:
+            return tried, trial
+        if rises and (kept is None or tried.value >= kept.value):
+            kept = tried
+        low, high = (size, high) if rises else (low, size)
+        # Further, or between the bracket, or where a parabola has its top.
+        if high == math.inf:
+            size = 4 * size
+        elif low > 0:
+            size = 0.5 * (low + high)
+        else:
+            lack = here.value + size * slope - tried.value
+            top = 0.5 * slope * size**2 / lack if 0 < lack < math.inf else 0.0
+            size = min(max(top, 0.1 * size), 0.5 * size)
+    return kept, MAX_TRIALS
+
+
+def updated(inverse_hessian: np.ndarray, step: np.ndarray, fall: np.ndarray, *, first: bool) -> np.ndarray:
+    """The inverse Hessian after a step; as it was where the step shows no positive curvature.
+
+    Args:
+      inverse_hessian: [D, D].
+      step: [D], s.
+      fall: [D] of the gradient, y.
+      first: whether it is the first, after which the identity is given the size that the step has seen.
+
+    Returns:
+      [D, D].
+
+    References:
+      Nocedal, Wright 2006, Numerical Optimization, 6.20
+    """
+    curvature = step @ fall
+    if not curvature > EPS * math.sqrt((step @ step) * (fall @ fall)):
+        return inverse_hessian
+    rho = 1 / curvature
+    old = curvature / (fall @ fall) * np.eye(len(step)) if first else inverse_hessian
+    pushed = old @ fall
+    both = np.outer(step, pushed)
+    return old - rho * (both + both.T) + (rho**2 * (fall @ pushed) + rho) * np.outer(step, step)
