@@ -191,6 +191,8 @@ class Look:
         elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType | np.ufunc | np.dtype):
             self._same(value)
             self._attributes_of(value, depth)
+        elif hasattr(kind, "identified_by"):
+            self._same(value.identified_by)
         elif isinstance(value, jax.tree_util.PyTreeDef):
             parts.append((kinds(value), value))
         elif id(value) in self._seen:

@@ -234,6 +234,7 @@ class _Space(_ByValue):
     structure: Any
     shapes: tuple[tuple[int, ...], ...]
     supports: tuple[Bijector, ...]
+    labels: tuple[str, ...] | None = None  # of the numbers in the natural space, where somebody has named them
 
     @functools.cached_property
     def _key(self) -> tuple[Any, ...]:
@@ -255,6 +256,8 @@ class _Space(_ByValue):
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
+        if self.labels is not None and self.free_shapes == self.shapes:
+            return self.labels
         names = []
         for path, shape in zip(self.paths, self.free_shapes, strict=True):
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "z"
@@ -443,6 +446,15 @@ def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree
     else:
         return
     raise TypeError(f"log_density must return one floating-point scalar, shape (); it returns {given}. Sum over data.")
+
+
+def labelled(target: Target, labels: tuple[str, ...] | None) -> Target:
+    """The same target with names for its numbers, one for each in the user's space."""
+    if labels is None:
+        return target
+    space = dataclasses.replace(target.constrain.space, labels=labels)  # type: ignore[attr-defined]
+    log_density = dataclasses.replace(target.log_density, space=space)  # type: ignore[type-var]
+    return Target(log_density, _Constrain(space), _Unconstrain(space), space.size)
 
 
 def _takes_one(function: Callable[..., Any]) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.cascade import flow, funnel, handover, labels_batch, stages
+from elbojax.cascade import batch_stages, flow, funnel, handover, labels_batch
 from elbojax.cascade import starts as other_starts
+from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
+from elbojax.cascade.kept import keep
 from elbojax.cascade.labels_batch import Labelled
 from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
 from elbojax.cascade.resolution import widened
-from elbojax.cascade.single import HOPELESS, density_of, prepare
-from elbojax.cascade.stages import Kept
+from elbojax.cascade.single import density_of, prepare
+from elbojax.cascade.thorough import HOPELESS, thorough
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import (
     batch_size,
@@ -58,8 +61,10 @@ TAILED = 0.5
 sds are right, but of the outermost 2 % on either side 4,096 draws see 1.2 to 1.7 %, and 32,768 hardly more."""
 TRIED = 64
 """Models for which other starts are looked for in one call of a program."""
+SIDE_BY_SIDE = 64
+"""Models whose stages on the host are run in step, at most, so that their requests share calls of the programs."""
 FEW = 8
-"""Lanes on one device of the stages that most models never see."""
+"""Lanes on one device of the stages that most models never see; and models in step on the host, where there are no more."""
 
 
 class Stage(NamedTuple):
@@ -67,13 +72,13 @@ class Stage(NamedTuple):
 
     Attributes:
       name: of its checkpoints.
-      run: one of `stages`.
+      run: one of `batch_stages`, compiled; or `thorough`, on the host.
       wanted: from the certificates so far, [M] booleans.
-      lanes: models side by side on one device, at most.
+      lanes: models side by side, at most: on one device, or of those on the host.
     """
 
     name: str
-    run: Callable[..., Kept]
+    run: Callable[..., Any]
     wanted: Callable[[Any], np.ndarray]
     lanes: int
 
@@ -105,11 +110,13 @@ def fit_batch(
 ) -> Fit:
     """Fit many posteriors without tuning, one for each data set of a batch.
 
-    All models get a Gaussian, whose check is cheap and strict; those that fail it get the stages of `fit`, one after
-    the other, while the rest are done. A few compiled programs serve however many models there are. Memory on a device
-    does not grow with them either: as many run side by side as a gigabyte holds of the numbers that their checks
-    compute. A model that fails harms no other. Where components can be exchanged or signs changed without a change of a
-    posterior, and an answer describes one of the labellings, its status is MULTIMODAL, as in `fit`, and the note says so.
+    All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it go through the
+    stages of `fit` on the host, up to 64 at a time in step: log-densities and gradients that they ask for are computed
+    together, by two compiled programs. What these do not certify gets a flow, and NUTS, compiled again. The programs serve
+    however many models there are, and memory on a device does not grow with them: as many run side by side as a gigabyte
+    holds, of the numbers that their checks compute or of their data. A model that fails harms no other. Where components can
+    be exchanged or signs changed without a change of a posterior, and an answer describes one of the labellings, its status
+    is MULTIMODAL, as in `fit`, and the note says so.
 
     Args:
       key: consumed.
@@ -123,7 +130,8 @@ def fit_batch(
         K of them, all of which the scouts climb from. Means of neighbours make good ones.
       tails: True where quantiles far out count. A certificate is about means and sds; weights that do for them, of a
         k-hat between 0.5 and 0.7, leave the outermost few per cent too light. Such models then get a richer stage too.
-      mesh: devices over which the models are spread; None for the default device.
+      mesh: devices over which the models of compiled stages are spread; the first of them computes for those on the host.
+        None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
       progress: True for a bar of models done, and a line after each stage that tells compile time and run time apart.
 
@@ -218,18 +226,21 @@ def noted(
         values = (key, flat_starts, data, tails, target.supports)
         problem = ""
         if checkpoint is not None:
-            results = jax.tree.map(lambda x: x[0], stages.nothing(target, 1))
+            results = jax.tree.map(lambda x: x[0], batch_stages.nothing(target, 1))
             problem = fingerprint(target.log_density, start, datum, values=values, results=results)
         flat_starts = np.broadcast_to(flat_starts, (num_models, *flat_starts.shape[1:]))[mine]
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
-        results, elsewhere = stages.nothing(target, len(numbers)), np.zeros(0, int)
+        results, elsewhere = batch_stages.nothing(target, len(numbers)), np.zeros(0, int)
+        seed = np.ravel(jax.random.key_data(key)).tolist()
         with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
-                if todo.size:
+                if todo.size and stage.name == "thorough":
+                    _run_on_host(stage, seed, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
+                elif todo.size:
                     _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
-                if stage.run is stages.quick:
+                if stage.name == "quick":
                     again, flat_starts = _elsewhere(key, numbers, target, flat_starts, data, results)
                     if again.size:
                         anew = stage._replace(name="elsewhere", lanes=min(stage.lanes, FEW))
@@ -325,19 +336,18 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
         return ~certificate.certified & ~np.isin(certificate.status, HOPELESS)
 
     def uneven(certificate):
-        return tails & certificate.certified & (certificate.khat >= TAILED)
+        return certificate.certified & (certificate.khat >= TAILED)
 
     several = [
-        Stage("quick", stages.quick, lambda certificate: ~certificate.certified, lanes),
-        Stage("thorough", stages.thorough, stages.unfinished, min(lanes, FEW)),
-        Stage("mixture", stages.mixture, lambda c: failed(c) & (c.modes > 1), min(lanes, FEW)),
+        Stage("quick", batch_stages.quick, lambda certificate: ~certificate.certified, lanes),
+        Stage("thorough", thorough, batch_stages.unfinished, SIDE_BY_SIDE),
     ]
-    if 2 <= size <= funnel.LARGEST:
-        several.append(Stage("funnel", stages.along, lambda c: failed(c) | uneven(c), min(lanes, FEW)))
+    if tails and 2 <= size <= funnel.LARGEST:
+        several.append(Stage("funnel", batch_stages.along, uneven, min(lanes, FEW)))
     if 2 <= size <= flow.LARGEST:
-        several.append(Stage("flow", stages.bent, failed, min(lanes, FEW)))
+        several.append(Stage("flow", batch_stages.bent, failed, min(lanes, FEW)))
     if handover.available():
-        several.append(Stage("chains", stages.chains, failed, min(lanes, FEW)))
+        several.append(Stage("chains", batch_stages.chains, failed, min(lanes, FEW)))
     return tuple(several)
 
 
@@ -354,7 +364,7 @@ def lanes_that_fit(target: Any, datum: PyTree) -> int:
     position = jax.ShapeDtypeStruct((target.size,), float)
     numbers = work(jax.make_jaxpr(lambda *a: target.log_density(*a))(position, datum).jaxpr)
     most = LANES.get(jax.default_backend(), LANES_ELSEWHERE)
-    return int(np.clip(MEMORY / (8 * stages.quick_draws(target.size) * max(numbers, target.size)), 1, most))
+    return int(np.clip(MEMORY / (8 * batch_stages.quick_draws(target.size) * max(numbers, target.size)), 1, most))
 
 
 def flatten_starts(target: Any, starts: PyTree, num_models: int) -> np.ndarray:
@@ -442,6 +452,85 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     )
 
 
+def _run_on_host(stage, seed, numbers, target, starts, data, results, todo, mesh, shards, bar):
+    """The models `todo` through the stages of the host, a window of them at a time; what a checkpoint holds is not done again."""
+    bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data))
+    # Two sizes only, so that a batch of any size is served by programs that are compiled already.
+    window = int(np.clip(MEMORY // max(bytes_of_one, 1), 1, FEW if todo.size <= FEW else stage.lanes))
+    began, compiled = time.perf_counter(), compiled_so_far()
+
+    def store(models, leaves):
+        jax.tree.map(lambda out, new: out.__setitem__(models, new), results, leaves)
+        status = results.certificate.status
+        done = results.certificate.certified | np.isin(status, HOPELESS)
+        bar.update(finished=int(np.sum(done)), failed=int(np.sum(np.isin(status, HOPELESS))))
+
+    for models, leaves in shards.load(stage.name):
+        store(models, jax.tree.unflatten(jax.tree.structure(results), leaves))
+        todo = np.setdiff1d(todo, models)
+    device, troubles = None if mesh is None else mesh.devices.flat[0], {}
+    for at in range(0, todo.size, window):
+        models = todo[at : at + window]
+        several = CompiledMany(target, _take(data, np.resize(models, window)), device)
+        seeds = [[*seed, int(numbers[model])] for model in models]
+
+        def ended(some, models=models, seeds=seeds):
+            kept = []
+            for i, held in some.items():
+                before, rng = _take(results, models[i]), np.random.default_rng([*seeds[i], 8])
+                after, error = _after(before, held, target, rng)
+                kept.append(after)
+                if error is not None:
+                    troubles[int(models[i])] = error
+            done = models[list(some)]
+            kept = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+            shards.add(stage.name, done, kept)
+            store(done, kept)
+
+        drive_many([thorough(each, target, starts[i]) for each, i in zip(seeds, models, strict=True)], several, ended)
+    shards.flush()
+    _warn(numbers, troubles)
+    programs, seconds = (new - old for new, old in zip(compiled_so_far(), compiled, strict=True))
+    running = time.perf_counter() - began - seconds
+    bar.say(
+        f"{stage.name}: {todo.size:,} models on the host, {window} side by side; {programs} programs compiled in"
+        f" {seconds:.1f} s, run in {running:.1f} s"
+    )
+
+
+def _after(before, held, target, rng):
+    """What is kept of a model that has been through the stages of the host, which have the last word; and an exception, or None.
+
+    Where they, or what is made of their answer, raised one, there is no more than there was before, and it is not certified.
+    """
+    old = before.certificate
+    try:
+        if isinstance(held, Failed):
+            raise held.error
+        new = held.best.certificate
+        spent = dict(
+            num_gradients=old.num_gradients + new.num_gradients,
+            num_log_densities=old.num_log_densities + new.num_log_densities,
+        )
+        return keep(rng, held.best._replace(certificate=new._replace(**spent)), target), None
+    except Exception as error:
+        status = old.status if old.status in HOPELESS else np.int32(Status.UNRELIABLE)
+        return before._replace(certificate=old._replace(certified=np.bool_(False), status=status)), error
+
+
+def _warn(numbers, troubles):
+    """Of exceptions in the stages of single models: a fault of elbojax's that their statuses would hide."""
+    if not troubles:
+        return
+    model, error = min(troubles.items())
+    warnings.warn(
+        f"the stages of {len(troubles):,} models raised an exception, and these are not certified; the first was model"
+        f" {numbers[model]}: {type(error).__name__}: {error}. Please report it",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 def _program(run, target, lanes, mesh, options):
     """A stage for the models of a chunk: on every device its share, as many side by side as it has lanes."""
     return functools.partial(_compiled(options), run, target, lanes, mesh)
@@ -454,8 +543,8 @@ def _compiled(options):
 
 def _models(run, target, lanes, mesh, key, numbers, starts, data, before):
     def models(shared, numbers, starts, data, before):
-        quick = run is stages.quick
-        noise = stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
+        quick = run is batch_stages.quick
+        noise = batch_stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
 
         def one(model):
             number, start, datum, before = model

@@ -3,9 +3,37 @@
 import math
 import numbers
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class OutOfTime(Exception):
+    """The seconds of a fit are over in the middle of a stage."""
+
+
+def in_time(late: Callable[[], bool]) -> None:
+    """Raise `OutOfTime` where the time is over."""
+    if late():
+        raise OutOfTime
+
+
+class Seconds(NamedTuple):
+    """Where the time of a fit went, by the clock.
+
+    Attributes:
+      compiling: tracing, lowering and compiling programs, or reading them from JAX's cache.
+      evaluating: log-densities and gradients, and the stages that are compiled.
+      host: all the rest.
+    """
+
+    compiling: float
+    evaluating: float
+    host: float
+
+    def __str__(self) -> str:
+        return f"{self.compiling:.2f} compiling, {self.evaluating:.2f} evaluating, {self.host:.2f} on the host"
 
 
 class Budget:
@@ -29,6 +57,21 @@ class Budget:
         """Whether a stage was left out or cut short."""
         return bool(self._untried or self._shortened)
 
+    def late(self) -> bool:
+        """Whether the seconds are over."""
+        return time.perf_counter() - self._began > self._seconds
+
+    def cut(self, stage: str, certificate: Any) -> None:
+        """Note a stage that the clock has ended in the middle.
+
+        Args:
+          stage: its name.
+          certificate: of the outcome before it, with its gradients counted.
+        """
+        self._spent = int(certificate.num_gradients)
+        self._reason = self._reason or f"max_seconds={self._seconds:g}"
+        self._shortened.append(stage)
+
     def allow(self, stage: str, certificate: Any, least: int) -> bool:
         """Whether a stage may begin; one that may not is noted.
 
@@ -43,7 +86,7 @@ class Budget:
         self._spent = int(certificate.num_gradients)
         if least and self._spent + least > self.gradients:
             self._reason = self._reason or f"max_gradients={int(self.gradients):,}"
-        elif time.perf_counter() - self._began > self._seconds:
+        elif self.late():
             self._reason = self._reason or f"max_seconds={self._seconds:g}"
         else:
             return True

@@ -2,11 +2,11 @@
 
 import enum
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elbojax.cascade.labels_batch import LABEL as LABELLED
 from elbojax.cascade.starts import LABEL
-from elbojax.types import Array, Scalar, Status
+from elbojax.types import Scalar, Status
 
 
 class Stage(enum.IntEnum):
@@ -19,6 +19,7 @@ class Stage(enum.IntEnum):
     MIXTURE = 5
     FLOW = 6
     NUTS = 7
+    CHAINS = 8
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -53,23 +54,23 @@ class Certificate(NamedTuple):
         files of fits that were made before it was reported.
     """
 
-    certified: Array | bool
-    status: Array | Status
-    stage: Array | Stage
-    khat: Scalar
-    ess: Scalar
-    elbo: Scalar
-    elbo_se: Scalar
-    log_evidence: Scalar
-    log_evidence_se: Scalar
-    upper_bound: Scalar
-    decrement: Scalar
-    mean_error: Scalar
-    fisher_divergence: Scalar
-    modes: Array | int
-    num_gradients: Array
-    num_log_densities: Array
-    sd_error: Scalar
+    certified: Any
+    status: Any
+    stage: Any
+    khat: Any
+    ess: Any
+    elbo: Any
+    elbo_se: Any
+    log_evidence: Any
+    log_evidence_se: Any
+    upper_bound: Any
+    decrement: Any
+    mean_error: Any
+    fisher_divergence: Any
+    modes: Any
+    num_gradients: Any
+    num_log_densities: Any
+    sd_error: Any
 
 
 NEXT_STEP = {

@@ -26,6 +26,8 @@ FLATTENED = 0.5
 """Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
 TINY = 1e-8
 """Standard deviation of a Gaussian that starts at a mode."""
+COVERED, COVERED_PER_PARAMETER = 25.0, 4.0
+"""Squared length of epsilon, and what is added for each of the D parameters, up to which a point is covered."""
 BULK = 3.0
 """Nats below the highest density of the leading coordinate within which it is said to move others."""
 MOVED = 1.0
@@ -95,7 +97,7 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
     masses = jax.vmap(mass)(jnp.concatenate([scouts.modes, centre[None]]))
     a, epsilon = jax.vmap(q.standardised)(scouts.modes)
     within = (a >= q.knots[0]) & (a <= q.knots[-1])
-    covered = within & (jnp.sum(epsilon**2, axis=-1) < 25 + 4 * centre.size)
+    covered = within & (jnp.sum(epsilon**2, axis=-1) < COVERED + COVERED_PER_PARAMETER * centre.size)
     negligible = masses[:-1] < masses[-1] - NEGLIGIBLE
     others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
     modes = 1 + jnp.sum(others)

@@ -1,6 +1,6 @@
 """The first stages: scouts that find where the mass is, and a full-rank Gaussian put there by second-order steps."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,12 +42,12 @@ class Scouts(NamedTuple):
       num_gradients: of all paths, scalar.
     """
 
-    q: Gaussian
-    elbo: Array
-    modes: Array
-    values: Array
-    status: Array
-    num_gradients: Scalar
+    q: Any
+    elbo: Any
+    modes: Any
+    values: Any
+    status: Any
+    num_gradients: Any
 
 
 def scout(

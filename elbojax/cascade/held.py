@@ -53,18 +53,25 @@ def _floats(name: str, array: Any, shape: tuple[int, ...]) -> None:
 def _space(space: Any) -> tuple[list[tuple[int, ...]], int]:
     """Shapes of the leaves in the user's space, and D."""
     names = ("paths", "shapes", "supports", "shown")
-    _wanted(isinstance(space, dict) and set(space) == {"tree", *names}, "a space of tree, paths, shapes and supports")
+    _wanted(
+        isinstance(space, dict) and set(space) - {"labels"} == {"tree", *names},
+        "a space of tree, paths, shapes and supports",
+    )
     paths, shapes, supports, shown = (space[name] for name in names)
     _wanted(all(isinstance(each, list | tuple) for each in (paths, shapes, supports, shown)), "lists in the space")
     count = len(paths)
     _wanted(count and all(len(each) == count for each in (shapes, supports, shown)), "lists of one length in the space")
     _wanted(all(isinstance(word, str) for word in (*paths, *shown)), "names in words")
+    labels = space.get("labels", [])
+    _wanted(isinstance(labels, list) and all(isinstance(word, str) for word in labels), "labels in words")
     size = 0
     for shape, support in zip(shapes, supports, strict=True):
         _wanted(isinstance(shape, list | tuple) and all(type(n) is int and n >= 0 for n in shape), "shapes of integers")
         _wanted(support is None or isinstance(support, Bijector), "supports that are bijectors")
         if support is not None:
             size += int(np.prod(support.unconstrained_shape(tuple(shape))))
+    numbers = sum(int(np.prod(shape, dtype=int)) for shape in shapes)
+    _wanted("labels" not in space or len(labels) == numbers, f"{numbers} labels, got {len(labels)}")
     leaves, structure = jax.tree.flatten(space["tree"])
     good = leaves == list(range(count)) and all(type(leaf) is int for leaf in leaves)
     _wanted(space["tree"] is None or good, "a tree of the numbers of its leaves")

@@ -14,7 +14,7 @@ from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
 from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
-from elbojax.types import Array, Key, LogDensity, Scalar, Status
+from elbojax.types import Array, Key, LogDensity, Status
 
 NUM_DRAWS = 4096
 """Of a check; a power of two, for Sobol nets."""
@@ -47,9 +47,9 @@ class Outcome(NamedTuple):
       certificate: the verdict.
     """
 
-    q: Family
-    draws: Array
-    log_weights: Array
+    q: Any
+    draws: Any
+    log_weights: Any
     certificate: Certificate
 
 
@@ -64,11 +64,11 @@ class Spent(NamedTuple):
       fisher_divergence: of `q`, whitened, over D.
     """
 
-    num_gradients: Array
-    num_log_densities: Array
-    modes: Array
-    decrement: Scalar
-    fisher_divergence: Scalar
+    num_gradients: Any
+    num_log_densities: Any
+    modes: Any
+    decrement: Any
+    fisher_divergence: Any
 
 
 def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
@@ -156,9 +156,10 @@ def judge(
     upper_bound = 0.5 * (jax.nn.logsumexp(2 * ratios) - math.log(num_draws))
 
     # Where the differences between draws are lost in rounding, equal weights mean nothing.
-    noise_floor = jnp.finfo(log_p.dtype).eps * jnp.max(
-        jnp.where(jnp.isfinite(log_p) & (weights > 0), jnp.abs(log_p), 0)
-    )
+    # Numbers that are all of single precision are no better than that, whatever their dtype.
+    coarse = jnp.all((log_p == log_p.astype(jnp.float32)) | ~jnp.isfinite(log_p))
+    spacing = jnp.where(coarse, jnp.finfo(jnp.float32).eps, jnp.finfo(log_p.dtype).eps)
+    noise_floor = spacing * jnp.max(jnp.where(jnp.isfinite(log_p) & (weights > 0), jnp.abs(log_p), 0))
     resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
     if rough is None:
         # In single precision, the first look of a batch: what it refuses goes on to one in double.

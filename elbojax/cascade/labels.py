@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.cascade.positions import positions
 from elbojax.cascade.programs import program
 from elbojax.cascade.resolution import widened
 from elbojax.cascade.symmetries import Leaf, Map, candidates
@@ -48,6 +49,8 @@ SHOWN = 3
 """Groups of components or signs that a report names."""
 NAME = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
 """What to do about labellings."""
+ROUNDING = 64 * float(np.finfo(float).eps)
+"""Spread of a number, over its size, up to which it does not vary."""
 
 
 class Found:
@@ -81,7 +84,8 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
     """
     if target.size > LARGEST:
         return Found()
-    leaves, points = shown(target, picked(np.asarray(draws, float), np.asarray(log_weights, float)), data)
+    with np.errstate(all="ignore"):
+        leaves, points = shown(target, picked(np.asarray(draws, float), np.asarray(log_weights, float)))
     if points.shape[1] > LARGEST or not np.isfinite(points).all():
         return Found()
     with np.errstate(all="ignore"):
@@ -123,28 +127,21 @@ def picked(draws: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     return draws[rng.permutation(chosen)]
 
 
-def shown(target: Target, draws: np.ndarray, data: PyTree) -> tuple[tuple[Leaf, ...], np.ndarray]:
+def shown(target: Target, draws: np.ndarray) -> tuple[tuple[Leaf, ...], np.ndarray]:
     """The leaves of the user's pytree, and draws [B, P] there.
 
     Args:
       target: from flat vectors to the user's space.
       draws: [B, D], flat.
-      data: of one model.
     """
-    positions = jax.device_get(_constrained(target, draws, data))
-    paths = jax.tree_util.tree_flatten_with_path(positions)[0]
+    moved = positions(target, draws)
+    paths = jax.tree_util.tree_flatten_with_path(moved)[0]
     points = np.concatenate([np.reshape(leaf, (len(draws), -1)) for _, leaf in paths], axis=1)
     leaves = tuple(
         Leaf(jax.tree_util.keystr(path, simple=True, separator=".") or "z", leaf.shape[1:], support)
         for (path, leaf), support in zip(paths, target.supports, strict=True)
     )
     return leaves, points
-
-
-@program
-def _constrained(target: Any, draws: Array, data: PyTree) -> PyTree:
-    del data  # only tells how much work the target is
-    return jax.vmap(target.constrain)(draws)
 
 
 def other_side(points: np.ndarray, each: Map) -> Any:
@@ -162,8 +159,11 @@ def other_side(points: np.ndarray, each: Map) -> Any:
     """
     moved = each.moved
     x, y = points[..., moved], each.sign[moved] * points[..., each.order[moved]] + each.shift[moved]
-    scale = np.concatenate([x, y], axis=-2).std(axis=-2, keepdims=True)
-    difference = (x - y) / np.where(scale > 0, scale, 1)
+    both = np.concatenate([x, y], axis=-2)
+    scale = both.std(axis=-2, keepdims=True)
+    # Numbers that do not vary but for rounding, such as the one of a simplex of one, are on no side.
+    varies = scale > ROUNDING * np.abs(both).max(axis=-2, keepdims=True)
+    difference = np.where(varies, x - y, 0) / np.where(varies, scale, 1)
     first, last = np.split(difference, 2, axis=-2)
     direction = first[..., 0, :]
     for turn in range(POWERS + TURNS):
@@ -182,7 +182,9 @@ def contains(leaves: tuple[Leaf, ...], points: np.ndarray) -> bool:
     """Whether points [B, P] lie in the support."""
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
     parts = np.split(points, ends, axis=1)
-    return all(leaf.support.contains(part.reshape(-1, *leaf.shape)) for leaf, part in zip(leaves, parts, strict=True))
+    return all(
+        leaf.support.contains(part.reshape(len(points), *leaf.shape)) for leaf, part in zip(leaves, parts, strict=True)
+    )
 
 
 def _unchanged(

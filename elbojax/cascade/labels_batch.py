@@ -84,10 +84,10 @@ def look(
     probes = probes if probes.size else pool[:PROBED]
     found = []
     with np.errstate(all="ignore"):
-        leaves, points, probes = _points(target, data, draws, log_weights, probes)
+        leaves, points, probes = _points(target, draws, log_weights, probes)
         maps = _unchanged_somewhere(leaves, points, probes, values, cost)
         for at in range(0, models.size if maps else 0, TOGETHER):
-            _, points, some = _points(target, data, draws, log_weights, models[at : at + TOGETHER])
+            _, points, some = _points(target, draws, log_weights, models[at : at + TOGETHER])
             found += _found(leaves, points, some, maps, values, cost)
     if not found:
         return NONE, cost
@@ -98,13 +98,12 @@ def look(
 
 
 def _points(
-    target: Target, data: PyTree, draws: np.ndarray, log_weights: np.ndarray, models: np.ndarray
+    target: Target, draws: np.ndarray, log_weights: np.ndarray, models: np.ndarray
 ) -> tuple[tuple[Leaf, ...], np.ndarray, np.ndarray]:
     """The leaves; [U, NUM_DRAWS, P] draws as `labels` picks them; the models that have such."""
     full = np.resize(models, TOGETHER)
     flat = np.stack([labels.picked(draws[m], log_weights[m]) for m in full])
-    one = widened(jax.tree.map(lambda x: x[0], data))
-    leaves, points = labels.shown(target, flat.reshape(-1, flat.shape[-1]), one)
+    leaves, points = labels.shown(target, flat.reshape(-1, flat.shape[-1]))
     points = points.reshape(TOGETHER, labels.NUM_DRAWS, -1)[: models.size]
     usable = np.isfinite(points).all(axis=(1, 2))
     return leaves, points[usable], models[usable]

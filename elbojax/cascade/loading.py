@@ -10,7 +10,7 @@ import numpy as np
 
 from elbojax import targets
 from elbojax.bijectors import Bijector, resolve
-from elbojax.cascade import held, storage
+from elbojax.cascade import held, objects, storage
 from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.posterior import Fit, handed_q
 from elbojax.types import PyTree, Scalar
@@ -83,7 +83,9 @@ def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, su
     each: list[Bijector] = space["supports"] if names is None else [bijector for bijector, _ in names]
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(float)), like)
     bijectors = jax.tree.unflatten(jax.tree.structure(like), each)
-    return targets.unconstrain(_missing if log_density is None else log_density, shapes, bijectors)
+    target = targets.unconstrain(_missing if log_density is None else log_density, shapes, bijectors)
+    target = targets.labelled(target, tuple(space["labels"]) if "labels" in space else None)
+    return objects.bound(log_density, target) if objects.is_object(log_density) else target
 
 
 def _like(space: dict[str, Any], init: PyTree) -> PyTree:

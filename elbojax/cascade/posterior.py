@@ -1,9 +1,10 @@
 """What `fit` and `fit_batch` give back: a posterior in the user's own space, with its certificate."""
 
+import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
+from elbojax.cascade import positions as host
 from elbojax.cascade import storage, tails
+from elbojax.cascade.budget import Seconds
 from elbojax.cascade.certificate import Certificate, Stage, report
 from elbojax.cascade.handover import NUM_CHAINS
 from elbojax.cascade.labels_batch import LABEL as LABELLED
@@ -62,6 +65,11 @@ class Fit:
     target: Target = static()
     note: str = static(default="")
     moments: tuple[PyTree, PyTree] | None = None
+
+    @property
+    def seconds(self) -> Seconds | None:
+        """Where the time of one fit went, `Seconds`; None of a batch, and of a fit from a file."""
+        return self.__dict__.get("_seconds")
 
     @property
     def batched(self) -> bool:
@@ -128,14 +136,16 @@ class Fit:
             return self.moments or moments(self.draws, self.log_weights, self.target)
         if self.moments is not None:
             return doubled(self.moments)
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # the first also where a user's `jit` is at work
-            return doubled(moments(self.draws, self.log_weights, self.target))
+        with _on_host():
+            if self.batched:
+                return doubled(moments(self.draws, self.log_weights, self.target))
+            return host.moments(self.target, np.asarray(self.draws), np.asarray(self.log_weights))
 
     @relaxed
     def _positions(self) -> PyTree:
         """The draws of one fit in the user's space, in double precision."""
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            return doubled(_constrained(self.draws, self.target))
+        with _on_host():
+            return host.positions(self.target, np.asarray(self.draws))
 
     def _warn_if_narrowed(self) -> None:
         """Under `jit` and `vmap` there is but the session's precision."""
@@ -240,6 +250,8 @@ class Fit:
             "supports": [_stored(bijector) for bijector in self.target.supports],
             "shown": [str(bijector) for bijector in self.target.supports],
         }
+        if self.target.constrain.space.labels is not None:  # type: ignore[attr-defined]
+            space["labels"] = list(self.target.constrain.space.labels)  # type: ignore[attr-defined]
         contents = {
             "space": space,
             "q": self.q,
@@ -280,6 +292,11 @@ class Fit:
         )
         return Fit(self.q, named, self.draws, self.log_weights, self.target, self.note, self.moments)
 
+    def timed(self, seconds: Seconds) -> "Fit":
+        """The same fit, which tells where its time went: no part of what it is, and lost where it is taken apart."""
+        object.__setattr__(self, "_seconds", seconds)
+        return self
+
     def __str__(self) -> str:
         """The report of one fit; of a batch, how many are certified."""
         if not self.batched:
@@ -313,6 +330,16 @@ class Fit:
         return "\n".join(lines)
 
 
+@contextlib.contextmanager
+def _on_host() -> Iterator[None]:
+    """Double precision, also where a user's `jit` is at work; what overflows is looked for."""
+    # Only where it is needed, for programs compiled within are others than those without.
+    tracing = isinstance(jnp.zeros(()), jax.core.Tracer)
+    eager = jax.ensure_compile_time_eval() if tracing else contextlib.nullcontext()
+    with eager, jax.enable_x64(True), np.errstate(all="ignore"):
+        yield
+
+
 def _like(target: Target) -> PyTree:
     """The shapes of the user's pytree."""
     return jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), jnp.result_type(float)))
@@ -334,6 +361,9 @@ def _rows(tree: PyTree, count: int) -> np.ndarray:
 
 def _names(target: Target) -> list[str]:
     """One name per number of the user's pytree."""
+    labels = getattr(getattr(target.constrain, "space", None), "labels", None)
+    if labels is not None:
+        return list(labels)
     names = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(_like(target))[0]:
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "z"
@@ -397,7 +427,8 @@ def handed_q(q: Any, draws: Any, log_weights: Any) -> Family:
     dtype = jnp.result_type(float)
     if not all(holds(dtype, loc, sd, x) for x in jax.tree.leaves(q) if np.asarray(x).dtype == np.float64):
         return q
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if np.asarray(x).dtype == np.float64 else jnp.asarray(x), q)
+    narrow = lambda x: np.asarray(x, dtype) if np.asarray(x).dtype == np.float64 else x  # noqa: E731
+    return jax.tree.map(lambda x: jax.device_put(narrow(x)), q)  # jnp.asarray compiles a program for each shape
 
 
 def joined(fits: Sequence[Fit], places: Any, note: str = "") -> Fit:
@@ -414,11 +445,6 @@ def joined(fits: Sequence[Fit], places: Any, note: str = "") -> Fit:
     parts = [doubled((fit.q, fit.certificate, fit.draws, fit.log_weights, fit.moments)) for fit in fits]
     q, certificate, draws, log_weights, moments = jax.tree.map(lambda *each: np.concatenate(each)[places], *parts)
     return Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, fits[0].target, note, moments)
-
-
-@functools.partial(xla.jit, static_argnames=("target",))
-def _constrained(draws: Array, target: Any) -> PyTree:
-    return jax.vmap(target.constrain)(draws)
 
 
 @functools.partial(xla.jit, static_argnames=("target", "num_samples"))

@@ -66,6 +66,19 @@ def is_small(target: targets.Target, data: PyTree) -> bool:
     Returns:
       True or False, without computing anything.
     """
+    return work_of(target, data) < SMALL
+
+
+def work_of(target: targets.Target, data: PyTree) -> float:
+    """Roughly how many numbers one log-density computes.
+
+    Args:
+      target: whose log-density it is.
+      data: what it is given; only shapes and dtypes count.
+
+    Returns:
+      As `work` has it, without computing anything.
+    """
     return _seen(target, data)[0]
 
 
@@ -123,20 +136,20 @@ def _of_the_process() -> bool:
     return seen[0]
 
 
-def _seen(target: targets.Target, data: PyTree) -> tuple[bool, bool]:
+def _seen(target: targets.Target, data: PyTree) -> tuple[float, bool]:
     leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, data))
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     return xla.memo(_traced, (target, structure, shapes), lambda: _traced(target, structure, shapes))
 
 
-def _traced(target: targets.Target, structure: Any, shapes: tuple) -> tuple[bool, bool]:
-    """Whether a log-density is small, and whether it calls the host for numbers of 64 bits."""
+def _traced(target: targets.Target, structure: Any, shapes: tuple) -> tuple[float, bool]:
+    """How much work a log-density is, and whether it calls the host for numbers of 64 bits."""
     data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     position = jax.ShapeDtypeStruct((target.size,), float)
     arguments = (position,) if data is None else (position, data)
     traced = jax.make_jaxpr(lambda *a: target.log_density(*a))(*arguments)  # a new function: JAX keeps traces
     wide = any(var.aval.dtype.itemsize == 8 for equation in host_calls(traced) for var in equation.outvars)
-    return work(traced.jaxpr) < SMALL, wide
+    return work(traced.jaxpr), wide
 
 
 def work(jaxpr: Any) -> float:

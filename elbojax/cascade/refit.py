@@ -12,7 +12,6 @@ from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent
 from elbojax.families import FullRank, Reparameterised
 from elbojax.types import Array, Key, LogDensity, Status
 
-ROUNDS = 4
 TAILS = 5
 """Degrees of freedom of the refitted envelope: where a Gaussian has failed, heavier tails are the safer ones."""
 ROUGH = 0.025
@@ -33,43 +32,6 @@ SHARP_DRAWS = 16384
 0.2 to 0.33 to 0.06 to 0.12."""
 DRAWS_PER_PARAMETER = 3
 """Effective draws for each of the D (D + 3) / 2 parameters of a Gaussian that the tempered weights must keep."""
-
-
-def refit(key: Key, log_density: LogDensity, outcome: Outcome) -> Outcome:
-    r"""Match a Student t to the moments of the weighted draws, draw from it, and so on while that helps.
-
-    .. math:: m = \sum_s w_s^{(\tau)} z_s, \qquad
-              \Sigma = \sum_s w_s^{(\tau)} (z_s - m)(z_s - m)^\top, \qquad w_s^{(\tau)} \propto w_s^\tau
-
-    with tau in [0, 1] as large as the effective number of draws allows.
-
-    Args:
-      key: consumed.
-      log_density: [D] -> scalar.
-      outcome: of the stage before.
-
-    Returns:
-      The best `Outcome` seen, that of the stage before among them.
-
-    References:
-      Cappe, Douc, Guillin, Marin, Robert 2008, https://arxiv.org/abs/0710.4242
-    """
-
-    def body(carry):
-        i, here, best = carry
-        new = _look(jax.random.fold_in(key, i), log_density, here, TAILS, NUM_DRAWS)
-        cost = dict(num_log_densities=new.certificate.num_log_densities)
-        best = best._replace(certificate=best.certificate._replace(**cost))
-        better = new.certificate.certified & ~best.certificate.certified | (
-            (new.certificate.certified == best.certificate.certified) & (new.certificate.ess > best.certificate.ess)
-        )
-        return i + 1, new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
-
-    def unfinished(carry):
-        i, _, best = carry
-        return (i < ROUNDS) & ~best.certificate.certified
-
-    return jax.lax.while_loop(unfinished, body, (0, outcome, outcome))[2]
 
 
 def is_rough(certificate: Certificate, mean: float = ROUGH, sd: float = ROUGH_SD) -> Any:

@@ -99,5 +99,7 @@ def handed(values: PyTree, mean: PyTree, sd: PyTree) -> PyTree:
       The pytree of values.
     """
     dtype = jnp.result_type(float)
-    one = lambda x, m, s: jnp.asarray(x, dtype) if holds(dtype, m, s, x) else x  # noqa: E731
+    # Narrowed by NumPy, for JAX compiles a program for each shape.
+    # Not jnp.asarray, which compiles a program for each shape (jax 0.10).
+    one = lambda x, m, s: jax.device_put(np.asarray(x, dtype)) if holds(dtype, m, s, x) else x  # noqa: E731
     return jax.tree.map(one, values, mean, sd)

@@ -10,37 +10,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade import doubts, flow, funnel, handover, labels, leaks, modes, starts
-from elbojax.cascade.budget import Budget, budget
+from elbojax.cascade import doubts, flow, handover, labels, objects, starts
+from elbojax.cascade.budget import Budget, OutOfTime, budget
 from elbojax.cascade.certificate import NEXT_STEP, Stage
-from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts, fit_gaussian
+from elbojax.cascade.driver import Driver
+from elbojax.cascade.evaluate import Compiled
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
-from elbojax.cascade.posterior import Fit, examined, handed_over
+from elbojax.cascade.objects import DensityObject
+from elbojax.cascade.positions import flat, rests_on_few
+from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.programs import doubled_on_host, program
-from elbojax.cascade.refit import is_rough, refit, sharpen
+from elbojax.cascade.refit import is_rough, sharpen
 from elbojax.cascade.resolution import widened
-from elbojax.families import Flow, FullRank, Funnel, Mixture
+from elbojax.cascade.stages import funnel
+from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
+from elbojax.cascade.thorough import (
+    HOPELESS,
+    STAGES,
+    UNFINISHED,
+    UNSHARPENED,
+    Held,
+    Richer,
+    better,
+    second_look,
+    unless_endless,
+)
+from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
 from elbojax.loops.strict import relaxed
-from elbojax.solvers.newton import MAX_STEPS, TOLERANCE, draws_for
+from elbojax.solvers.newton import TOLERANCE, draws_for
 from elbojax.types import Array, Key, PyTree, Scalar, Status
-
-HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
-"""What no later stage can mend."""
-
-UNSHARPENED = (Stage.LOW_RANK, Stage.NUTS)
-"""Whose certified answers no second look is taken at: one has too many parameters, the other is no importance sample."""
-
-UNFINISHED = 0.1
-"""Nats that a fit without convergence has left to gain."""
 
 
 @relaxed
 def fit(
     key: Key,
-    log_density: Callable[..., Scalar],
+    log_density: Callable[..., Scalar] | DensityObject,
     init: PyTree,
     *,
     data: PyTree = None,
@@ -63,19 +70,27 @@ def fit(
     Args:
       key: consumed.
       log_density: `(position) -> scalar`, or `(position, data) -> scalar` where data is given: the logarithm of an
-        unnormalised density over pytrees like `init`.
+        unnormalised density over pytrees like `init`. Or a density object, which is not traced: any object with a method
+        `value_and_gradient(points [B, D]) -> (values [B], gradients [B, D])` in NumPy, B being up to 64 and D the numbers of
+        `init` side by side, in the order of `jax.tree.leaves`, in the space that `support` says. It may have `value(points)`,
+        where values alone are cheaper, and `names`, D words for the report. Its gradients are compared with differences of
+        its values at the start and near it.
       init: pytree of floats; a start, in the space that `support` says. Where log-density or gradient are not finite there
         nor around it, up to 200 others are tried, drawn as Stan does, and the note says so.
-      data: pytree of arrays passed to the log-density. A list of numbers is no array and is refused.
+        For a density object it may be a list of numbers, which is an array then.
+      data: pytree of arrays passed to the log-density. A list of numbers is no array and is refused; a density object holds
+        its own.
       support: None where all is unconstrained, or a pytree or prefix like `init` of bijectors or their names, such as
         {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
       max_gradients: of the log-density, that are not to be exceeded: no stage begins, or goes on, that could take more than
         are left, and where none is certified by then the best answer so far has the status OUT_OF_BUDGET. The paths that
         search for modes, some hundred gradients in all, and one look at a Gaussian are had at any price; beyond 300
         parameters, all of the first stage is. None for as many as it takes.
-      max_seconds: of the clock, compilation included, after which no stage begins; likewise. A stage that has begun is
-        ended, with its second look. None for as long as it takes.
-      progress: True to print each stage as it ends.
+      max_seconds: of the clock, compilation included, after which no stage begins, and those that run on the host, or of a
+        density object, go no further; likewise. The first look at a Gaussian, after a dozen steps, and the second look at a
+        certified answer are had at any price; compiled stages of a function of JAX end by themselves. None for as long as it
+        takes.
+      progress: True to print each stage as it ends, and in the end where the time went (`fit.seconds`).
 
     Returns:
       A `Fit`: `fit.sample`, `fit.mean`, `fit.sd`, `fit.certificate`; `print(fit)` is a report.
@@ -84,7 +99,11 @@ def fit(
       TypeError: `init` has a leaf that is not floating point, `data` one that is no array of numbers, `key` is no key, or
         the log-density does not return a scalar.
       ValueError: `support` does not fit, or `init` lies outside it or is not finite; an array has masked entries; a budget is
-        not positive.
+        not positive; the gradients of a density object are not those of its values, or have another shape.
+      KeyboardInterrupt: Ctrl-C, which is passed on with the best answer so far as its attribute `fit`: a `Fit` of status
+        OUT_OF_BUDGET, that of the paths before the first stage has ended, or None
+        before these have, when a note has the best point. Likewise exceptions that a
+        density object raises, with the point as a note.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -95,87 +114,140 @@ def fit(
     """
     check_host("fit", key=key, init=init, data=data)
     check_key(key)
-    check_log_density(log_density)
-    check_data(data)
-    data = unmasked(data)
     limits = budget(max_gradients, max_seconds)
-    with jax.enable_x64(True), contextlib.ExitStack() as settings:
-        data = widened(data)
-        target, start = prepare(log_density, init, support, data)
-        settings.enter_context(doubled_on_host(target, data))
-        say = _speaker(progress)
-        outcome, scouts = _gaussian(key, target, start, data, limits.gradients)
-        begun = ""
-        if int(scouts.status[0]) == Status.NON_FINITE:
-            outcome, scouts, begun = _elsewhere(key, target, start, data, outcome, scouts, limits.gradients)
-        first, first_status, note = outcome, int(outcome.certificate.status), ""
-        say(outcome)
-        outcome = _second_look(key, target, outcome, data, say)
-        limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, _step_cost(target, first))
-        for stage in STAGES:
-            least = stage.least(target, first, outcome)
-            if least is None:
-                continue
-            if not outcome.certificate.certified and (stage.run is _nuts or first_status == Status.IMPRECISE):
-                outcome = _unless_endless(target, first, scouts, outcome, data)
-            if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
-                break
-            if not limits.allow(stage.name, outcome.certificate, least):
-                continue
-            candidate = stage.run(key, target, first, scouts, outcome, data, limits.gradients)
-            say(candidate)
-            if isinstance(candidate.q, Funnel):
-                note = funnel.sentence(candidate.q, target.names)
-            outcome = _second_look(key, target, better(outcome, candidate), data, say)
-            limits.shorten(stage.name, candidate.certificate, stage.more(target))
-        status = int(outcome.certificate.status)
-        if status == Status.NON_FINITE:
-            note = _blame(key, target, start, data)
-        elif outcome.certificate.certified or status in HOPELESS:
-            note = ""
-        elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
-            note = UNCHECKED
-        outcome, note = _labelled(target, outcome, note, data)
-        outcome, note = _ended(outcome, note, limits)
-        note = "\n".join(filter(None, [begun, note]))
-    return handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, target, note).settled()
+    seed = np.ravel(jax.random.key_data(key))
+    host = shown = None
+    try:
+        with jax.enable_x64(True), contextlib.ExitStack() as settings:
+            if objects.is_object(log_density):
+                objects.check_object(log_density, data)
+                number = objects.another_number()
+                target, start = prepare(objects.served, objects.as_start(init), support, number)
+                target = objects.named(log_density, target)
+                model: Any = objects.Objects(log_density, target)
+                settings.enter_context(objects.serving(number, model))
+                shown, data = objects.bound(log_density, target), number
+            else:
+                check_log_density(log_density)
+                check_data(data)
+                data = widened(unmasked(data))
+                target, start = prepare(log_density, init, support, data)  # type: ignore[arg-type]
+                model, shown = Compiled(target, data), target
+            settings.enter_context(doubled_on_host(target, data))
+            host = Driver(model, seed, limits)
+            outcome, note = _cascade(key, host, target, start, data, limits, _speaker(progress))
+        seconds = host.seconds()
+        if progress:
+            print(f"{'seconds':>12}: {seconds}", flush=True)
+        fit = handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, shown, note).settled()
+        return fit.timed(seconds)
+    except BaseException as error:
+        _keep(error, host, shown)
+        raise
 
 
-def _labelled(target, outcome, note, data):
+def _cascade(key, host, target, start, data, limits, say):
+    """The outcome of all stages, and the note."""
+    compared = objects.compare(host, target, start)
+    outcome, scouts = _gaussian(key, host, target, start, data, limits.gradients)
+    begun = ""
+    if int(scouts.status[0]) == Status.NON_FINITE:
+        outcome, scouts, begun = _elsewhere(key, host, target, start, data, outcome, scouts, limits.gradients)
+    if not compared:
+        objects.compare(host, target, outcome.q.loc)
+    host.best = first = outcome
+    first_status, note = int(outcome.certificate.status), ""
+    say(outcome)
+    outcome = host.best = _second_look(key, host, target, outcome, data, say)
+    unfinished = _step_cost(target, first)
+    if host.over() and unfinished and not outcome.certificate.certified:
+        limits.cut(str(Stage(int(first.certificate.stage))), outcome.certificate)
+    else:
+        limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
+    for stage in (*STAGES, *COMPILED):
+        held = Held(first, scouts, outcome)
+        least = stage.least(target.size, held)
+        if least is None:
+            continue
+        if not outcome.certificate.certified and (stage.name == "nuts" or first_status == Status.IMPRECISE):
+            outcome = _unless_endless(host, target, held, data)
+        if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
+            break
+        if not limits.allow(stage.name, outcome.certificate, least):
+            continue
+        try:
+            with host.watched():
+                if isinstance(stage, Richer):
+                    candidate = host.run(stage.number, stage.run, held, float(limits.gradients))
+                else:
+                    candidate = stage.run(key, host, target, held, data, limits.gradients)
+        except OutOfTime:
+            spent = outcome.certificate.num_gradients + host.num_gradients
+            outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=spent))
+            limits.cut(stage.name, outcome.certificate)
+            continue
+        say(candidate)
+        if isinstance(candidate.q, Funnel):
+            note = funnel.sentence(candidate.q, target.names)
+        host.best = better(outcome, candidate)
+        outcome = host.best = _second_look(key, host, target, host.best, data, say)
+        limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
+    status = int(outcome.certificate.status)
+    if status == Status.NON_FINITE:
+        note = _blame(key, host, target, start, data)
+    elif outcome.certificate.certified or status in HOPELESS:
+        note = ""
+    elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
+        note = UNCHECKED
+    outcome, note = _labelled(host, target, outcome, note, data)
+    outcome, note = _ended(outcome, note, limits)
+    return outcome, "\n".join(filter(None, [begun, note]))
+
+
+def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
+    """Hang the answer so far on an exception that ends a fit, Ctrl-C among them: a `Fit`, or None before there is one."""
+    found = best = None
+    if host is not None:
+        best = unchecked(host.scouts) if host.best is None and host.scouts is not None else host.best
+    if host is not None and best is not None and np.all(np.isfinite(best.draws)):
+        q, draws, log_weights, certificate = best
+        certificate = certificate._replace(certified=np.bool_(False), status=np.int32(Status.OUT_OF_BUDGET))
+        note = f"{type(error).__name__} ended the fit: the best answer so far, which no later look has confirmed"
+        found = handed_over(q, certificate, draws, log_weights, target, note).settled().timed(host.seconds())
+    elif host is not None and host.highest is not None and objects.is_from_outside(error):
+        value, point = host.highest
+        error.add_note(
+            f"the highest log-density so far is {value + 0.0:.6g}, at {objects.words(point)} (unconstrained)"
+        )
+    if host is not None or isinstance(error, KeyboardInterrupt):
+        error.fit = found  # type: ignore[attr-defined]
+
+
+def _labelled(host, target, outcome, note, data):
     """The outcome with the cost of a look for labellings, MULTIMODAL if it is of one, and what there is to say of them."""
     c = outcome.certificate
     if int(c.status) in HOPELESS:
         return outcome, note
-    found = labels.look(target, data, outcome.draws, outcome.log_weights, bool(c.certified))
+    found = host.compute(labels.look, target, data, outcome.draws, outcome.log_weights, bool(c.certified))
     c = c._replace(num_log_densities=c.num_log_densities + found.num_log_densities)
     if found.partial and bool(c.certified):
-        withdrawn = jnp.zeros_like(c.certified), jnp.full_like(c.status, Status.MULTIMODAL)
-        c = c._replace(certified=withdrawn[0], status=withdrawn[1])
+        c = c._replace(certified=np.bool_(False), status=np.int32(Status.MULTIMODAL))
     return outcome._replace(certificate=c), found.sentence or note
 
 
 def prepare(
     log_density: Callable[..., Scalar], init: PyTree, support: PyTree, data: PyTree
-) -> tuple[targets.Target, Array]:
+) -> tuple[targets.Target, np.ndarray]:
     """The target on flat vectors, and the start there."""
     check_data(data)
 
     def widen(x):
         is_number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
-        return jnp.asarray(x, jnp.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+        return np.asarray(x, np.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
 
     wide = jax.tree.map(widen, unmasked(init, "init"))
     target = targets.unconstrain(log_density, wide, support, data=data)
-    return target, target.unconstrain(wide)
-
-
-def better(a: Outcome, b: Outcome) -> Outcome:
-    """The certified one, or else the one whose weights are worth more draws; costs are those of the later."""
-    ca, cb = a.certificate, b.certificate
-    keep_b = (bool(cb.certified), float(cb.ess)) > (bool(ca.certified), float(ca.ess))
-    kept = b if keep_b else a
-    spent = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
-    return kept._replace(certificate=kept.certificate._replace(**spent))
+    return target, flat(target, wide)
 
 
 def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar]:
@@ -189,22 +261,25 @@ def _ended(outcome: Outcome, note: str, limits: Budget) -> tuple[Outcome, str]:
     status = Status(int(outcome.certificate.status))
     if not limits.ended or bool(outcome.certificate.certified) or int(status) in HOPELESS:
         return outcome, note
-    spent = jnp.full((), Status.OUT_OF_BUDGET, jnp.int32)
     trouble = note or NEXT_STEP.get(status, "")
-    outcome = outcome._replace(certificate=outcome.certificate._replace(status=spent))
+    outcome = outcome._replace(certificate=outcome.certificate._replace(status=np.int32(Status.OUT_OF_BUDGET)))
     return outcome, f"{limits.sentence()}; as it stands, {trouble}" if trouble else limits.sentence()
 
 
-@program
-def _gaussian(key: Key, target: Any, start: Array, data: PyTree, limit: Any) -> tuple[Outcome, Scouts]:
+def _gaussian(key, host, target, start, data, limit):
     if target.size > LARGE:
-        return fit_large(jax.random.fold_in(key, 0), density_of(target, data), start)
-    return fit_gaussian(jax.random.fold_in(key, 0), density_of(target, data), start, limit=limit)
+        return host.compute(_large_program, key, target, start, data)
+    return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep)
 
 
-def _elsewhere(key, target, start, data, outcome, scouts, limit):
+@program
+def _large_program(key, target, start, data):
+    return fit_large(jax.random.fold_in(key, 0), density_of(target, data), start)
+
+
+def _elsewhere(key, host, target, start, data, outcome, scouts, limit):
     """The first fit from a start that is drawn, where the given one has no finite log-density and nor has any near it."""
-    found = _start_program(key, target, start, data)
+    found = host.compute(_start_program, key, target, start, data)
     if int(found.tried) == 0:
         return outcome, scouts, ""
     where = "the paths from around it"
@@ -212,13 +287,13 @@ def _elsewhere(key, target, start, data, outcome, scouts, limit):
         if not found.finite:
             return outcome, scouts, ""
         spent = outcome.certificate.num_gradients + found.tried
-        outcome, scouts = _gaussian(key, target, found.position, data, limit)
+        outcome, scouts = _gaussian(key, host, target, found.position, data, limit)
         if int(outcome.certificate.status) == Status.NON_FINITE:
             return outcome, scouts, ""
         certificate = outcome.certificate
         outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + spent))
         where = f"another start, {starts.DRAWN}"
-    why = _blame(key, target, start, data).split("; give")[0]
+    why = _blame(key, host, target, start, data).split("; give")[0]
     return outcome, scouts, f"{starts.LABEL}{why}; this is the fit from {where}"
 
 
@@ -234,15 +309,17 @@ def _step_cost(target: Any, first: Outcome) -> float:
     return draws_for(target.size)
 
 
-def _unless_endless(target, first, scouts, outcome, data):
+def _unless_endless(host, target, held, data):
     """The outcome, or IMPROPER where the first fit did not converge and the density does not end."""
-    if not (first.certificate.decrement > UNFINISHED):
+    if target.size <= LARGE:
+        return host.run(7, lambda rng: unless_endless(held))
+    outcome = held.best
+    if not (held.first.certificate.decrement > UNFINISHED):
         return outcome
-    start = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    if not _endless_program(target, first.q, start, data):
+    start = jax.tree.map(lambda x: x[jnp.argmax(held.scouts.elbo)], held.scouts.q)
+    if not host.compute(_endless_program, target, held.first.q, start, data):
         return outcome
-    improper = jnp.full((), Status.IMPROPER, jnp.int32)
-    return outcome._replace(certificate=outcome.certificate._replace(status=improper))
+    return outcome._replace(certificate=outcome.certificate._replace(status=np.int32(Status.IMPROPER)))
 
 
 @program
@@ -250,12 +327,13 @@ def _endless_program(target, q, start, data):
     return doubts.endless(density_of(target, data), q, start)
 
 
-def _blame(key, target, start, data):
+def _blame(key, host, target, start, data):
     """A sentence that names the leaf for which there is no log-density at the start."""
     leaf_of = np.array([re.sub(r"\[[\d,]*\]$", "", name) for name in target.names])
     leaves = tuple(dict.fromkeys(leaf_of.tolist()))
     groups = leaf_of == np.array(leaves)[:, None]
-    sentence = doubts.sentence(_blame_program(key, target, start, groups, data), leaves, groups)
+    blame = host.compute(_blame_program, key, target, start, groups, data)
+    sentence = doubts.sentence(blame, leaves, groups)
     holed = [
         "data" + jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]
@@ -269,40 +347,25 @@ def _blame_program(key, target, start, groups, data):
     return doubts.blame(key, density_of(target, data), start, groups)
 
 
-def _modes(key, target, first, scouts, outcome, data, limit):
-    del first
-    return _modes_program(key, target, scouts, outcome, data, limit)
-
-
-@program
-def _modes_program(key, target, scouts, outcome, data, limit):
-    return modes.fit_modes(jax.random.fold_in(key, 1), density_of(target, data), scouts, outcome, limit)
-
-
-def _refit(key, target, first, scouts, outcome, data, limit):
-    del first, scouts, limit
-    return _refit_program(key, target, outcome, data)
-
-
-@program
-def _refit_program(key, target, outcome, data):
-    return refit(jax.random.fold_in(key, 2), density_of(target, data), outcome)
-
-
-def _second_look(key, target, outcome, data, say):
+def _second_look(key, host, target, outcome, data, say):
     """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
     if int(outcome.certificate.stage) in UNSHARPENED or not outcome.certificate.certified:
         return outcome
-    if not is_rough(outcome.certificate) and not examined(outcome.draws, outcome.log_weights, target)[2]:
+    if not isinstance(outcome.q, Flow):
+        kept = host.run(6, second_look, outcome, target)
+        if kept is not outcome:
+            say(kept)
+        return kept
+    if not is_rough(outcome.certificate) and not rests_on_few(target, outcome.draws, outcome.log_weights):
         return outcome
-    candidate = _sharpen_program(key, target, outcome, data)
+    candidate = host.compute(_sharpen_program, key, target, outcome, data)
     say(candidate)
     if candidate.certificate.certified:
         return candidate
     # Not the candidate, whatever its weights are worth: the stages to come take as many draws as theirs have.
     withdrawn = dict(
-        certified=jnp.zeros((), bool),
-        status=jnp.full((), Status.UNRELIABLE, jnp.int32),
+        certified=np.bool_(False),
+        status=np.int32(Status.UNRELIABLE),
         num_gradients=candidate.certificate.num_gradients,
         num_log_densities=candidate.certificate.num_log_densities,
     )
@@ -311,38 +374,11 @@ def _second_look(key, target, outcome, data, say):
 
 @program
 def _sharpen_program(key, target, outcome, data):
-    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome, _front(outcome.q))
+    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome, flow.cover(outcome.q))
 
 
-def _front(q):
-    """What a family richer than a Gaussian is drawn from to check it."""
-    match q:
-        case Mixture():
-            return modes.cover(q)
-        case Funnel():
-            return funnel.cover(q)
-        case Flow():
-            return flow.cover(q)
-
-
-def _funnel(key, target, first, scouts, outcome, data, limit):
-    outcome = _funnel_program(key, target, first.q, outcome, data, limit)
-    several = int(outcome.certificate.status) == Status.MULTIMODAL
-    return _recount_program(key, target, scouts, outcome, data) if several else outcome
-
-
-@program
-def _funnel_program(key, target, start, outcome, data, limit):
-    return funnel.fit_along(jax.random.fold_in(key, 3), density_of(target, data), start, outcome, limit)
-
-
-@program
-def _recount_program(key, target, scouts, outcome, data):
-    return funnel.recount(jax.random.fold_in(key, 4), density_of(target, data), scouts, outcome)
-
-
-def _flow(key, target, first, scouts, outcome, data, limit):
-    return _flow_program(key, target, first.q, scouts, outcome, data, limit)
+def _flow(key, host, target, held, data, limit):
+    return host.compute(_flow_program, key, target, held.first.q, held.scouts, held.best, data, limit)
 
 
 @program
@@ -352,9 +388,8 @@ def _flow_program(key, target, start, scouts, outcome, data, limit):
     return flow.bend(key, log_density, start, scouts, outcome, limit, num_rounds=num_rounds)
 
 
-def _nuts(key, target, first, scouts, outcome, data, limit):
-    del first
-    return _nuts_program(key, target, scouts, outcome, data, limit)
+def _nuts(key, host, target, held, data, limit):
+    return host.compute(_nuts_program, key, target, held.scouts, held.best, data, limit)
 
 
 @program
@@ -362,58 +397,37 @@ def _nuts_program(key, target, scouts, outcome, data, limit):
     return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, scouts, limit)
 
 
-class _Stage(NamedTuple):
-    """A stage after the first.
+class _Compiled(NamedTuple):
+    """A stage that is a compiled program.
 
     Attributes:
       name: for the report.
-      run: `(key, target, first, scouts, outcome, data, limit) -> Outcome`.
-      least: `(target, first, outcome)` -> gradients without which it is not begun, or None where it has no use.
-      more: `(target)` -> gradients for want of which it may have been ended early.
+      least: `(size, held)` -> gradients without which it is not begun, or None where it has no use.
+      more: `(size)` -> gradients for want of which it may have been ended early.
+      run: `(key, host, target, held, data, limit) -> Outcome`.
     """
 
     name: str
+    least: Callable[[int, Held], int | None]
+    more: Callable[[int], float]
     run: Callable[..., Outcome]
-    least: Callable[..., int | None]
-    more: Callable[..., float]
 
 
-def _if(condition: bool, least: int) -> int | None:
-    return least if condition else None
-
-
-STAGES = (
-    _Stage(
-        "mixture",
-        _modes,
-        lambda target, first, outcome: _if(
-            int(outcome.certificate.modes) > 1 and target.size <= LARGE, modes.least(NUM_SCOUTS, target.size)
-        ),
-        lambda target: NUM_SCOUTS * draws_for(target.size) + leaks.COST,
-    ),
-    _Stage("refit", _refit, lambda target, first, outcome: _if(isinstance(outcome.q, FullRank), 0), lambda target: 0),
-    _Stage(
-        "funnel",
-        _funnel,
-        lambda target, first, outcome: _if(2 <= target.size <= funnel.LARGEST, funnel.least(target.size)),
-        lambda target: 2 * MAX_STEPS * draws_for(target.size) + leaks.COST,
-    ),
-    _Stage(
+COMPILED = (
+    _Compiled(
         "flow",
+        lambda size, held: flow.LEAST if 2 <= size <= flow.LARGEST and isinstance(held.first.q, FullRank) else None,
+        lambda size: flow.LEAST,
         _flow,
-        lambda target, first, outcome: _if(
-            2 <= target.size <= flow.LARGEST and isinstance(first.q, FullRank), flow.LEAST
-        ),
-        lambda target: flow.LEAST,
     ),
-    _Stage(
+    _Compiled(
         "nuts",
+        lambda size, held: handover.LEAST if handover.available() else None,
+        lambda size: handover.MARGIN,
         _nuts,
-        lambda target, first, outcome: _if(handover.available(), handover.LEAST),
-        lambda target: handover.MARGIN,
     ),
 )
-"""In order. All but the refit, which takes no gradients, need so many at the least."""
+"""After those of the host, in order."""
 
 
 def _speaker(progress: bool) -> Callable[[Outcome], None]:

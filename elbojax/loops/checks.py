@@ -134,6 +134,10 @@ def check_log_density(log_density: Any) -> None:
     wanted = "log_density must be a function (position) -> scalar, or (position, data) -> scalar"
     if hasattr(log_density, "log_prob"):
         raise TypeError(f"{wanted}, got the distribution {type(log_density).__name__}; pass a sum of its log_prob")
+    if hasattr(log_density, "value_and_gradient") and not callable(log_density):
+        raise TypeError(
+            f"{wanted}, got the density object {type(log_density).__name__}; these are taken by `fit` alone, one at a time"
+        )
     if not callable(log_density):
         raise TypeError(f"{wanted}, got {type(log_density).__name__}")
     try:

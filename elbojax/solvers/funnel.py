@@ -33,6 +33,8 @@ GROWTH, SHRINKAGE = 1.4, 0.7
 """Bounds of the ratio of one step to the one before."""
 NARROW = 0.5
 """A Gaussian starts from its neighbour's, narrowed: the neck may be much narrower here."""
+NARROW_START = 0.3
+"""The first one starts from that of `start`, narrowed: too wide, it sees mostly the tails."""
 
 
 class FunnelInfo(NamedTuple):
@@ -136,7 +138,7 @@ def fit_funnel(
         return newton(fit_key, along, start, tolerance=tolerance)
 
     centre, centre_sd, given = _conditional(start, basis)
-    middle, first = fit(centre, _narrowed(given, 0.3))
+    middle, first = fit(centre, _narrowed(given, NARROW_START))
     before = first.num_gradients + (0 if lead is not None else NUM_DRAWS * (size + 1))
     left = None if max_gradients is None else max_gradients - before - 2 * MAX_STEPS * draws_for(size - 1)
     walk = _walk(fit, middle, first, centre, centre_sd, max_steps, left)

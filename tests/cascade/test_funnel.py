@@ -9,12 +9,20 @@ import pytest
 import scipy.special
 
 import elbojax
-from elbojax import Status
+from elbojax import Status, targets
 from elbojax.cascade import Stage
+from elbojax.cascade import funnel as in_batches
 from elbojax.cascade.certificate import Certificate
-from elbojax.cascade.funnel import recount, sentence
+from elbojax.cascade.check.families import as_family
+from elbojax.cascade.evaluate import Compiled, drive
 from elbojax.cascade.gaussian import Scouts
 from elbojax.cascade.judge import Outcome
+from elbojax.cascade.leaks import COST
+from elbojax.cascade.stages.funnel import cover, fit_along, least, recount, sentence
+from elbojax.host import noise as noises
+from elbojax.host.distributions import Gaussian
+from elbojax.host.fit_funnel import fit_funnel
+from elbojax.solvers.newton import MAX_STEPS, draws_for
 
 SEEDS = (1, 2, 3)
 
@@ -176,33 +184,150 @@ def one_or_two(weight, z):
     return jnp.logaddexp(one, jnp.log(weight) + other)
 
 
-@functools.cache
-def recounted():
-    """For weights of the other mode, the certificate after a recount; scouts at both modes."""
+ENDS = np.array([[0.0, 0.0, 0.0], [20.0, 3.0, 3.0], [-30.0, 0.0, 0.0]])
+"""Of paths. The third ended in the neck, at a density far above the funnel's own and with no mass around it."""
+WEIGHTS = (0.5, 1e-12)
+"""Of the other mode."""
 
+
+def with_ends(q, zero, dtype):
+    """Paths of which only where they ended counts, and the outcome of a funnel that is to be counted anew."""
+    scouts = Scouts(None, None, ENDS, np.zeros(3), np.full((3,), Status.CONVERGED, np.int32), zero)
+    several = Certificate(*[zero] * len(Certificate._fields))._replace(
+        modes=dtype(3), status=dtype(Status.MULTIMODAL), num_gradients=100.0 + zero
+    )
+    return scouts, Outcome(q, zero, zero, several)
+
+
+@functools.cache
+def recounted_in_batches():
     def one(key, weight):
         log_density = functools.partial(one_or_two, weight)
         q, info = elbojax.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(3), jnp.eye(3)), lead=0)
-        ends = jnp.array([[0.0, 0.0, 0.0], [20.0, 3.0, 3.0], [-30.0, 0.0, 0.0]])
-        status = jnp.full((3,), Status.CONVERGED, jnp.int32)
-        zero = jnp.zeros((), ends.dtype)
-        # Of the scouts only where they ended counts.
-        scouts = Scouts(None, None, ends, jnp.zeros(3), status, zero)
-        several = Certificate(*[zero] * len(Certificate._fields))._replace(
-            modes=jnp.full((), 3, jnp.int32), status=jnp.full((), Status.MULTIMODAL, jnp.int32)
-        )
-        return recount(key, log_density, scouts, Outcome(q, zero, zero, several)).certificate, info.status
+        scouts, outcome = with_ends(q, jnp.zeros(()), jnp.int32)
+        scouts = jax.tree.map(jnp.asarray, scouts)
+        return in_batches.recount(key, log_density, scouts, outcome).certificate, info.status
 
-    return jax.jit(jax.vmap(one, in_axes=(None, 0)))(jax.random.key(0), jnp.array([0.5, 1e-12]))
+    certificates, status = jax.jit(jax.vmap(one, in_axes=(None, 0)))(jax.random.key(0), jnp.array(WEIGHTS))
+    return [Certificate(*row) for row in zip(*map(np.asarray, certificates), strict=True)], status
 
 
-def test_a_mode_beyond_the_walk_stays_a_mode_unless_it_holds_nothing():
-    certificates, status = recounted()
-    assert np.all(status == Status.CONVERGED)
-    # The third scout ended in the neck, at a density far above the funnel's own and with no mass around it.
-    assert certificates.modes.tolist() == [2, 1]
-    assert certificates.certified.tolist() == [False, True]
-    assert certificates.status.tolist() == [Status.MULTIMODAL, Status.CONVERGED]
+@functools.cache
+def found_alone(weight):
+    model = Compiled(targets.unconstrain(functools.partial(one_or_two, weight), np.zeros(3)), None)
+    walk = fit_funnel(np.random.default_rng(0), Gaussian(np.zeros(3), np.eye(3)), lead=0)
+    return model, *drive(walk, model)
+
+
+def recounted_alone(limit=np.inf):
+    certificates, states = [], []
+    for weight in WEIGHTS:
+        model, q, info = found_alone(weight)
+        scouts, outcome = with_ends(as_family(q), np.float64(0), np.int32)
+        certificates.append(drive(recount(np.random.default_rng(1), scouts, outcome, limit), model).certificate)
+        states.append(info.status)
+    return certificates, states
+
+
+@pytest.mark.parametrize("call", (recounted_in_batches, recounted_alone))
+def test_a_mode_beyond_the_walk_stays_a_mode_unless_it_holds_nothing(call):
+    certificates, status = call()
+    assert np.all(np.array(status) == Status.CONVERGED)
+    assert [int(c.modes) for c in certificates] == [2, 1]
+    assert [bool(c.certified) for c in certificates] == [False, True]
+    assert [int(c.status) for c in certificates] == [Status.MULTIMODAL, Status.CONVERGED]
+
+
+def test_a_recount_costs_what_it_says():
+    certificates, _ = recounted_alone()
+    for c in certificates:
+        spent = c.num_gradients - 100
+        assert 0 < spent <= 3 * MAX_STEPS * draws_for(2) and spent % draws_for(2) == 0
+
+
+def test_no_recount_without_the_gradients():
+    """It could take more than are left: what the paths say stands."""
+    most = 100 + 3 * MAX_STEPS * draws_for(2)
+    before, _ = recounted_alone(limit=most - 1)
+    assert [(int(c.modes), bool(c.certified), float(c.num_gradients)) for c in before] == [(3, False, 100.0)] * 2
+    assert [int(c.modes) for c in recounted_alone(limit=most)[0]] == [2, 1]
+
+
+def test_ends_that_the_funnel_covers_cost_nothing():
+    model, q, _ = found_alone(WEIGHTS[0])
+    scouts, outcome = with_ends(as_family(q), np.float64(0), np.int32)
+    scouts = scouts._replace(modes=q.draw(np.random.default_rng(0).standard_normal((3, q.noise_size)))[0])
+    c = drive(recount(np.random.default_rng(1), scouts, outcome), model).certificate
+    assert c.certified and c.modes == 1 and c.num_gradients == 100
+    # Those of paths that have not converged are no modes either.
+    scouts = scouts._replace(modes=ENDS, status=np.full(3, Status.MAX_STEPS, np.int32))
+    assert drive(recount(np.random.default_rng(1), scouts, outcome), model).certificate.certified
+
+
+# ---- the stage by itself
+
+
+def before(size, rng):
+    """An outcome to begin with: draws of a Gaussian, of equal weights."""
+    zero = np.float64(0)
+    certificate = Certificate(*[zero] * len(Certificate._fields))._replace(
+        modes=np.int64(1), num_log_densities=np.int64(7), num_gradients=np.float64(50)
+    )
+    draws = rng.standard_normal((1024, size))
+    return Outcome(None, draws, np.full(1024, -np.log(1024)), certificate)
+
+
+def flat_neal(z):
+    return neal({"v": z[0], "x": z[1:]})
+
+
+@functools.cache
+def along(limit=np.inf, size=6):
+    model = Compiled(targets.unconstrain(flat_neal, np.zeros(size)), None)
+    rng = np.random.default_rng(0)
+    start, paths = Gaussian(np.zeros(size), np.eye(size)), Scouts(*[None] * len(Scouts._fields))
+    return drive(fit_along(rng, start, paths, before(size, rng), limit), model)
+
+
+def test_the_check_of_a_funnel():
+    """Neal's, which is one: the bound is tight, the weights light, and what was spent is added to what had been."""
+    outcome = along()
+    c = outcome.certificate
+    assert c.certified and int(c.stage) == Stage.FUNNEL and int(c.status) == Status.CONVERGED
+    assert abs(c.log_evidence) < 4 * c.log_evidence_se + 1e-3 and -0.1 < c.elbo < 4 * c.elbo_se
+    assert c.num_log_densities == 7 + len(outcome.draws) and c.num_gradients > 50
+    np.testing.assert_allclose(np.sum(np.exp(outcome.log_weights)), 1)
+
+
+@pytest.mark.parametrize("extra", (0, 1_000, 2_000))
+def test_the_stage_keeps_to_its_gradients(extra):
+    """With the short chains, should it come to them."""
+    limit = 50 + least(6) + extra
+    spent = along(limit).certificate.num_gradients
+    assert spent <= limit - COST and spent < along().certificate.num_gradients
+
+
+def test_the_cover_has_heavier_tails():
+    q = found_alone(WEIGHTS[1])[1]
+    covering = cover(q)
+    draws, log_probs = q.draw(noises.sobol(np.random.default_rng(0), 4096, q.noise_size))
+    assert covering.df == 10 and np.max(log_probs - covering.log_prob(draws)) < 5
+    far = np.array([[q.knots[0] - 3, 0.0, 0.0], [0.0, 30.0, 0.0]])
+    assert np.all(covering.log_prob(far) > q.log_prob(far) + 1)
+
+
+def test_the_log_density_is_all_that_is_compiled(caplog):
+    """For the funnel, its check, the short chains, the second look."""
+
+    def shifted(z):
+        return flat_neal(z - 0.1)
+
+    with jax.log_compiles():
+        found = elbojax.fit(jax.random.key(0), shifted, np.zeros(6))
+    names = {r.getMessage().split()[1] for r in caplog.records if r.getMessage().startswith("Compiling")}
+    assert found.certificate.stage is Stage.FUNNEL and found.certificate.num_log_densities > 20_000, str(found)
+    assert "jit(log_densities)" in names
+    assert not [name for name in names if "program" in name or "stage" in name or "sharpen" in name], names
 
 
 # ---- words

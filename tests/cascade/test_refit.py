@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 
 from elbojax import full_rank, mixture, targets
-from elbojax.cascade import modes, single
+from elbojax.cascade import thorough
 from elbojax.cascade.certificate import Stage
+from elbojax.cascade.evaluate import drive
 from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
 from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, ROUGH_SD, is_rough, sharpen
 from elbojax.types import Status
 
 SIZE, DF = 2, 5
 SD = np.sqrt(DF / (DF - 2))
+
+
+def cover(q):
+    """A mixture of Student t, equally weighted."""
+    return mixture(jnp.zeros_like(q.logits), jax.vmap(envelope)(q.components))
 
 
 def student(z):
@@ -41,6 +47,12 @@ def test_more_draws_mend_a_rough_answer(seed):
     np.testing.assert_allclose(np.sqrt(weights @ np.asarray(after.draws) ** 2) / SD, 1, atol=0.05)
 
 
+def returned(value):
+    """A stage that asks for nothing."""
+    yield from ()
+    return value
+
+
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     rough = first_look(jax.random.key(0))
@@ -51,25 +63,26 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     verdict = certain._replace(
         certified=jnp.asarray(agrees), status=status, num_log_densities=certain.num_log_densities + 9
     )
-    more = jax.tree.map(lambda x: jnp.concatenate([x, x]), (rough.draws, rough.log_weights))
+    rough = jax.tree.map(np.asarray, rough)
+    more = jax.tree.map(lambda x: np.concatenate([x, x]), (rough.draws, rough.log_weights))
     second = rough._replace(draws=more[0], log_weights=more[1], certificate=verdict)
-    monkeypatch.setattr(single, "_sharpen_program", lambda *_: second)
-    kept = single._second_look(None, None, rough, None, lambda _: None)
+    monkeypatch.setattr(thorough.student, "look_again", lambda *_: returned(second))
+    kept = drive(thorough.second_look(None, rough, None), None)
     assert bool(kept.certificate.certified) is agrees and int(kept.certificate.status) == status
     assert kept.certificate.num_log_densities == verdict.num_log_densities
     # Stages that may follow carry as many draws as theirs have.
     assert agrees or len(kept.draws) == len(kept.log_weights) == len(rough.draws)
 
 
-def test_a_smooth_answer_is_left_alone(monkeypatch):
+def test_a_smooth_answer_is_left_alone():
     rough = first_look(jax.random.key(0))
     verdict = dict(mean_error=0.5 * ROUGH, sd_error=0.5 * ROUGH_SD, khat=0.5 * ROUGH_KHAT)
     draws = jax.random.normal(jax.random.key(1), rough.draws.shape, float)
     equal = jnp.full(len(draws), -np.log(len(draws)))
     certificate = rough.certificate._replace(certified=jnp.ones((), bool), **jax.tree.map(jnp.asarray, verdict))
-    smooth = rough._replace(draws=draws, log_weights=equal, certificate=certificate)
+    smooth = rough._replace(draws=np.asarray(draws), log_weights=np.asarray(equal), certificate=certificate)
     target = targets.unconstrain(student, jnp.zeros(SIZE))
-    assert single._second_look(None, target, smooth, None, None) is smooth
+    assert drive(thorough.second_look(None, smooth, target), None) is smooth
 
 
 @pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])
@@ -115,8 +128,8 @@ def looks_at_one_arm(key):
     zero = jnp.zeros((), q.dtype)
     spent = Spent(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
-    before = judge(key, q, modes.cover(q), crescent, Stage.MIXTURE, converged, spent)
-    return before, sharpen(key, crescent, before, modes.cover(q))
+    before = judge(key, q, cover(q), crescent, Stage.MIXTURE, converged, spent)
+    return before, sharpen(key, crescent, before, cover(q))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

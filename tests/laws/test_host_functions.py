@@ -101,3 +101,46 @@ def test_the_setting_of_the_process_is_as_it_was(precision):
         elbojax.fit(KEY, failing, np.zeros(2))
     in_thread()
     assert len(set(seen)) == 1
+
+
+SEEN = set()
+
+
+def banana(z, bend):
+    """Values of -z_0^2 / 2 - (z_1 - b z_0^2)^2 / 2, and their gradients, on the host."""
+
+    def value(z, bend):
+        SEEN.add((z.dtype, bend.dtype))
+        return -0.5 * z[..., 0] ** 2 - 0.5 * (z[..., 1] - bend * z[..., 0] ** 2) ** 2
+
+    def slope(z, bend):
+        miss = z[..., 1] - bend * z[..., 0] ** 2
+        return np.stack([-z[..., 0] + 2 * bend * z[..., 0] * miss, -miss], axis=-1)
+
+    @jax.custom_vjp
+    def log_density(z, bend):
+        shape = jax.ShapeDtypeStruct((), z.dtype)
+        return jax.pure_callback(value, shape, z, bend, vmap_method="broadcast_all")
+
+    def forward(z, bend):
+        gradient = jax.pure_callback(
+            slope, jax.ShapeDtypeStruct(z.shape, z.dtype), z, bend, vmap_method="broadcast_all"
+        )
+        return log_density(z, bend), gradient
+
+    log_density.defvjp(forward, lambda gradient, c: (c * gradient, jnp.zeros(())))
+    return log_density(z, bend)
+
+
+def test_stages_on_the_host_of_many_models(precision, monkeypatch):
+    """Their draws are computed in several threads, each of which sees double precision."""
+    monkeypatch.setattr(elbojax.cascade.batch.handover, "available", lambda: False)
+    monkeypatch.setattr(elbojax.cascade.batch.flow, "LARGEST", 0)
+    bends = np.linspace(0.5, 0.7, 4)
+    SEEN.clear()
+    fits = elbojax.fit_batch(KEY, banana, np.zeros(2), bends)
+    assert fits.certificate.certified.all() and (fits.certificate.num_log_densities > 4096).all()
+    np.testing.assert_allclose(fits.mean()[:, 1], bends, atol=0.08)
+    np.testing.assert_allclose(fits.sd()[:, 1], np.sqrt(1 + 2 * bends**2), rtol=0.08)
+    assert {dtype for both in SEEN for dtype in both} == {np.dtype(np.float64)}
+    assert jnp.zeros(()).dtype == (jnp.float64 if precision else jnp.float32)

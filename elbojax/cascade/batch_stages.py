@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
-from elbojax.cascade import doubts, flow, funnel, handover, modes, outskirts
+from elbojax.cascade import flow, funnel, handover, outskirts
 from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
-from elbojax.cascade.modes import fit_modes
 from elbojax.cascade.posterior import examined
-from elbojax.cascade.refit import is_rough, match, refit, sharpen
-from elbojax.cascade.single import UNFINISHED
+from elbojax.cascade.refit import is_rough, match, sharpen
 from elbojax.cascade.thinned import thinned
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
@@ -264,41 +262,6 @@ def unfinished(certificate: Certificate) -> np.ndarray:
       [M] booleans.
     """
     return ~np.asarray(certificate.certified) | is_rough(certificate, QUICK_ROUGH, QUICK_ROUGH)
-
-
-def thorough(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
-    """The Gaussian stage of `fit`, with all its scouts and draws, its refits and its second look.
-
-    For models that `quick` refused, and for those whose answer it left rough: with the same verdict as `fit`.
-    """
-    before = before._replace(certificate=before.certificate._replace(certified=jnp.zeros((), bool)))
-    fit_key, refit_key, keep_key = jax.random.split(jax.random.fold_in(key, 0), 3)
-    outcome, scouts = fit_gaussian(
-        fit_key, log_density, start, num_scouts=num_scouts(start), scout_key=jax.random.split(shared)[1]
-    )
-    first = outcome.certificate
-    best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    endless = (first.decrement > UNFINISHED) & doubts.endless(log_density, outcome.q, best)  # type: ignore[arg-type]
-    outcome = refit(refit_key, log_density, outcome)
-    improper = endless & ~outcome.certificate.certified
-    status = jnp.where(improper, Status.IMPROPER, outcome.certificate.status).astype(jnp.int32)
-    outcome = outcome._replace(certificate=outcome.certificate._replace(status=status))
-    after = settled(keep_key, log_density, target, outcome)
-    status = jnp.asarray(after.certificate.status)
-    kept = better(before, after)
-    verdict = kept.certificate
-    # The thorough look has the last word on what the trouble is.
-    named = verdict._replace(status=jnp.where(verdict.certified, verdict.status, status), modes=first.modes)
-    return kept._replace(certificate=named)
-
-
-def mixture(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
-    """A Gaussian in each mode that the scouts have found."""
-    fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 1))
-    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    outcome = _unspent(before, num_gradients=scouts.num_gradients)
-    outcome = fit_modes(fit_key, log_density, scouts, outcome)
-    return better(before, settled(keep_key, log_density, target, outcome, modes.cover(outcome.q)))  # type: ignore[arg-type]
 
 
 def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:

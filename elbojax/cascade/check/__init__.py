@@ -1,0 +1,1 @@
+"""What an answer is worth: importance weights, short chains, what went wrong."""

@@ -1,0 +1,88 @@
+"""The first stage on the host: optimisation paths, and a full-rank Gaussian put where the best of them leads."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from elbojax.cascade import certificate
+from elbojax.cascade.check.families import as_family
+from elbojax.cascade.check.importance import check, envelope
+from elbojax.cascade.gaussian import NARROW, Scouts
+from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent
+from elbojax.cascade.stages.paths import best_of, count_modes, paths
+from elbojax.host import noise as noises
+from elbojax.host.newton import newton
+from elbojax.host.requests import Stage
+from elbojax.solvers.newton import MAX_STEPS, draws_for
+from elbojax.types import Status
+
+
+def fit_gaussian(
+    rng: np.random.Generator,
+    start: np.ndarray,
+    limit: float = math.inf,
+    late: Callable[[], bool] = lambda: False,
+    told: Callable[[Scouts], None] = lambda scouts: None,
+) -> Stage[tuple[Outcome, Scouts]]:
+    """Paths, a full-rank Gaussian, and its check.
+
+    Args:
+      rng: of all draws.
+      start: [D], or [K, D] for several.
+      limit: gradients above which the Gaussian is fitted no further; all paths end, for else modes would go uncounted.
+      late: whether the Gaussian is to be fitted no further, likewise.
+      told: is handed the paths, for those who are interrupted before there is more (`unchecked`).
+
+    Yields:
+      Requests.
+
+    Returns:
+      An `Outcome`, and the paths for the stages that follow.
+    """
+    scouts = yield from paths(rng, start)
+    told(scouts)
+    max_steps = affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
+    q, info = yield from newton(rng, best_of(scouts).narrowed(NARROW), max_steps=max_steps, late=late)
+    spent = Spent(
+        num_gradients=scouts.num_gradients + info.num_gradients,
+        num_log_densities=0,
+        modes=(yield from count_modes(q, scouts)),
+        decrement=info.decrement,
+        fisher_divergence=info.fisher_divergence,
+    )
+    outcome = yield from check(rng, q, envelope(q), certificate.Stage.FULL_RANK, info.status, spent)
+    return outcome, scouts
+
+
+def unchecked(scouts: Scouts) -> Outcome:
+    """The Gaussian of best bound along the paths, of which nothing is known; its draws all have one weight."""
+    q = best_of(scouts)
+    draws = q.loc + noises.antithetic(np.random.default_rng(0), NUM_DRAWS, len(q.loc)) @ q.scale_tril.T
+    constant = 0.5 * len(q.loc) * (1 + math.log(2 * math.pi))
+    unknown, unsure = np.float64(math.nan), np.float64(math.inf)
+    known = certificate.Certificate(
+        certified=np.bool_(False),
+        status=np.int32(Status.OUT_OF_BUDGET),
+        stage=np.int32(certificate.Stage.FULL_RANK),
+        khat=unsure,
+        ess=np.float64(0),
+        elbo=np.float64(np.max(scouts.elbo) + constant),
+        elbo_se=unsure,
+        log_evidence=unknown,
+        log_evidence_se=unsure,
+        upper_bound=unsure,
+        decrement=unsure,
+        mean_error=unsure,
+        fisher_divergence=unknown,
+        modes=np.int64(1),
+        num_gradients=np.float64(scouts.num_gradients),
+        num_log_densities=np.int64(0),
+        sd_error=unsure,
+    )
+    return Outcome(as_family(q), draws, np.full(NUM_DRAWS, -math.log(NUM_DRAWS)), known)
+
+
+def affordable(left: float, cost: int) -> float:
+    """Steps of `newton`, as far as the gradients that are left allow; at most its default."""
+    return min(left // cost, MAX_STEPS) if left < math.inf else MAX_STEPS

@@ -1,0 +1,90 @@
+"""Several modes, on the host: one Gaussian in each, weighed against each other."""
+
+import math
+
+import numpy as np
+
+from elbojax.cascade import certificate
+from elbojax.cascade.check.chains import COST, confirmed
+from elbojax.cascade.check.importance import check, envelope
+from elbojax.cascade.gaussian import NARROW, Scouts
+from elbojax.cascade.judge import Outcome, Spent
+from elbojax.cascade.stages.gaussian import affordable
+from elbojax.cascade.stages.paths import gaussians
+from elbojax.host import noise as noises
+from elbojax.host.distributions import Gaussian, Mixture
+from elbojax.host.newton import newton
+from elbojax.host.requests import Stage, side_by_side
+from elbojax.solvers.newton import draws_for
+from elbojax.types import Status
+
+UNSEEN = -30.0
+"""Log-weight of a component whose fit failed: one without any weight has no finite gradient."""
+LIGHT = -15.0
+"""Log-weight below which a component is drawn from as seldom as that; the others equally often."""
+
+
+def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
+    r"""A mixture of Gaussians, one fitted from the end of each path.
+
+    .. math:: q(z) = \sum_k \pi_k \mathrm N(z \mid m_k, \Sigma_k), \qquad \pi_k \propto e^{\mathrm{ELBO}_k}
+
+    Paths that end in one mode give it equal components, which do no harm. The importance weights correct what the
+    pi_k get wrong. A mode that no path has seen stays unseen.
+
+    Args:
+      rng: of all draws.
+      scouts: the paths.
+      outcome: of the stage before, for its cost.
+      limit: gradients of all stages that are not to be exceeded.
+
+    Yields:
+      Requests.
+
+    Returns:
+      An `Outcome`.
+    """
+    old = outcome.certificate
+    num_paths, size = scouts.modes.shape
+    max_steps = affordable(limit - old.num_gradients - COST, num_paths * draws_for(size))
+    draws = noises.whitened(rng, draws_for(size), size)  # the same for all, so that their bounds can be compared
+    # From where the paths end: the best bound along a path may lie between the modes.
+    ends = [Gaussian(end, q.scale_tril) for end, q in zip(scouts.modes, gaussians(scouts), strict=True)]
+    fits = yield from side_by_side(
+        [newton(rng, end.narrowed(NARROW), draws=draws, max_steps=max_steps) for end in ends]
+    )
+    infos = [info for _, info in fits]
+    usable = np.array([info.status not in (Status.NON_FINITE, Status.STALLED) for info in infos])
+    elbos = np.where(usable, [info.elbo for info in infos], -np.inf)
+    logits = np.maximum(elbos - np.logaddexp.reduce(elbos) if usable.any() else np.zeros(num_paths), UNSEEN)
+    q = Mixture(logits, tuple(component for component, _ in fits))
+    spent = Spent(
+        num_gradients=old.num_gradients + sum(info.num_gradients for info in infos),
+        num_log_densities=old.num_log_densities,
+        modes=1,
+        decrement=max([info.decrement for info, good in zip(infos, usable, strict=True) if good], default=0.0),
+        fisher_divergence=old.fisher_divergence,
+    )
+    proposal = cover(q)
+    stage = certificate.Stage.MIXTURE
+    new = yield from check(rng, q, proposal, stage, Status.CONVERGED, spent)
+    new = yield from confirmed(rng, new, proposal)
+    return new._replace(certificate=new.certificate._replace(modes=old.modes))
+
+
+def least(num_paths: int, size: int) -> int:
+    """Gradients without which there is no mixture: two looks at each Gaussian, and the short chains.
+
+    Args:
+      num_paths: P.
+      size: D.
+
+    Returns:
+      Their number.
+    """
+    return 2 * num_paths * draws_for(size) + COST
+
+
+def cover(q: Mixture) -> Mixture:
+    """The same with Student t for Gaussian, and as many draws from each mode that is not negligible."""
+    return Mixture(np.where(q.log_weights > LIGHT, 0.0, q.log_weights), tuple(map(envelope, q.components)))

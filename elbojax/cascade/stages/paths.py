@@ -1,0 +1,108 @@
+"""Optimisation paths from several starts: where the mass is, and how many modes they end in."""
+
+import numpy as np
+
+from elbojax.cascade.check.families import as_family, on_host
+from elbojax.cascade.gaussian import AROUND, DRAWS_PER_CANDIDATE, NEGLIGIBLE, NUM_CANDIDATES, NUM_SCOUTS, Scouts
+from elbojax.families import Mixture as MixtureFamily
+from elbojax.host import noise as noises
+from elbojax.host.bfgs import Path, Point, bfgs
+from elbojax.host.distributions import Gaussian, Mixture
+from elbojax.host.requests import Stage, Values, side_by_side
+from elbojax.types import Status
+
+
+def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int = NUM_SCOUTS) -> Stage[Scouts]:
+    """Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
+
+    The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
+
+    Args:
+      rng: of the starts and of the draws of the bounds.
+      start: [D], or [K, D] for several.
+      num_paths: P, and no fewer than K; the first begins at `start` itself, or K of them at those.
+
+    Yields:
+      `Gradients` of a point of each path, then `Values`.
+
+    Returns:
+      `Scouts` of NumPy arrays.
+
+    References:
+      Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
+    """
+    centres = np.atleast_2d(start)
+    num_centres, size = centres.shape
+    num_paths = max(num_paths, num_centres)
+    away = np.maximum(np.arange(num_paths) - (num_centres - 1), 0)
+    radius = AROUND * away / max(num_paths - num_centres, 1)
+    starts = centres[np.arange(num_paths) % num_centres] + radius[:, None] * rng.uniform(-1, 1, (num_paths, size))
+    noise = noises.antithetic(rng, DRAWS_PER_CANDIDATE, size)
+    found: list[Path] = yield from side_by_side([bfgs(each) for each in starts])
+
+    candidates = [[_implied(point) for point in _spread(path)] for path in found]
+    everyone = [q for each in candidates for q in each]
+    draws = [q.loc + noise @ q.scale_tril.T for q in everyone]
+    values = (yield Values(np.concatenate(draws))).reshape(len(everyone), DRAWS_PER_CANDIDATE)
+    # The bound, up to a constant.
+    elbos = np.mean(values, axis=1) + [q.half_log_det() for q in everyone]
+    elbos = np.where(np.isfinite(elbos), elbos, -np.inf)
+    ends = np.cumsum([len(each) for each in candidates])
+    best = [
+        end - len(each) + int(np.argmax(elbos[end - len(each) : end]))
+        for each, end in zip(candidates, ends, strict=True)
+    ]
+    return Scouts(
+        as_family(Mixture(elbos[best], tuple(everyone[i] for i in best))).components,
+        elbos[best],
+        np.stack([path.points[-1].position for path in found]),
+        np.array([path.points[-1].value for path in found]),
+        np.array([path.status for path in found], np.int32),
+        np.float64(sum(path.num_gradients for path in found) + 0.5 * values.size),
+    )
+
+
+def _spread(path: Path) -> list[Point]:
+    """Points of a path at which its Gaussian is looked at, evenly spread, the last among them."""
+    last = len(path.points) - 1
+    chosen = np.ceil(np.arange(1, NUM_CANDIDATES + 1) / NUM_CANDIDATES * last).astype(int)
+    return [path.points[i] for i in np.unique(chosen)]
+
+
+def _implied(point: Point) -> Gaussian:
+    """The Gaussian that a path holds the posterior to be at one of its points."""
+    try:
+        factor = np.linalg.cholesky(point.inverse_hessian)
+    except np.linalg.LinAlgError:  # rounding has made it indefinite
+        factor = np.full_like(point.inverse_hessian, np.nan)
+    return Gaussian(point.position + point.inverse_hessian @ point.gradient, factor)
+
+
+def gaussians(scouts: Scouts) -> tuple[Gaussian, ...]:
+    """Those of best bound along each path."""
+    return on_host(MixtureFamily(scouts.elbo, scouts.q)).components
+
+
+def best_of(scouts: Scouts) -> Gaussian:
+    """The Gaussian of highest bound."""
+    return gaussians(scouts)[int(np.argmax(scouts.elbo))]
+
+
+def count_modes(q: Gaussian, scouts: Scouts) -> Stage[int]:
+    """One, plus the paths that ended where `q` puts nothing and the density is not negligible.
+
+    Args:
+      q: the fit.
+      scouts: the paths.
+
+    Yields:
+      `Values` of one point.
+
+    Returns:
+      Their number.
+    """
+    distance = np.sum(q.standardised(scouts.modes) ** 2, axis=1)
+    far = distance > 25 + 4 * len(q.loc)
+    centre = (yield Values(q.loc[None]))[0]
+    heavy = (scouts.values > centre - NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    return 1 + int(np.sum(far & heavy))

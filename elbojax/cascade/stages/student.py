@@ -1,0 +1,126 @@
+"""Adaptive importance sampling on the host, and the second look: Student t matched to the weighted draws so far."""
+
+import math
+
+import numpy as np
+
+from elbojax.cascade import certificate
+from elbojax.cascade.check.importance import check, envelope
+from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent
+from elbojax.cascade.refit import DRAWS_PER_PARAMETER, SHARP_GUARD, SHARP_TAILS, TAILS
+from elbojax.host.distributions import Defended, Density, Gaussian, Proposal, from_root
+from elbojax.host.psis import log_sum_exp
+from elbojax.host.requests import Stage
+from elbojax.types import Status
+
+ROUNDS = 4
+"""Matches to the weighted draws, at most."""
+
+
+def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
+    r"""Match a Student t to the moments of the weighted draws, draw from it, and so on while that helps.
+
+    .. math:: m = \sum_s w_s^{(\tau)} z_s, \qquad
+              \Sigma = \sum_s w_s^{(\tau)} (z_s - m)(z_s - m)^\top, \qquad w_s^{(\tau)} \propto w_s^\tau
+
+    with tau in [0, 1] as large as the effective number of draws allows.
+
+    Args:
+      rng: of the draws.
+      outcome: of the stage before.
+
+    Yields:
+      `Values`.
+
+    Returns:
+      The best `Outcome` seen, that of the stage before among them.
+
+    References:
+      Cappe, Douc, Guillin, Marin, Robert 2008, https://arxiv.org/abs/0710.4242
+    """
+    here = best = outcome
+    for _ in range(ROUNDS):
+        if best.certificate.certified:
+            break
+        here = yield from _look(rng, here, TAILS, NUM_DRAWS)
+        old, new = best.certificate, here.certificate
+        if (bool(new.certified), float(new.ess)) > (bool(old.certified), float(old.ess)):
+            best = here
+        best = best._replace(certificate=best.certificate._replace(num_log_densities=new.num_log_densities))
+    return best
+
+
+def look_again(
+    rng: np.random.Generator, before: Outcome, num_draws: int, front: tuple[Density, Proposal] | None = None
+) -> Stage[Outcome]:
+    """A certified answer once more, from a Student t of heavy tails matched to its weighted draws.
+
+    Where these are not certified, the draws of the look before were lucky.
+
+    Args:
+      rng: of the draws.
+      before: the look before.
+      num_draws: a power of two.
+      front: q richer than a Gaussian, and the proposal that covers it; half of the draws are from that then.
+
+    Yields:
+      `Values`.
+
+    Returns:
+      The new `Outcome`.
+    """
+    tails = SHARP_TAILS
+    if front is None:
+        tails = max(tails, math.ceil(TAILS_PER_PARAMETER * before.draws.shape[1]))
+    return (yield from _look(rng, before, tails, num_draws, front))
+
+
+def _look(
+    rng: np.random.Generator,
+    before: Outcome,
+    tails: int,
+    num_draws: int,
+    front: tuple[Density, Proposal] | None = None,
+) -> Stage[Outcome]:
+    """The check of a Student t matched to the weighted draws of the look before, or of a family that it guards."""
+    q = match(before.draws, before.log_weights)
+    old = before.certificate
+    spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
+    if front is None:
+        stage = certificate.Stage.STUDENT_T
+        return (yield from check(rng, q, envelope(q, tails), stage, Status.CONVERGED, spent, num_draws=num_draws))
+    richer, cover = front
+    guarded = Defended(cover, envelope(q, tails), SHARP_GUARD)
+    # A mixture is certified with several modes; what it was certified for stands.
+    alone = spent._replace(modes=1)
+    new = yield from check(rng, richer, guarded, old.stage, Status.CONVERGED, alone, num_draws=num_draws)
+    return new._replace(certificate=new.certificate._replace(modes=old.modes))
+
+
+def match(draws: np.ndarray, log_weights: np.ndarray) -> Gaussian:
+    """The Gaussian of the weighted moments, the weights tempered as far as D calls for.
+
+    Args:
+      draws: [S, D].
+      log_weights: [S].
+
+    Returns:
+      A `Gaussian`.
+    """
+    num_draws, size = draws.shape
+    wanted = min(DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * num_draws)
+    finite = np.where(np.isfinite(log_weights), log_weights, -1e30)
+
+    def ess(power):
+        return math.exp(2 * log_sum_exp(power * finite) - log_sum_exp(2 * power * finite))
+
+    low, high = 0.0, 1.0
+    if ess(1.0) >= wanted:
+        low = 1.0
+    else:
+        for _ in range(20):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if ess(middle) >= wanted else (low, middle)
+    weights = np.exp(low * finite - log_sum_exp(low * finite))
+    loc = weights @ draws
+    return from_root(loc, ((draws - loc) * np.sqrt(weights)[:, None]).T)

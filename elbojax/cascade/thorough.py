@@ -1,0 +1,227 @@
+"""The stages on the host, one after the other, for one model: what `fit` begins with, and models of a batch go on with."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elbojax.cascade.certificate import Stage as Code
+from elbojax.cascade.check.chains import COST
+from elbojax.cascade.check.diagnosis import endless
+from elbojax.cascade.check.families import on_host
+from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts
+from elbojax.cascade.judge import NUM_DRAWS, Outcome
+from elbojax.cascade.large import LARGE
+from elbojax.cascade.positions import rests_on_few
+from elbojax.cascade.refit import SHARP_DRAWS, is_rough
+from elbojax.cascade.stages import chains, funnel, mixture, student
+from elbojax.cascade.stages.gaussian import fit_gaussian
+from elbojax.cascade.stages.paths import best_of
+from elbojax.families import FullRank, Funnel, Mixture
+from elbojax.host.requests import Stage
+from elbojax.solvers.newton import MAX_STEPS, draws_for
+from elbojax.targets import Target
+from elbojax.types import Status
+
+HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
+"""What no later stage can mend."""
+
+
+UNSHARPENED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
+"""Whose certified answers no second look is taken at: one has too many parameters, the others are no importance samples."""
+
+
+UNFINISHED = 0.1
+"""Nats that a fit without convergence has left to gain."""
+
+
+class Held(NamedTuple):
+    """What the stages have found so far.
+
+    Attributes:
+      first: of the first stage.
+      scouts: its paths.
+      best: the answer.
+    """
+
+    first: Outcome
+    scouts: Scouts
+    best: Outcome
+
+
+class Richer(NamedTuple):
+    """A stage after the first.
+
+    Attributes:
+      number: for the seed of its draws.
+      name: for reports.
+      least: `(size, held)` -> gradients without which it is not begun, or None where it has no use.
+      more: `(size)` -> gradients for want of which it may have been ended early.
+      run: `(rng, held, limit) -> Stage[Outcome]`.
+    """
+
+    number: int
+    name: str
+    least: Callable[[int, Held], int | None]
+    more: Callable[[int], float]
+    run: Callable[[np.random.Generator, Held, float], Stage[Outcome]]
+
+
+def _if(condition: bool, least: int) -> int | None:
+    return least if condition else None
+
+
+STAGES = (
+    Richer(
+        1,
+        "mixture",
+        lambda size, held: _if(
+            int(held.best.certificate.modes) > 1 and size <= LARGE, mixture.least(len(held.scouts.modes), size)
+        ),
+        lambda size: NUM_SCOUTS * draws_for(size) + COST,
+        lambda rng, held, limit: mixture.fit_modes(rng, held.scouts, held.best, limit),
+    ),
+    Richer(
+        2,
+        "refit",
+        lambda size, held: _if(isinstance(held.best.q, FullRank), 0),
+        lambda size: 0,
+        lambda rng, held, limit: student.refit(rng, held.best),
+    ),
+    Richer(
+        3,
+        "funnel",
+        lambda size, held: _if(2 <= size <= funnel.LARGEST, funnel.least(size)),
+        lambda size: 2 * MAX_STEPS * draws_for(size) + COST,
+        lambda rng, held, limit: funnel.fit_along(rng, on_host(held.first.q), held.scouts, held.best, limit),
+    ),
+    Richer(
+        8,
+        "chains",
+        lambda size, held: _if(
+            2 <= size <= LARGE and bool(held.best.certificate.khat < chains.NEAR), chains.least(size)
+        ),
+        lambda size: chains.least(size),
+        lambda rng, held, limit: chains.ensemble(rng, held.scouts, held.best, limit),
+    ),
+)
+"""In order. To add one: a file in `stages` and an entry here; it reaches `fit` and `fit_batch`. All but the refit, which takes no
+gradients, need so many at the least."""
+
+
+def thorough(seed: list[int], target: Target, start: np.ndarray) -> Stage[Held]:
+    """The stages in order, each followed by a second look, until an answer is certified.
+
+    Args:
+      seed: of all draws.
+      target: for its moments in the user's space; not evaluated.
+      start: [D], or [K, D].
+
+    Yields:
+      Requests.
+
+    Returns:
+      `Held`.
+    """
+    first, scouts = yield from fit_gaussian(_rng(seed, 0), start)
+    best = yield from second_look(_rng(seed, 6), first, target)
+    held = Held(first, scouts, best)
+    for stage in STAGES:
+        verdict = held.best.certificate
+        if verdict.certified or int(verdict.status) in HOPELESS:
+            break
+        if stage.least(start.shape[-1], held) is None:
+            continue
+        candidate = yield from stage.run(_rng(seed, stage.number), held, math.inf)
+        best = yield from second_look(_rng(seed, 6), better(held.best, candidate), target)
+        held = held._replace(best=best)
+    return held._replace(best=(yield from unless_endless(held)))
+
+
+def unless_endless(held: Held) -> Stage[Outcome]:
+    """The best outcome, or IMPROPER where the first fit did not converge and the density does not end.
+
+    Args:
+      held: of Gaussians first.
+
+    Yields:
+      `Values`.
+
+    Returns:
+      The `Outcome`.
+    """
+    verdict = held.best.certificate
+    known = int(verdict.status) in (Status.NON_FINITE, Status.IMPROPER)
+    if verdict.certified or known or not held.first.certificate.decrement > UNFINISHED:
+        return held.best
+    if not (yield from endless(on_host(held.first.q), best_of(held.scouts))):
+        return held.best
+    return held.best._replace(certificate=verdict._replace(status=np.int32(Status.IMPROPER)))
+
+
+def _rng(seed: list[int], number: int) -> np.random.Generator:
+    return np.random.default_rng([*seed, number])
+
+
+def better(a: Outcome, b: Outcome) -> Outcome:
+    """The certified one, or else the one whose weights are worth more draws; costs are those of the later."""
+    ca, cb = a.certificate, b.certificate
+    keep_b = (bool(cb.certified), float(cb.ess)) > (bool(ca.certified), float(ca.ess))
+    kept = b if keep_b else a
+    spent = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
+    return kept._replace(certificate=kept.certificate._replace(**spent))
+
+
+def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> Stage[Outcome]:
+    """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate.
+
+    Args:
+      rng: of the draws.
+      outcome: of a stage.
+      target: for the moments in the user's space.
+
+    Yields:
+      `Values`.
+
+    Returns:
+      The `Outcome`.
+    """
+    if (
+        int(outcome.certificate.stage) in UNSHARPENED
+        or not outcome.certificate.certified
+        or _is_smooth(outcome, target)
+    ):
+        return outcome
+    richer = front(outcome.q)
+    matched = yield from student.look_again(rng, outcome, NUM_DRAWS, richer)
+    # Not the last word, however smooth: of one_comp_mm_elim_abs, whose sd is in its tail, 4,096 draws were certified 13 % off.
+    candidate = yield from student.look_again(rng, matched, SHARP_DRAWS, richer)
+    if candidate.certificate.certified:
+        return candidate
+    # Not the candidate, whatever its weights are worth: the stages to come take as many draws as theirs have.
+    withdrawn: dict[str, Any] = dict(
+        certified=np.bool_(False),
+        status=np.int32(Status.UNRELIABLE),
+        num_gradients=candidate.certificate.num_gradients,
+        num_log_densities=candidate.certificate.num_log_densities,
+    )
+    return outcome._replace(certificate=outcome.certificate._replace(**withdrawn))
+
+
+def _is_smooth(outcome: Outcome, target: Target) -> bool:
+    """Whether a certified answer leaves no error that shows, or that cannot be known."""
+    if not outcome.certificate.certified or is_rough(outcome.certificate):
+        return False
+    return not rests_on_few(target, outcome.draws, outcome.log_weights)
+
+
+def front(q: Any) -> Any:
+    """A family richer than a Gaussian on the host, and the proposal that covers it; None for a Gaussian."""
+    if isinstance(q, Mixture):
+        richer = on_host(q)
+        return richer, mixture.cover(richer)
+    if isinstance(q, Funnel):
+        richer = on_host(q)
+        return richer, funnel.cover(richer)
+    return None
