@@ -153,8 +153,12 @@ def of_batch(certificate: Certificate) -> BatchSummary:
     )
 
 
+COARSEST = 2.5
+"""Leading digits of an sd below which a mean is shown with a digit more: a tenth of it would be rounded by 0.05 sd."""
+
+
 def digits(mean: Any, sd: Any) -> int:
-    """Significant digits of a mean that show two digits of its sd; four at least.
+    """Significant digits of a mean that are right to a fiftieth of its sd; four at least.
 
     Args:
       mean: scalar.
@@ -169,7 +173,7 @@ def digits(mean: Any, sd: Any) -> int:
     """
     if not (np.isfinite(mean) and np.isfinite(sd) and mean != 0 and sd > 0):
         return 4
-    return int(np.clip(np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd)) + 2, 4, 17))
+    return int(np.clip(np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd / COARSEST)) + 2, 4, 17))
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
