@@ -18,6 +18,7 @@ from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
 from elbojax.loops import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403
+from elbojax.results import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status

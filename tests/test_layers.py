@@ -31,7 +31,8 @@ LAYERS = (
     ("solvers",),
     ("host",),
     ("loops",),
-    ("interop",),
+    ("interop", "objects"),
+    ("results",),
     ("cascade",),
     ("studies",),
     ("plots",),
@@ -44,12 +45,13 @@ MACHINES = {
     "solvers",
     "host",
     "loops",
+    "results",
     "cascade",
     "studies",
     "bijectors",
     "demo",
 }  # made of parts that use one another, where other folders are collections of equals
-DRIVERS = {"xla", "loops", "cascade", "studies", "interop", "plots", "demo", "__main__"}
+DRIVERS = {"xla", "loops", "objects", "results", "cascade", "studies", "interop", "plots", "demo", "__main__"}
 LIGHT = {"elbojax", "jax", "numpy", "optax"} | sys.stdlib_module_names
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

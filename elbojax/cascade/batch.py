@@ -19,10 +19,8 @@ from elbojax.cascade import starts as other_starts
 from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
 from elbojax.cascade.kept import keep
 from elbojax.cascade.labels_batch import Labelled
-from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.precision import single
-from elbojax.cascade.programs import LIGHTER, accepted, doubled_on_host, is_small, work
-from elbojax.cascade.resolution import widened
+from elbojax.cascade.programs import doubled_on_host, is_small, work
 from elbojax.cascade.single import density_of, prepare
 from elbojax.cascade.thorough import HOPELESS, thorough
 from elbojax.inputs import check_real, unmasked
@@ -37,9 +35,13 @@ from elbojax.loops.checks import (
 )
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
+from elbojax.loops.options import LIGHTER, accepted
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
+from elbojax.results import notes
+from elbojax.results.posterior import Fit, handed_over
+from elbojax.results.resolution import widened
 from elbojax.types import Key, PyTree, Scalar, Status
 
 MEMORY = 2**30
@@ -315,7 +317,7 @@ def _told(models: np.ndarray) -> str:
         return ""
     some = ", ".join(map(str, models[:10])) + (", ..." if models.size > 10 else "")
     return (
-        f"{other_starts.LABEL}the log-density is not finite at the start of {models.size:,} models ({some}), which began from"
+        f"{notes.START}the log-density is not finite at the start of {models.size:,} models ({some}), which began from"
         f" others, {other_starts.DRAWN}"
     )
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax.cascade import flow, funnel, handover, outskirts
-from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
-from elbojax.cascade.posterior import examined
 from elbojax.cascade.refit import is_rough, match, sharpen
 from elbojax.cascade.thinned import thinned
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
+from elbojax.results.certificate import Certificate
+from elbojax.results.posterior import examined
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
 

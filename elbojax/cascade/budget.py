@@ -3,37 +3,9 @@
 import math
 import numbers
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-
-
-class OutOfTime(Exception):
-    """The seconds of a fit are over in the middle of a stage."""
-
-
-def in_time(late: Callable[[], bool]) -> None:
-    """Raise `OutOfTime` where the time is over."""
-    if late():
-        raise OutOfTime
-
-
-class Seconds(NamedTuple):
-    """Where the time of a fit went, by the clock.
-
-    Attributes:
-      compiling: tracing, lowering and compiling programs, or reading them from JAX's cache.
-      evaluating: log-densities and gradients, and the stages that are compiled.
-      host: all the rest.
-    """
-
-    compiling: float
-    evaluating: float
-    host: float
-
-    def __str__(self) -> str:
-        return f"{self.compiling:.2f} compiling, {self.evaluating:.2f} evaluating, {self.host:.2f} on the host"
 
 
 class Budget:

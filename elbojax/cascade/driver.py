@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from elbojax.cascade.budget import Budget, OutOfTime, Seconds
+from elbojax.cascade.budget import Budget
 from elbojax.cascade.evaluate import drive
-from elbojax.cascade.objects import Objects
 from elbojax.host.requests import Gradients
 from elbojax.loops.compiling import compiled_so_far
+from elbojax.loops.time_limit import OutOfTime
+from elbojax.objects import Objects
+from elbojax.results.seconds import Seconds
 
 
 class Driver:

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.cascade.budget import in_time
-from elbojax.cascade.programs import SMALL, accepted, work_of
+from elbojax.cascade.programs import SMALL, work_of
 from elbojax.host.requests import Gradients, Stage
+from elbojax.loops.options import accepted
+from elbojax.loops.time_limit import in_time
 from elbojax.structures import kinds
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree

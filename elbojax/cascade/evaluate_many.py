@@ -13,9 +13,10 @@ import numpy as np
 
 from elbojax import xla
 from elbojax.cascade.evaluate import one_blas_thread
-from elbojax.cascade.programs import LIGHTER, SMALL, accepted, work_of
-from elbojax.cascade.resolution import widened
+from elbojax.cascade.programs import SMALL, work_of
 from elbojax.host.requests import Gradients, Stage
+from elbojax.loops.options import LIGHTER, accepted
+from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import NUM_DRAWS, TAILS, Outcome, Spent, envelope, judge
@@ -14,6 +13,7 @@ from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import Flow, FullRank, coupling_flow
 from elbojax.numerics import tree_where
+from elbojax.results.certificate import Stage
 from elbojax.solvers import fit_flow
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 

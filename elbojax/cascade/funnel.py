@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
@@ -16,6 +15,7 @@ from elbojax.cascade.leaks import COST, confirmed
 from elbojax.cascade.refit import TAILS as GUARD_TAILS
 from elbojax.cascade.refit import match
 from elbojax.families import FullRank, Funnel
+from elbojax.results.certificate import Stage
 from elbojax.solvers import fit_funnel, newton
 from elbojax.solvers.funnel import first_cost
 from elbojax.types import Key, LogDensity, Scalar, Status

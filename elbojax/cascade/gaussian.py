@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
+from elbojax.results.certificate import Stage
 from elbojax.solvers.bfgs import bfgs, inverse_hessians
 from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status

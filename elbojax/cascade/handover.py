@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from elbojax import linalg
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import ENOUGH, Outcome
 from elbojax.families import LowRank
 from elbojax.interop.blackjax_nuts import MOST, nuts
+from elbojax.results.certificate import Stage
+from elbojax.results.posterior import NUM_CHAINS
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
-NUM_CHAINS = 4
 NUM_WARMUP = 500
 NUM_SAMPLES = 1000
 LEAST = 50_000

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
-from elbojax.cascade import tails
-from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
 from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
+from elbojax.results import tails
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
 
 NUM_DRAWS = 4096

@@ -7,11 +7,11 @@ import numpy as np
 from elbojax.cascade.batch_stages import KEPT_DRAWS, Kept
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.judge import Outcome
-from elbojax.cascade.positions import moments, rows
 from elbojax.cascade.stages.student import match
 from elbojax.cascade.thinned import DRAWS_PER_CONTROL, MOST, PROBABILITIES
 from elbojax.families import FullRank
 from elbojax.host.resampling import pick
+from elbojax.results.positions import moments, rows
 from elbojax.targets import Target
 
 

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade.positions import positions
 from elbojax.cascade.programs import program
-from elbojax.cascade.resolution import widened
 from elbojax.cascade.symmetries import Leaf, Map, candidates
+from elbojax.results.positions import positions
+from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 

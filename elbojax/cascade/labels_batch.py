@@ -14,14 +14,14 @@ import numpy as np
 
 from elbojax import xla
 from elbojax.cascade import labels
-from elbojax.cascade.programs import accepted, is_small
-from elbojax.cascade.resolution import widened
+from elbojax.cascade.programs import is_small
 from elbojax.cascade.symmetries import Leaf, Map
+from elbojax.loops.options import accepted
+from elbojax.results.notes import LABELS
+from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 
-LABEL = "labels: "
-"""What the part of a batch's note begins with that tells of labellings."""
 PROBED = 3
 """Models at which all maps are tried, from the first to the last: where data make a symmetry, one of them has to have it."""
 TOGETHER = 16
@@ -209,7 +209,9 @@ def sentence(found: Labelled) -> str:
     kept, number = labels.generators(found.points[0], list(union.values()))
     number_words = f"{number:,}" if number else f"more than {labels.MOST_COUNTED:,}"
     several = f"{'up to ' if len(kinds) > 1 and number else ''}{number_words} labellings"
-    words = [f"{LABEL}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in kept)}"]
+    words = [
+        f"{LABELS}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in kept)}"
+    ]
     one, many = found.certified & found.partial, found.certified & ~found.partial
     if one.any():
         words.append(

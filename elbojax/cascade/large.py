@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import AROUND, Scouts, count_modes
 from elbojax.cascade.judge import Outcome, Spent, envelope, judge
 from elbojax.diagnostics import khat_threshold
 from elbojax.families import MeanField
+from elbojax.results.certificate import Stage
 from elbojax.solvers.newton_low_rank import newton_low_rank
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity

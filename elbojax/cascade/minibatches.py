@@ -14,7 +14,6 @@ import optax
 from elbojax import minibatches, noise, targets, xla
 from elbojax.cascade import stationarity
 from elbojax.cascade.curvature import scout
-from elbojax.cascade.resolution import widened
 from elbojax.cascade.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.families import Family
 from elbojax.inputs import unmasked
@@ -23,6 +22,7 @@ from elbojax.loops.stationary import MAX_RHAT, Settled, settle
 from elbojax.loops.strict import relaxed
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
+from elbojax.results.resolution import widened
 from elbojax.solvers import as_loss
 from elbojax.solvers.svi import Loss, SviState
 from elbojax.targets import Target

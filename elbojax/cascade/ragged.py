@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from elbojax.cascade.batch import note_of, noted
-from elbojax.cascade.posterior import Fit, joined
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
 from elbojax.loops.shards import check_folder
+from elbojax.results.posterior import Fit, joined
 from elbojax.types import Key, PyTree, Scalar
 
 

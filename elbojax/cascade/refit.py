@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.defended import Defended
 from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Reparameterised
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
 
 TAILS = 5

@@ -9,20 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import targets
-from elbojax.cascade import doubts, flow, handover, labels, objects, starts
-from elbojax.cascade.budget import Budget, OutOfTime, budget
-from elbojax.cascade.certificate import NEXT_STEP, Stage
+from elbojax import objects, targets
+from elbojax.cascade import doubts, flow, handover, labels, starts
+from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
-from elbojax.cascade.objects import DensityObject
-from elbojax.cascade.positions import flat, rests_on_few
-from elbojax.cascade.posterior import Fit, handed_over
 from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, sharpen
-from elbojax.cascade.resolution import widened
 from elbojax.cascade.stages import funnel
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
 from elbojax.cascade.thorough import (
@@ -40,6 +35,13 @@ from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
 from elbojax.loops.strict import relaxed
+from elbojax.loops.time_limit import OutOfTime
+from elbojax.objects import DensityObject
+from elbojax.results import notes
+from elbojax.results.certificate import NEXT_STEP, Stage
+from elbojax.results.positions import flat, rests_on_few
+from elbojax.results.posterior import Fit, handed_over
+from elbojax.results.resolution import widened
 from elbojax.solvers.newton import TOLERANCE, draws_for
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
@@ -294,7 +296,7 @@ def _elsewhere(key, host, target, start, data, outcome, scouts, limit):
         outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + spent))
         where = f"another start, {starts.DRAWN}"
     why = _blame(key, host, target, start, data).split("; give")[0]
-    return outcome, scouts, f"{starts.LABEL}{why}; this is the fit from {where}"
+    return outcome, scouts, f"{notes.START}{why}; this is the fit from {where}"
 
 
 @program

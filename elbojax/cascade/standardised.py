@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.cascade.resolution import widened
 from elbojax.families import FullRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.minibatches import Expansion
+from elbojax.results.resolution import widened
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
 
 FACTOR = 0.1

@@ -12,8 +12,6 @@ TRIES = 100
 WITHIN = 2.0
 AROUND = 4.0
 """Of the given start, in each unconstrained coordinate."""
-LABEL = "start: "
-"""What the part of a fit's note begins with that tells of another start."""
 DRAWN = "drawn uniformly from -2 to 2 in each unconstrained coordinate, or from around it"
 
 

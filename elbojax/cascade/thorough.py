@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.cascade.certificate import Stage as Code
 from elbojax.cascade.check.chains import COST
 from elbojax.cascade.check.diagnosis import endless
 from elbojax.cascade.check.families import on_host
 from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts
 from elbojax.cascade.judge import NUM_DRAWS, Outcome
 from elbojax.cascade.large import LARGE
-from elbojax.cascade.positions import rests_on_few
 from elbojax.cascade.refit import SHARP_DRAWS, is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
 from elbojax.cascade.stages.paths import best_of
 from elbojax.families import FullRank, Funnel, Mixture
 from elbojax.host.requests import Stage
+from elbojax.results.certificate import Stage as Code
+from elbojax.results.positions import rests_on_few
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.targets import Target
 from elbojax.types import Status

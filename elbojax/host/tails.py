@@ -1,11 +1,11 @@
-"""Which numbers have moments, in NumPy: the twin of `elbojax.cascade.tails`, which says what is done and why."""
+"""Which numbers have moments, in NumPy: the twin of `elbojax.results.tails`, which says what is done and why."""
 
 import numpy as np
 
 from elbojax.host.psis import smooth
 
 MOST = 0.8
-"""Pareto shape above which a mean, or a mean square, is taken not to exist or not to be known; `elbojax.cascade.tails` has the
+"""Pareto shape above which a mean, or a mean square, is taken not to exist or not to be known; `elbojax.results.tails` has the
 measurements."""
 ABOVE = 0.4
 """By which it must exceed that of the weights alone."""

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import linalg, xla
-from elbojax.cascade import Fit
-from elbojax.cascade.resolution import doubled, widened
 from elbojax.inputs import unmasked
+from elbojax.results import Fit
+from elbojax.results.resolution import doubled, widened
 from elbojax.types import Array, PyTree, Scalar
 
 DRAWS_PER_CONTROL = 8

@@ -10,10 +10,11 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import xla
-from elbojax.cascade import Certificate, Stage, fit_batch
+from elbojax.cascade import fit_batch
 from elbojax.cascade.judge import NUM_DRAWS, envelope
-from elbojax.cascade.resolution import doubled, handed, widened
 from elbojax.diagnostics import Uniformity, psis, uniformity
+from elbojax.results import Certificate, Stage
+from elbojax.results.resolution import doubled, handed, widened
 from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
 from elbojax.weights import pick

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from elbojax.cascade import Fit, fit_batch
+from elbojax.cascade import fit_batch
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size
+from elbojax.results import Fit
 from elbojax.studies.base import Weighted, log_predictive, repeated
 from elbojax.types import Key, PyTree, Scalar
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.cascade import Fit, fit_batch
-from elbojax.cascade.resolution import doubled, handed
+from elbojax.cascade import fit_batch
 from elbojax.loops.checks import batch_size
+from elbojax.results import Fit
+from elbojax.results.resolution import doubled, handed
 from elbojax.studies.base import Weighted, repeated
 from elbojax.types import Array, Key, PyTree, Scalar
 

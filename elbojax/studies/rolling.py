@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from elbojax.cascade import Fit
 from elbojax.cascade.batch import note_of, noted
-from elbojax.cascade.posterior import joined
 from elbojax.loops.checks import batch_size
+from elbojax.results import Fit
+from elbojax.results.posterior import joined
 from elbojax.studies.base import log_predictive
 from elbojax.types import Key, PyTree, Scalar
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets, xla
-from elbojax.cascade import Fit, fit_batch
-from elbojax.cascade.resolution import doubled
+from elbojax.cascade import fit_batch
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
+from elbojax.results import Fit
+from elbojax.results.resolution import doubled
 from elbojax.solvers import bfgs
 from elbojax.studies.base import matched, repeated
 from elbojax.types import Array, Key, PyTree, Scalar

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from elbojax.cascade.certificate import Stage as Code
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.gaussian import Scouts
@@ -13,6 +12,7 @@ from elbojax.cascade.judge import Spent
 from elbojax.cascade.stages import chains
 from elbojax.host.distributions import Gaussian
 from elbojax.host.requests import Gradients
+from elbojax.results.certificate import Stage as Code
 from elbojax.types import Status
 
 

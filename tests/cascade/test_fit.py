@@ -13,8 +13,8 @@ import scipy.stats
 
 import elbojax
 from elbojax import Status
-from elbojax.cascade import Stage
-from elbojax.cascade.certificate import report
+from elbojax.results import Stage
+from elbojax.results.certificate import report
 
 KEY = 7
 SECONDS = 300

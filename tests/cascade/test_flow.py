@@ -9,11 +9,12 @@ import pytest
 
 import elbojax
 from elbojax import Status
-from elbojax.cascade import Stage, handover, single
+from elbojax.cascade import handover, single
 from elbojax.cascade.flow import NUM_STEPS, bend
 from elbojax.cascade.gaussian import fit_gaussian
 from elbojax.cascade.leaks import LENGTHS, NUM_CHAINS
-from elbojax.cascade.programs import accepted
+from elbojax.loops.options import accepted
+from elbojax.results import Stage
 
 SEEDS = (1, 2, 3)
 AWAY = np.array([60.0, 0.0])

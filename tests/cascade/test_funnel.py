@@ -10,9 +10,7 @@ import scipy.special
 
 import elbojax
 from elbojax import Status, targets
-from elbojax.cascade import Stage
 from elbojax.cascade import funnel as in_batches
-from elbojax.cascade.certificate import Certificate
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.evaluate import Compiled, drive
 from elbojax.cascade.gaussian import Scouts
@@ -22,6 +20,8 @@ from elbojax.cascade.stages.funnel import cover, fit_along, least, recount, sent
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
 from elbojax.host.fit_funnel import fit_funnel
+from elbojax.results import Stage
+from elbojax.results.certificate import Certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 
 SEEDS = (1, 2, 3)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.handover import effective_draws, hand_over, split_rhat
 from elbojax.cascade.judge import Spent, envelope, judge
 from elbojax.families import full_rank
+from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
 

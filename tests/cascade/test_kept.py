@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascade.made import certificate
+from results.made import certificate
 
 from elbojax import targets
 from elbojax.cascade import batch_stages, kept

@@ -10,14 +10,15 @@ import pytest
 
 import elbojax
 from elbojax import Status
-from elbojax.cascade import Stage, handover
-from elbojax.cascade.certificate import Certificate
+from elbojax.cascade import handover
 from elbojax.cascade.doubts import endless
 from elbojax.cascade.handover import from_low_rank, hand_over
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.large import LARGE, fit_large
 from elbojax.cascade.programs import _bodies
 from elbojax.families import LowRank
+from elbojax.results import Stage
+from elbojax.results.certificate import Certificate
 
 SIZE = 307
 KEY = jax.random.key(0)

@@ -9,10 +9,10 @@ import pytest
 
 import elbojax
 from elbojax import Status
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.judge import Spent, envelope, judge
 from elbojax.cascade.leaks import NUM_CHAINS, confirmed
 from elbojax.families import FullRank, Mixture
+from elbojax.results.certificate import Stage
 
 RADIUS, WIDTH, PLACES = 3.0, 0.3, 8
 

@@ -43,11 +43,3 @@ def test_a_light_program_gives_the_same(monkeypatch):
     monkeypatch.setattr(programs, "is_small", lambda *_: False)
     thorough = programs.program(stage)(target, start, data)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), light, thorough)
-
-
-def test_options_unknown_to_this_version_are_left_out():
-    accepted = programs.accepted
-    known = dict(accepted("cpu"))
-    assert known.items() <= programs.LIGHT.items() and "xla_backend_optimization_level" in known
-    assert accepted("cpu", programs.LIGHT | {"xla_no_such_option": True}) == tuple(known.items())
-    assert accepted("cpu", {"xla_no_such_option": True}) == () == accepted("gpu")

@@ -7,10 +7,10 @@ import pytest
 
 from elbojax import full_rank, mixture, targets
 from elbojax.cascade import thorough
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
 from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, ROUGH_SD, is_rough, sharpen
+from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
 SIZE, DF = 2, 5

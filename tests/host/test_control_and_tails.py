@@ -1,4 +1,4 @@
-"""Control variates and missing moments in NumPy are those of `elbojax.cascade.control` and `elbojax.cascade.tails`."""
+"""Control variates and missing moments in NumPy are those of `elbojax.cascade.control` and `elbojax.results.tails`."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from elbojax.cascade import control as compiled_control
-from elbojax.cascade import tails as compiled_tails
 from elbojax.host import control, tails
+from elbojax.results import tails as compiled_tails
 
 
 def sample(num_draws=1024, size=3, seed=0, scale=0.3):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascade import made
+from results import made
 
 import elbojax
 from elbojax import Stage, Status

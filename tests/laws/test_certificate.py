@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax.cascade import certificate as certificates
 from elbojax.cascade.judge import judge
 from elbojax.diagnostics import khat_threshold
 from elbojax.diagnostics.pareto import smooth
+from elbojax.results import certificate as certificates
 from elbojax.types import Status
 
 
@@ -39,8 +39,8 @@ def test_fit_and_assess_agree_on_the_evidence(df, precision):
 
 def test_the_evidence_of_a_check_is_that_of_smoothed_weights():
     """Heavy ratios, where raw and smoothed differ."""
-    from elbojax.cascade.certificate import Stage
     from elbojax.cascade.judge import Spent, envelope
+    from elbojax.results.certificate import Stage
 
     with jax.enable_x64(True):
         q = elbojax.full_rank(jnp.zeros(1), jnp.eye(1))
@@ -62,8 +62,8 @@ def scipy_t(x, df):
 @pytest.mark.parametrize("num_draws", [512, 1024, 4096])
 def test_the_threshold_is_that_for_the_number_of_draws(num_draws):
     """k-hat between the threshold for few draws and 0.7: refused with few."""
-    from elbojax.cascade.certificate import Stage
     from elbojax.cascade.judge import Spent, envelope
+    from elbojax.results.certificate import Stage
 
     with jax.enable_x64(True):
         q = elbojax.full_rank(jnp.zeros(1), jnp.eye(1))

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax.cascade.certificate import Stage
 from elbojax.cascade.gaussian import scout
 from elbojax.cascade.handover import hand_over, ranked_rhat
 from elbojax.cascade.judge import Spent, envelope, judge
 from elbojax.families import full_rank
+from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
 pytest.importorskip("blackjax")

@@ -12,6 +12,7 @@ from jax.scipy.stats import norm
 import elbojax
 from elbojax.cascade import labels, labels_batch
 from elbojax.cascade.symmetries import MOST, Leaf, candidates
+from elbojax.results import notes
 
 RNG = np.random.default_rng(0)
 TWO = np.concatenate([RNG.normal(-3, 1, 30), RNG.normal(2, 1, 50)])
@@ -267,7 +268,7 @@ def test_labellings_of_a_batch_are_said(name):
     c, one = fits.certificate, one_labelling(batch_of(name))
     assert not np.any(c.certified & one)
     assert np.all(c.status[one] == elbojax.Status.MULTIMODAL)
-    assert words in fits.note and "2 labellings" in fits.note and fits.note.startswith(labels_batch.LABEL), fits.note
+    assert words in fits.note and "2 labellings" in fits.note and fits.note.startswith(notes.LABELS), fits.note
     if name != "factors":
         assert one.all() and "the answers are of one of 2 labellings" in fits.note
     assert words in str(fits) and f"labels        {len(one)} models (0, 1, 2" in str(fits[1])

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax.cascade import storage
+from elbojax.results import storage
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from cascade import made
+from results import made
 
 REFUSED = "is no saved fit, or a damaged one"
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from elbojax.cascade.certificate import Certificate, Stage
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.judge import (
     DOUBTFUL,
@@ -27,6 +26,7 @@ from elbojax.host.psis import log_sum_exp, smooth
 from elbojax.host.requests import Values
 from elbojax.host.rounding import spacing
 from elbojax.host.tails import MOST, shapes
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Status
 
 

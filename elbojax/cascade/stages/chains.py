@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.cascade.certificate import Certificate
-from elbojax.cascade.certificate import Stage as Code
 from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
 from elbojax.cascade.judge import ENOUGH, Outcome
 from elbojax.cascade.stages.student import match
@@ -14,6 +12,8 @@ from elbojax.host.distributions import Gaussian, from_root
 from elbojax.host.hmc import States, begin, points_of, trajectory
 from elbojax.host.requests import Stage
 from elbojax.host.resampling import pick
+from elbojax.results.certificate import Certificate
+from elbojax.results.certificate import Stage as Code
 from elbojax.types import Status
 
 NEAR = 1.0

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from elbojax.cascade import certificate
 from elbojax.cascade.check.chains import COST, confirmed
 from elbojax.cascade.check.families import on_host
 from elbojax.cascade.check.importance import check, envelope
@@ -20,6 +19,7 @@ from elbojax.host.fit_funnel import fit_funnel
 from elbojax.host.funnel import Funnel
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage, restricted, side_by_side
+from elbojax.results import certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.types import Status
 

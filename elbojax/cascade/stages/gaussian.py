@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from elbojax.cascade import certificate
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.gaussian import NARROW, Scouts
@@ -14,6 +13,7 @@ from elbojax.cascade.stages.paths import best_of, count_modes, paths
 from elbojax.host import noise as noises
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage
+from elbojax.results import certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.types import Status
 

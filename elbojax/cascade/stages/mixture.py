@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from elbojax.cascade import certificate
 from elbojax.cascade.check.chains import COST, confirmed
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.gaussian import NARROW, Scouts
@@ -15,6 +14,7 @@ from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian, Mixture
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage, side_by_side
+from elbojax.results import certificate
 from elbojax.solvers.newton import draws_for
 from elbojax.types import Status
 

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from elbojax.cascade import certificate
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent
 from elbojax.cascade.refit import DRAWS_PER_PARAMETER, SHARP_GUARD, SHARP_TAILS, TAILS
 from elbojax.host.distributions import Defended, Density, Gaussian, Proposal, from_root
 from elbojax.host.psis import log_sum_exp
 from elbojax.host.requests import Stage
+from elbojax.results import certificate
 from elbojax.types import Status
 
 ROUNDS = 4

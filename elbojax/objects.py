@@ -20,12 +20,12 @@ import numpy as np
 
 from elbojax import targets, xla
 from elbojax.bijectors import Real
-from elbojax.cascade.budget import OutOfTime, in_time
-from elbojax.cascade.programs import accepted
 from elbojax.host.differences import Wrong, gradients_checked
 from elbojax.host.requests import Gradients
 from elbojax.inputs import unmasked
+from elbojax.loops.options import accepted
 from elbojax.loops.strict import relaxed
+from elbojax.loops.time_limit import OutOfTime, in_time
 from elbojax.types import Array, PyTree, Scalar
 
 ROOM = 64

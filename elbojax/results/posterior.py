@@ -12,22 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.cascade import positions as host
-from elbojax.cascade import storage, tails
-from elbojax.cascade.budget import Seconds
-from elbojax.cascade.certificate import Certificate, Stage, report
-from elbojax.cascade.handover import NUM_CHAINS
-from elbojax.cascade.labels_batch import LABEL as LABELLED
-from elbojax.cascade.resolution import doubled, handed, holds, is_traced, narrowed
-from elbojax.cascade.starts import LABEL
-from elbojax.cascade.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
 from elbojax.families import Family, FullRank, family, static
 from elbojax.interop import arviz
 from elbojax.loops.strict import relaxed
+from elbojax.results import positions as host
+from elbojax.results import storage, tails
+from elbojax.results.certificate import Certificate, Stage, report
+from elbojax.results.notes import LABELS, START
+from elbojax.results.resolution import doubled, handed, holds, is_traced, narrowed
+from elbojax.results.seconds import Seconds
+from elbojax.results.summary import BatchSummary, PosteriorSummary, digits, of_batch, of_posterior
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 from elbojax.weights import pick
 
+NUM_CHAINS = 4
+"""Chains of NUTS: the draws that it gives are these, one after the other and of one length."""
 LEAST = 4
 """Draws of a tree for ArviZ, at least: fewer it does not look at."""
 
@@ -303,7 +303,7 @@ class Fit:
             return report(self.certificate, self._title(), self.note)
         certified = np.asarray(self.certificate.certified)
         parts = self.note.split("\n") if self.note else []
-        note = "".join(f"\n  {part.removeprefix(LABEL).removeprefix(LABELLED)}" for part in parts)
+        note = "".join(f"\n  {part.removeprefix(START).removeprefix(LABELS)}" for part in parts)
         return f"{certified.size:,} fits, {certified.sum():,} certified{note}"
 
     def _has_draws(self) -> bool:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.bijectors import Bijector
-from elbojax.cascade.certificate import Certificate
 from elbojax.families import Family
+from elbojax.results.certificate import Certificate
 
 PARTS = {"space", "q", "certificate", "draws", "log_weights", "note", "moments"}
 KINDS = {"certified": "b", "status": "iu", "stage": "iu", "modes": "iuf"}

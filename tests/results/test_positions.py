@@ -8,7 +8,7 @@ import pytest
 from elbojax import bijectors, targets
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import bijector
-from elbojax.cascade import positions, posterior
+from elbojax.results import positions, posterior
 
 LOWS = np.array([-1.0, 0.0, 5.0])
 EYE = np.eye(3)

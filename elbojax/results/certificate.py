@@ -4,8 +4,7 @@ import enum
 import math
 from typing import Any, NamedTuple
 
-from elbojax.cascade.labels_batch import LABEL as LABELLED
-from elbojax.cascade.starts import LABEL
+from elbojax.results.notes import LABELS, START
 from elbojax.types import Scalar, Status
 
 
@@ -134,7 +133,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         f"  starts        {starts}",
         f"  cost          {int(c.num_gradients):,} gradients, {int(c.num_log_densities):,} log-densities to check",
     ]
-    for label, title in ((LABEL, "init"), (LABELLED, "labels")):
+    for label, title in ((START, "init"), (LABELS, "labels")):
         own = [part for part in note.split("\n") if part.startswith(label)]
         note = "\n".join(part for part in note.split("\n") if not part.startswith(label))
         lines[-1:-1] = [f"  {title:<13} {part.removeprefix(label)}" for part in own]

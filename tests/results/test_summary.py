@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascade import made
+from results import made
 
 import elbojax
 from elbojax import Stage, Status
-from elbojax.cascade import summary
+from elbojax.results import summary
 
 M = 40
 

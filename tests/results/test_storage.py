@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascade import made
+from results import made
 
 import elbojax
-from elbojax.cascade import storage
+from elbojax.results import storage
 
 D = made.SIZE
 EYE = np.eye(D)

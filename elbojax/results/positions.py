@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from elbojax.bijectors import Bijector, Real
-from elbojax.cascade.programs import accepted
 from elbojax.host import tails
+from elbojax.loops.options import accepted
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.cascade.certificate import Certificate, Stage
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Status
 
 PROBABILITIES = (0.05, 0.5, 0.95)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import targets
+from elbojax import objects, targets
 from elbojax.bijectors import Bijector, resolve
-from elbojax.cascade import held, objects, storage
-from elbojax.cascade.certificate import Certificate
-from elbojax.cascade.posterior import Fit, handed_q
+from elbojax.results import held, storage
+from elbojax.results.certificate import Certificate
+from elbojax.results.posterior import Fit, handed_q
 from elbojax.types import PyTree, Scalar
 
 
