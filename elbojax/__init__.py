@@ -17,6 +17,7 @@ from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
 from elbojax.loops import *  # noqa: F403
+from elbojax.minibatch import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403
 from elbojax.results import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403

@@ -1,14 +1,11 @@
 """`fit`, `fit_batch` and `fit_ragged`: posteriors without tuning, each with a certificate."""
 
 from elbojax.cascade.batch import fit_batch
-from elbojax.cascade.minibatches import MinibatchFit, fit_minibatches
 from elbojax.cascade.ragged import fit_ragged
 from elbojax.cascade.single import fit
 
 __all__ = [
-    "MinibatchFit",
     "fit",
     "fit_batch",
-    "fit_minibatches",
     "fit_ragged",
 ]

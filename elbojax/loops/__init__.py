@@ -1,32 +1,25 @@
 """Loops: one fit, many fits. The only place below `fit` where anything is compiled."""
 
-from elbojax.loops.heats import Race, portfolio, race
 from elbojax.loops.hosts import gather, share
 from elbojax.loops.ragged import Bucket, Padded, masked_sum, pad_ragged
 from elbojax.loops.run import Run, never, run
 from elbojax.loops.run_batch import run_batch
-from elbojax.loops.stationary import Settled, settle
 from elbojax.loops.stream import Stream, run_stream
 from elbojax.loops.training import Training, train
 
 __all__ = [
     "Bucket",
     "Padded",
-    "Race",
     "Run",
-    "Settled",
     "Stream",
     "Training",
     "gather",
     "masked_sum",
     "never",
     "pad_ragged",
-    "portfolio",
-    "race",
     "run",
     "run_batch",
     "run_stream",
-    "settle",
     "share",
     "train",
 ]

@@ -15,9 +15,9 @@ import optax
 import pytest
 
 from elbojax import Status, fit_minibatches, low_rank
-from elbojax.cascade import stationarity
-from elbojax.cascade.low_rank import NARROW, best
-from elbojax.cascade.standardised import Model, Units
+from elbojax.minibatch import stationarity
+from elbojax.minibatch.low_rank import NARROW, best
+from elbojax.minibatch.standardised import Model, Units
 
 MEAN, LOG_SD = 0.1, 0.12
 """Tolerances where the status is converged: in sds, and of the logarithm of an sd. The test that the fit passes allows 0.05

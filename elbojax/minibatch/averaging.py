@@ -16,8 +16,8 @@ import optax
 
 from elbojax import minibatches, xla
 from elbojax.inputs import unmasked
-from elbojax.loops.heats import like, step_data
 from elbojax.loops.strict import relaxed
+from elbojax.minibatch.halving import like, step_data
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 

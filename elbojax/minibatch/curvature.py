@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import minibatches, xla
-from elbojax.cascade.standardised import Model, Units, triangular
+from elbojax.minibatch.standardised import Model, Units, triangular
 from elbojax.numerics import linearized
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, PyTree, Status

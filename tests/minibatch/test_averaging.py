@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from elbojax import Status, as_loss, elbo_entropy, mean_field, settle, svi, targets
-from elbojax.loops import stationary
+from elbojax.minibatch import averaging
 
 X = 3.0 + np.random.default_rng(0).normal(size=400)
 LOG_JOINT = targets.subsample(lambda z: -0.5 * z[0] ** 2, lambda z, x: -0.5 * (x - z[0]) ** 2, 400)
@@ -26,7 +26,7 @@ def run_settle(seed=0, state=None, loss=LOSS, **settings):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_finds_the_posterior_and_knows_how_well(seed):
     found = run_settle(seed)
-    assert found.status == Status.CONVERGED and found.rhat <= stationary.MAX_RHAT and found.mcse < 0.05
+    assert found.status == Status.CONVERGED and found.rhat <= averaging.MAX_RHAT and found.mcse < 0.05
     assert abs(found.q.loc[0] - MEAN) / SD < 4 * 0.05
     assert abs(found.q.log_scale[0] - np.log(SD)) < 4 * 0.05
     np.testing.assert_allclose(found.moments[:, 0], [found.q.loc[0], found.q.log_scale[0]], rtol=1e-6)
@@ -36,7 +36,7 @@ def test_finds_the_posterior_and_knows_how_well(seed):
 def test_too_few_steps():
     found = run_settle(max_steps=300)
     assert found.status == Status.MAX_STEPS and found.num_steps == 200
-    assert found.rhat > stationary.MAX_RHAT  # it has come from far away
+    assert found.rhat > averaging.MAX_RHAT  # it has come from far away
 
 
 def test_at_rate_zero_nothing_moves():
@@ -69,7 +69,7 @@ def test_error_of_an_autoregressive_chain(seed):
     for e in noise:
         state = a * state + e
         chain.append(state)
-    window = stationary._window(*blocks(np.stack(chain), 500), np.log(np.full(50, 1e3)), 1e-9)
+    window = averaging._window(*blocks(np.stack(chain), 500), np.log(np.full(50, 1e3)), 1e-9)
     # The means are in sds of 1000, which makes their error vanish beside that of the log-sds.
     exact = 1 / ((1 - a) * np.sqrt(32_000))
     assert window.rhat < 1.02
@@ -79,7 +79,7 @@ def test_error_of_an_autoregressive_chain(seed):
 def test_rhat_is_that_of_split_chains():
     rng = np.random.default_rng(0)
     chain = rng.normal(size=(800, 2, 3)) + np.linspace(0, 2, 800)[:, None, None]
-    window = stationary._window(*blocks(chain, 25), np.zeros(3), 1e-9)
+    window = averaging._window(*blocks(chain, 25), np.zeros(3), 1e-9)
     quarters = chain.reshape(4, 200, 2, 3)
     rhat = np.sqrt(1 + quarters.mean(1).var(0, ddof=1) / quarters.var(1).mean(0))
     np.testing.assert_allclose(window.rhat, rhat.max(), rtol=1e-6)
@@ -89,8 +89,8 @@ def test_rhat_is_that_of_split_chains():
 def test_drifts_below_the_tolerance_count_as_still():
     chain = np.broadcast_to(np.linspace(0, 1e-3, 800)[:, None, None], (800, 2, 3))
     for tolerance, still in ((0.01, True), (1e-6, False)):
-        window = stationary._window(*blocks(chain, 25), np.zeros(3), tolerance)
-        assert (window.rhat < stationary.MAX_RHAT) == still
+        window = averaging._window(*blocks(chain, 25), np.zeros(3), tolerance)
+        assert (window.rhat < averaging.MAX_RHAT) == still
 
 
 def test_memory_does_not_grow_with_the_steps():

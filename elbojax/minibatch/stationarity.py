@@ -20,10 +20,10 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import xla
-from elbojax.cascade.low_rank import best
-from elbojax.cascade.standardised import Model
 from elbojax.families import FullRank, LowRank, MeanField, full_rank, low_rank, mean_field
-from elbojax.loops.heats import step_data
+from elbojax.minibatch.halving import step_data
+from elbojax.minibatch.low_rank import best
+from elbojax.minibatch.standardised import Model
 from elbojax.types import Key, PyTree
 
 PAIRS = 32

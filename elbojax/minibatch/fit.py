@@ -12,14 +12,14 @@ import numpy as np
 import optax
 
 from elbojax import minibatches, noise, targets, xla
-from elbojax.cascade import stationarity
-from elbojax.cascade.curvature import scout
-from elbojax.cascade.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.families import Family
 from elbojax.inputs import unmasked
-from elbojax.loops.heats import NUM_CHECKS, Race, check, portfolio, race
-from elbojax.loops.stationary import MAX_RHAT, Settled, settle
 from elbojax.loops.strict import relaxed
+from elbojax.minibatch import stationarity
+from elbojax.minibatch.averaging import MAX_RHAT, Settled, settle
+from elbojax.minibatch.curvature import scout
+from elbojax.minibatch.halving import NUM_CHECKS, Race, check, portfolio, race
+from elbojax.minibatch.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
 from elbojax.results.resolution import widened
