@@ -23,7 +23,7 @@ demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME
 test-slow: export XLA_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks docs clean
+.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -68,6 +68,9 @@ bench-posteriordb: $(READY) ## errors and costs on known posteriors; goes on whe
 
 notebooks: $(READY) ## run every notebook in its short form
 	@ELBOJAX_SHORT=1 $(BIN)/python notebooks/run.py
+
+thresholds: $(READY) ## docs/thresholds.md from elbojax/thresholds.py
+	@$(BIN)/python -c "from elbojax import thresholds; print(thresholds.page(), end='')" > docs/thresholds.md
 
 docs: $(READY) ## API pages into build/docs
 	@$(BIN)/pdoc --docformat google --math --output-directory build/docs elbojax

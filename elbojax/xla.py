@@ -131,6 +131,14 @@ def memo(owner: Any, static: Any, make: Callable[[], Any]) -> Any:
     return made
 
 
+def forget() -> None:
+    """Forget all that was made for static arguments."""
+    with _lock:
+        gone = list(_kept.values())
+        _kept.clear()
+    del gone
+
+
 def _referred(parts: Any) -> Iterator[Any]:
     for part in parts:
         if isinstance(part, Ref):

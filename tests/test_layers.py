@@ -19,6 +19,7 @@ LAYERS = (
         "lapack",
         "constants",
         "xla",
+        "thresholds",
         "noise",
         "recursions",
         "weights",

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import xla
-from elbojax.cascade import batch_stages, flow, funnel, handover, labels_batch
+from elbojax import thresholds, xla
+from elbojax.cascade import batch_stages, handover, labels_batch
 from elbojax.cascade import starts as other_starts
 from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
 from elbojax.cascade.kept import keep
@@ -58,9 +58,6 @@ GROUPS = 16
 and the host looks in between."""
 CALLS = 8
 """Calls that a batch is divided into at least, if it has as many groups: for the bar and the checkpoints."""
-TAILED = 0.5
-"""k-hat from which weights are too uneven for tails. Measured on a hierarchical normal (D=10, k-hat 0.5 to 0.7): means and
-sds are right, but of the outermost 2 % on either side 4,096 draws see 1.2 to 1.7 %, and 32,768 hardly more."""
 TRIED = 64
 """Models for which other starts are looked for in one call of a program."""
 SIDE_BY_SIDE = 64
@@ -318,7 +315,7 @@ def _told(models: np.ndarray) -> str:
     some = ", ".join(map(str, models[:10])) + (", ..." if models.size > 10 else "")
     return (
         f"{notes.START}the log-density is not finite at the start of {models.size:,} models ({some}), which began from"
-        f" others, {other_starts.DRAWN}"
+        f" others, {other_starts.drawn()}"
     )
 
 
@@ -338,15 +335,15 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
         return ~certificate.certified & ~np.isin(certificate.status, HOPELESS)
 
     def uneven(certificate):
-        return certificate.certified & (certificate.khat >= TAILED)
+        return certificate.certified & (certificate.khat >= thresholds.TAILED)
 
     several = [
         Stage("quick", batch_stages.quick, lambda certificate: ~certificate.certified, lanes),
         Stage("thorough", thorough, batch_stages.unfinished, SIDE_BY_SIDE),
     ]
-    if tails and 2 <= size <= funnel.LARGEST:
+    if tails and 2 <= size <= thresholds.FUNNEL_LARGEST:
         several.append(Stage("funnel", batch_stages.along, uneven, min(lanes, FEW)))
-    if 2 <= size <= flow.LARGEST:
+    if 2 <= size <= thresholds.FLOW_LARGEST:
         several.append(Stage("flow", batch_stages.bent, failed, min(lanes, FEW)))
     if handover.available():
         several.append(Stage("chains", batch_stages.chains, failed, min(lanes, FEW)))

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
+from elbojax import thresholds
 from elbojax.cascade import flow, funnel, handover, outskirts
 from elbojax.cascade.funnel import fit_along, recount
-from elbojax.cascade.gaussian import NUM_SCOUTS, fit_gaussian, scout
+from elbojax.cascade.gaussian import fit_gaussian, scout
 from elbojax.cascade.judge import Outcome, envelope
 from elbojax.cascade.refit import is_rough, match, sharpen
 from elbojax.cascade.thinned import thinned
@@ -25,19 +26,6 @@ from elbojax.results.posterior import examined
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
 
-QUICK_DRAWS = (512, 1024)
-"""Draws of its check, for few parameters and for more. Models that fail it are checked with those of `fit`."""
-FEW_PARAMETERS = 16
-"""So many have more than 0.75 of the draws of a Gaussian's envelope effective."""
-QUICK_ENOUGH = 256.0
-"""Effective draws that it takes: half of them where there are few. Control variates make them worth more."""
-QUICK_ROUGH = 0.05
-"""Monte Carlo error of its means, in sds, and of its sds, relative, above which a certified answer of the first fit is not the
-last. Measured on 1,000 logistic regressions (n=200, D=10): 512 draws leave 0.016 and 0.020, the median,
-0.027 and 0.039 at most."""
-KEPT_DRAWS = 512
-"""Draws that are held of each model; more would be most of the memory of a batch."""
-
 
 class Kept(NamedTuple):
     """What a batch holds of one model.
@@ -47,8 +35,8 @@ class Kept(NamedTuple):
       certificate: the verdict.
       mean: posterior means in the user's space, from all draws of the check.
       sd: likewise, standard deviations.
-      draws: [KEPT_DRAWS, D], flat.
-      log_weights: [KEPT_DRAWS], normalised.
+      draws: [S, D], S `thresholds.KEPT_DRAWS`, flat.
+      log_weights: [S], normalised.
     """
 
     q: FullRank
@@ -83,7 +71,7 @@ def nothing(target: Any, num_models: int) -> Kept:
     position = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((size,), np.float64))
     mean, sd = (jax.tree.map(lambda x: zeros(*x.shape, dtype=x.dtype), position) for _ in range(2))
     q = FullRank(zeros(size), zeros(size), zeros(size, size))
-    return Kept(q, certificate, mean, sd, zeros(KEPT_DRAWS, size), zeros(KEPT_DRAWS))
+    return Kept(q, certificate, mean, sd, zeros(thresholds.KEPT_DRAWS, size), zeros(thresholds.KEPT_DRAWS))
 
 
 def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept:
@@ -105,14 +93,14 @@ def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept
     if not thorough:
         certificate = certificate._replace(sd_error=jnp.where(doubtful, jnp.inf, certificate.sd_error))
     draws, log_weights = outcome.draws, outcome.log_weights
-    if len(draws) > max(QUICK_DRAWS):
+    if len(draws) > max(thresholds.QUICK_DRAWS_FEW, thresholds.QUICK_DRAWS_MORE):
         leaves = jax.tree.leaves(jax.vmap(target.constrain)(draws))
         numbers = jnp.concatenate([jnp.reshape(leaf, (len(draws), -1)) for leaf in leaves], axis=1)
-        chosen, log_weights = thinned(key, numbers, log_weights, KEPT_DRAWS)
+        chosen, log_weights = thinned(key, numbers, log_weights, thresholds.KEPT_DRAWS)
         draws = draws[chosen]
-    elif len(draws) > KEPT_DRAWS:
-        draws = draws[pick(key, log_weights, KEPT_DRAWS)]
-        log_weights = jnp.full((KEPT_DRAWS,), -jnp.log(KEPT_DRAWS), log_weights.dtype)
+    elif len(draws) > thresholds.KEPT_DRAWS:
+        draws = draws[pick(key, log_weights, thresholds.KEPT_DRAWS)]
+        log_weights = jnp.full((thresholds.KEPT_DRAWS,), -jnp.log(thresholds.KEPT_DRAWS), log_weights.dtype)
     return Kept(q, certificate, mean, sd, draws, log_weights)
 
 
@@ -172,7 +160,7 @@ def settled(
 
 def num_scouts(start: Array) -> int:
     """As many as `fit` sends out, and no fewer than there are starts, [D] or [K, D]."""
-    return max(NUM_SCOUTS, len(jnp.atleast_2d(start)))
+    return max(thresholds.PATHS, len(jnp.atleast_2d(start)))
 
 
 def quick_draws(size: int) -> int:
@@ -184,7 +172,7 @@ def quick_draws(size: int) -> int:
     Returns:
       S, a power of two.
     """
-    return QUICK_DRAWS[size > FEW_PARAMETERS]
+    return thresholds.QUICK_DRAWS_MORE if size > thresholds.QUICK_FEW else thresholds.QUICK_DRAWS_FEW
 
 
 def quick_noise(shared: Key, size: int, dtype: Any) -> Array:
@@ -231,7 +219,7 @@ def quick(
         scout_key=scout_key,
         rough=rough,
         noise=noise,
-        enough=QUICK_ENOUGH,
+        enough=thresholds.QUICK_ENOUGH,
     )
     return keep(key, inside(outcome, log_density if rough is None else rough, noise), target, thorough=False)
 
@@ -240,14 +228,14 @@ def inside(outcome: Outcome, log_density: LogDensity, noise: Array) -> Outcome:
     """The outcome of `quick`; without its certificate where a share of the variance lies outside of its draws."""
     q, certificate = outcome.q, outcome.certificate
     assert isinstance(q, FullRank), "the first stage of a batch is for few parameters"
-    probes = noise[: outskirts.NUM_PROBES, : q.loc.size]
+    probes = noise[: thresholds.OUTSKIRTS_PROBES, : q.loc.size]
     share = outskirts.variance_outside(probes, q, log_density, certificate.log_evidence, len(noise))
-    lost = certificate.certified & (share > outskirts.MOST)
+    lost = certificate.certified & (share > thresholds.OUTSKIRTS_SHARE)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~lost,
             status=jnp.where(lost, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
-            num_log_densities=certificate.num_log_densities + outskirts.NUM_PROBES,
+            num_log_densities=certificate.num_log_densities + thresholds.OUTSKIRTS_PROBES,
         )
     )
 
@@ -261,7 +249,7 @@ def unfinished(certificate: Certificate) -> np.ndarray:
     Returns:
       [M] booleans.
     """
-    return ~np.asarray(certificate.certified) | is_rough(certificate, QUICK_ROUGH, QUICK_ROUGH)
+    return ~np.asarray(certificate.certified) | is_rough(certificate, thresholds.QUICK_ROUGH, thresholds.QUICK_ROUGH)
 
 
 def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
@@ -280,8 +268,7 @@ def bent(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Arr
     """A bend: a normalising flow on top of the Gaussian that is kept."""
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 4))
     scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    num_rounds = flow.ROUNDS if handover.available() else flow.ROUNDS_ALONE
-    outcome = flow.bend(fit_key, log_density, before.q, scouts, _unspent(before), num_rounds=num_rounds)
+    outcome = flow.bend(fit_key, log_density, before.q, scouts, _unspent(before))
     return better(before, settled(keep_key, log_density, target, outcome, flow.cover(outcome.q)))  # type: ignore[arg-type]
 
 

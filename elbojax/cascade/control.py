@@ -4,13 +4,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from elbojax import linalg
+from elbojax import linalg, thresholds
 from elbojax.types import Array
-
-DRAWS_PER_CONTROL = 8
-"""Fewer draws than so many for each control would fit them to the noise."""
-MOST = 4.0
-"""No weight is raised by more than this factor, and none goes below zero."""
 
 
 class Controlled(NamedTuple):
@@ -62,7 +57,7 @@ def controlled(weights: Array, share: Array, standard: Array) -> Controlled:
     squares = deviations**2
     variance = weights @ squares
     influences = weights[:, None] * jnp.concatenate([deviations, squares - variance], axis=1)
-    if num_draws < DRAWS_PER_CONTROL * (2 * size + 1):
+    if num_draws < thresholds.CONTROL_DRAWS * (2 * size + 1):
         return Controlled(weights, *_errors(influences, variance))
     parts = [jnp.ones((num_draws, 1), standard.dtype), standard, standard**2 - 1]
     controls = (share[:, None] * jnp.concatenate(parts, axis=1)).at[:, 0].add(-1)
@@ -71,7 +66,7 @@ def controlled(weights: Array, share: Array, standard: Array) -> Controlled:
     targets = jnp.concatenate([jnp.mean(controls, axis=0)[:, None], controls.T @ influences], axis=1)
     solved = linalg.solve_definite(linalg.cholesky(gram + ridge), targets)
     gamma = controls @ solved[:, 0]
-    factors = jnp.clip(1 - num_draws * (gamma - weights @ gamma), 0, MOST)
+    factors = jnp.clip(1 - num_draws * (gamma - weights @ gamma), 0, thresholds.CONTROL_MOST)
     new = weights * factors
     new = new / jnp.sum(new)
     unexplained = (influences - controls @ solved[:, 1:]) * (num_draws / (num_draws - 2 * size - 1)) ** 0.5

@@ -9,9 +9,6 @@ from elbojax.families import Reparameterised, family
 from elbojax.families.base import static
 from elbojax.types import Array, Scalar
 
-GUARDED = 0.1
-"""Share of the draws that come from the guard, by default."""
-
 
 @family
 class Defended(Reparameterised):
@@ -25,7 +22,7 @@ class Defended(Reparameterised):
 
     front: Reparameterised
     guard: Reparameterised
-    guarded: float = static(default=GUARDED)
+    guarded: float = static()
 
     @property
     def noise_size(self) -> int:

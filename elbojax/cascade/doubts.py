@@ -5,18 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax.cascade.gaussian import AROUND
+from elbojax import thresholds
 from elbojax.families import FullRank, Gaussian
 from elbojax.types import Array, Key, LogDensity
 
-GROWN = 1e6
-"""Times a scout's standard deviation by which a fit that did not converge has grown without end."""
-NEAR, FAR = 1e2, 1e4
-"""Standard deviations from the centre between which a density that ends must fall faster than one over the distance."""
 BATCH = 32
 """Axes tried side by side where there are too many for all at once."""
-NUM_TRIALS = 32
-"""Values of one leaf tried in its place where the log-density is not finite at the start."""
 
 
 def endless(log_density: LogDensity, q: Gaussian, start: Gaussian) -> Array:
@@ -34,15 +28,16 @@ def endless(log_density: LogDensity, q: Gaussian, start: Gaussian) -> Array:
     Returns:
       Boolean scalar.
     """
-    fall = lambda axis: log_density(q.loc + NEAR * axis) - log_density(q.loc + FAR * axis)  # noqa: E731
-    slow = lambda axis: fall(axis) < jnp.log(FAR / NEAR)  # noqa: E731  (a NaN is no sign of a long tail)
+    near, far = thresholds.FALL_NEAR, thresholds.FALL_FAR
+    fall = lambda axis: log_density(q.loc + near * axis) - log_density(q.loc + far * axis)  # noqa: E731
+    slow = lambda axis: fall(axis) < jnp.log(far / near)  # noqa: E731  (a NaN is no sign of a long tail)
     sds = jnp.sqrt(q.variance())
     if isinstance(q, FullRank) and isinstance(start, FullRank):
-        grown = jnp.max(q.log_diagonal - start.log_diagonal) > jnp.log(GROWN)
+        grown = jnp.max(q.log_diagonal - start.log_diagonal) > jnp.log(thresholds.GROWN)
         # Of the parameters, for some may lack a prior, and of the fit.
         axes = jnp.concatenate([jnp.diag(sds), q.scale_tril.T])
         return grown | jnp.any(jax.vmap(slow)(jnp.concatenate([axes, -axes])))
-    grown = jnp.max(0.5 * jnp.log(q.variance() / start.variance())) > jnp.log(GROWN)
+    grown = jnp.max(0.5 * jnp.log(q.variance() / start.variance())) > jnp.log(thresholds.GROWN)
     along = lambda i: slow(jnp.zeros_like(sds).at[i].set(sds[i])) | slow(jnp.zeros_like(sds).at[i].set(-sds[i]))  # noqa: E731
     return grown | jnp.any(jax.lax.map(along, jnp.arange(sds.size), batch_size=BATCH))
 
@@ -74,7 +69,9 @@ def blame(key: Key, log_density: LogDensity, start: Array, groups: Array) -> Bla
       A `Blame`.
     """
     value, gradient = jax.value_and_grad(log_density)(start)
-    noise = jax.random.uniform(key, (NUM_TRIALS, start.size), start.dtype, -2 * AROUND, 2 * AROUND)
+    noise = jax.random.uniform(
+        key, (thresholds.BLAME_TRIALS, start.size), start.dtype, -2 * thresholds.PATH_AROUND, 2 * thresholds.PATH_AROUND
+    )
     trial = jax.vmap(log_density)
     cured = jax.vmap(lambda group: jnp.any(jnp.isfinite(trial(start + jnp.where(group, noise, 0)))))(groups)
     return Blame(value, ~jnp.isfinite(gradient), cured)

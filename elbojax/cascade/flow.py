@@ -5,32 +5,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import NUM_DRAWS, TAILS, Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import COST, confirmed
-from elbojax.cascade.refit import TAILS as GUARD_TAILS
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.handover import available
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.leaks import confirmed, cost
 from elbojax.cascade.refit import match
 from elbojax.families import Flow, FullRank, coupling_flow
 from elbojax.numerics import tree_where
 from elbojax.results.certificate import Stage
 from elbojax.solvers import fit_flow
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
-
-LARGEST = 50
-"""Parameters above which the weights of a flow were not measured to hold."""
-HEAT = 3.0
-"""Temperature of the first round, whose flow is wider than the posterior: a tenth of the draws of all checks are from it.
-Without them a flow that had lost the far ends of a banana, and half of its standard deviation, was certified."""
-NUM_STEPS, NUM_SAMPLES = 400, 64
-"""Of a round, and draws of each step: 25,600 gradients."""
-LEAST = NUM_STEPS * NUM_SAMPLES + COST
-"""Gradients of one round and its check."""
-ROUNDS = 3
-"""The first hot, the second cooling to the posterior, the third where the check of the second fails. NUTS takes 50,000 to
-500,000 gradients."""
-ROUNDS_ALONE = 5
-"""Likewise where there is no NUTS to go on to."""
 
 
 def bend(
@@ -41,7 +27,7 @@ def bend(
     outcome: Outcome,
     limit: Scalar | None = None,
     *,
-    num_rounds: int = ROUNDS,
+    num_rounds: int | None = None,
 ) -> Outcome:
     """Train a flow and check it, and so on while the check fails.
 
@@ -52,21 +38,29 @@ def bend(
       scouts: their ends.
       outcome: of the stage before, for its cost and its draws.
       limit: gradients of all stages, traced: no round begins that would exceed them.
-      num_rounds: at most, static.
+      num_rounds: at most, static; `rounds()` by default.
 
     Returns:
       The best `Outcome` of the rounds.
     """
-    guard = envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS)
+    if num_rounds is None:
+        num_rounds = rounds()
+    guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
     old = outcome.certificate
 
     def body(carry):
         i, q, hot, best = carry
         fit_key, check_key, leak_key = jax.random.split(jax.random.fold_in(key, i), 3)
-        heat = jnp.where(i < 2, HEAT, 1).astype(q.dtype)
-        cooled = jnp.where(i < 1, HEAT, 1).astype(q.dtype)
+        heat = jnp.where(i < 2, thresholds.FLOW_HEAT, 1).astype(q.dtype)
+        cooled = jnp.where(i < 1, thresholds.FLOW_HEAT, 1).astype(q.dtype)
         q, info = fit_flow(
-            fit_key, log_density, q, num_steps=NUM_STEPS, num_samples=NUM_SAMPLES, heat=heat, cooled=cooled
+            fit_key,
+            log_density,
+            q,
+            num_steps=thresholds.FLOW_STEPS,
+            num_samples=thresholds.FLOW_DRAWS,
+            heat=heat,
+            cooled=cooled,
         )
         hot = tree_where(i < 1, q, hot)
         spent = Spent(
@@ -78,7 +72,7 @@ def bend(
         )
         # No number of steps is known to be enough: the check decides.
         status = jnp.where(info.status == Status.NON_FINITE, info.status, Status.CONVERGED).astype(jnp.int32)
-        proposal = Defended(Defended(cover(q), cover(hot)), guard)
+        proposal = Defended(Defended(cover(q), cover(hot), thresholds.GUARDED), guard, thresholds.GUARDED)
         new = judge(check_key, q, proposal, log_density, Stage.FLOW, status, spent)
         new = confirmed(leak_key, log_density, new, proposal)
         new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, best)
@@ -90,18 +84,32 @@ def bend(
     def unfinished(carry):
         i, _, _, best = carry
         going = (i < num_rounds) & ~best.certificate.certified
-        return going if limit is None else going & (best.certificate.num_gradients + LEAST <= limit)
+        return going if limit is None else going & (best.certificate.num_gradients + least() <= limit)
 
     q = coupling_flow(jax.random.fold_in(key, num_rounds), start.loc, start.scale_tril, kind="affine", num_layers=6)
     failed = old._replace(certified=jnp.zeros_like(old.certified), ess=-jnp.ones_like(old.ess))
-    nowhere = jnp.broadcast_to(start.loc, (NUM_DRAWS, start.loc.size))  # as many draws as a round's, and worth less
-    none = Outcome(q, nowhere, jnp.full(NUM_DRAWS, -jnp.log(NUM_DRAWS), nowhere.dtype), failed)
+    nowhere = jnp.broadcast_to(
+        start.loc, (thresholds.CHECK_DRAWS, start.loc.size)
+    )  # as many draws as a round's, and worth less
+    none = Outcome(
+        q, nowhere, jnp.full(thresholds.CHECK_DRAWS, -jnp.log(thresholds.CHECK_DRAWS), nowhere.dtype), failed
+    )
     return jax.lax.while_loop(unfinished, body, (0, q, q, none))[3]
+
+
+def least() -> int:
+    """Gradients of one round and its check."""
+    return thresholds.FLOW_STEPS * thresholds.FLOW_DRAWS + cost()
+
+
+def rounds() -> int:
+    """Of a flow, at most: more where there is no NUTS to go on to."""
+    return thresholds.FLOW_ROUNDS if available() else thresholds.FLOW_ROUNDS_ALONE
 
 
 def cover(q: Flow) -> Flow:
     """The same with Student t for Gaussian; the degrees of freedom grow with D, or the length of a draw would eat the weights."""
-    return dataclasses.replace(q, df=max(TAILS, q.loc.shape[-1]))
+    return dataclasses.replace(q, df=max(thresholds.TAILS, q.loc.shape[-1]))
 
 
 def count_modes(q: Flow, log_density: LogDensity, scouts: Scouts) -> Array:
@@ -120,5 +128,5 @@ def count_modes(q: Flow, log_density: LogDensity, scouts: Scouts) -> Array:
     size = q.loc.shape[-1]
     distance = jax.vmap(lambda mode: jnp.sum(q.standardised(mode) ** 2))(scouts.modes)
     centre = q.transport(jnp.zeros(size, q.dtype))
-    heavy = (scouts.values > log_density(centre) - NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
-    return 1 + jnp.sum((distance > 25 + 4 * size) & heavy)
+    heavy = (scouts.values > log_density(centre) - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    return 1 + jnp.sum((distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size) & heavy)

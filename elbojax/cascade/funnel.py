@@ -8,30 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import TAILS, Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import COST, confirmed
-from elbojax.cascade.refit import TAILS as GUARD_TAILS
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.leaks import confirmed, cost
 from elbojax.cascade.refit import match
 from elbojax.families import FullRank, Funnel
 from elbojax.results.certificate import Stage
 from elbojax.solvers import fit_funnel, newton
 from elbojax.solvers.funnel import first_cost
 from elbojax.types import Key, LogDensity, Scalar, Status
-
-LARGEST = 100
-"""Parameters above which the Gaussians at the knots are not worth their memory."""
-FLATTENED = 0.5
-"""Power of the marginal of the leading coordinate that the check draws from: the tails of one coordinate cost little."""
-TINY = 1e-8
-"""Standard deviation of a Gaussian that starts at a mode."""
-COVERED, COVERED_PER_PARAMETER = 25.0, 4.0
-"""Squared length of epsilon, and what is added for each of the D parameters, up to which a point is covered."""
-BULK = 3.0
-"""Nats below the highest density of the leading coordinate within which it is said to move others."""
-MOVED = 1.0
-"""Change of a log-scale over the bulk that makes a funnel."""
 
 
 def fit_along(
@@ -54,7 +41,7 @@ def fit_along(
     """
     fit_key, check_key, leak_key = jax.random.split(key, 3)
     old = outcome.certificate
-    left = None if limit is None else limit - old.num_gradients - COST
+    left = None if limit is None else limit - old.num_gradients - cost()
     q, info = fit_funnel(fit_key, log_density, start, max_gradients=left)
     spent = Spent(
         num_gradients=old.num_gradients + info.num_gradients,
@@ -63,7 +50,8 @@ def fit_along(
         decrement=info.decrement,
         fisher_divergence=old.fisher_divergence,
     )
-    proposal = Defended(cover(q), envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS))
+    guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
+    proposal = Defended(cover(q), guard, thresholds.GUARDED)
     new = judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
     return confirmed(leak_key, log_density, new, proposal)
 
@@ -91,14 +79,16 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
         """The bound of a Gaussian around the point, given its leading coordinate."""
         y = q.basis.T @ point
         along = lambda b: log_density(q.basis @ jnp.concatenate([y[:1], b]))  # noqa: E731
-        tiny = jnp.full(y[1:].shape, jnp.log(TINY), y.dtype)
+        tiny = jnp.full(y[1:].shape, jnp.log(thresholds.FUNNEL_TINY), y.dtype)
         return newton(key, along, FullRank(y[1:], tiny, jnp.zeros((tiny.size, tiny.size), y.dtype)))[1].elbo
 
     masses = jax.vmap(mass)(jnp.concatenate([scouts.modes, centre[None]]))
     a, epsilon = jax.vmap(q.standardised)(scouts.modes)
     within = (a >= q.knots[0]) & (a <= q.knots[-1])
-    covered = within & (jnp.sum(epsilon**2, axis=-1) < COVERED + COVERED_PER_PARAMETER * centre.size)
-    negligible = masses[:-1] < masses[-1] - NEGLIGIBLE
+    covered = within & (
+        jnp.sum(epsilon**2, axis=-1) < thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * centre.size
+    )
+    negligible = masses[:-1] < masses[-1] - thresholds.NEGLIGIBLE
     others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
     modes = 1 + jnp.sum(others)
     certified = modes == 1
@@ -115,7 +105,7 @@ def least(size: int) -> int:
     Returns:
       Their number, at most.
     """
-    return first_cost(size) + COST
+    return first_cost(size) + cost()
 
 
 def cover(q: Funnel) -> Funnel:
@@ -123,7 +113,9 @@ def cover(q: Funnel) -> Funnel:
 
     The degrees of freedom grow with D, or the length of a draw, which varies like a chi-square's, would eat the weights.
     """
-    return dataclasses.replace(q, log_marginal=FLATTENED * q.log_marginal, df=max(TAILS, q.basis.shape[-1]))
+    return dataclasses.replace(
+        q, log_marginal=thresholds.FUNNEL_FLATTENED * q.log_marginal, df=max(thresholds.TAILS, q.basis.shape[-1])
+    )
 
 
 def sentence(q: Funnel, names: tuple[str, ...]) -> str:
@@ -137,11 +129,11 @@ def sentence(q: Funnel, names: tuple[str, ...]) -> str:
       One sentence, or the empty one.
     """
     places = np.argmax(np.asarray(q.basis), axis=0)
-    bulk = np.asarray(q.log_marginal) > np.max(q.log_marginal) - BULK
+    bulk = np.asarray(q.log_marginal) > np.max(q.log_marginal) - thresholds.FUNNEL_BULK
     if bulk.sum() < 2 or not np.all(np.isfinite(q.log_scales)):
         return ""
     scales = np.asarray(q.log_scales)[bulk]
-    moved = np.ptp(scales, axis=0) > MOVED
+    moved = np.ptp(scales, axis=0) > thresholds.FUNNEL_MOVED
     leaves = tuple(dict.fromkeys(re.sub(r"\[[\d,]*\]$", "", names[i]) for i in sorted(places[1:][moved])))
     if not leaves:
         return ""

@@ -5,29 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax import linalg
+from elbojax import linalg, thresholds
 from elbojax import noise as noises
-from elbojax.cascade.judge import ENOUGH, NUM_DRAWS, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.results.certificate import Stage
 from elbojax.solvers.bfgs import bfgs, inverse_hessians
 from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
-
-NUM_SCOUTS = 8
-"""Measured: with four, all of them ended in a minor mode of a Lotka-Volterra posterior in one run out of three."""
-NUM_CANDIDATES = 10
-"""Points of a path whose Gaussians are judged, evenly spread, the last among them."""
-DRAWS_PER_CANDIDATE = 4
-AROUND = 2.0
-"""The last scout starts uniformly within so much of init in each unconstrained coordinate, the others nearer by equal
-steps, the first at init itself."""
-NEGLIGIBLE = 10.0
-"""Nats below the density at the mean of `q` at which a scout's end is no mode worth a look."""
-NARROW = 0.3
-"""The start of the second-order fit is a scout's Gaussian, narrowed: a narrow one sees the exact local curvature,
-one that is too wide sees mostly the tails."""
 
 
 class Scouts(NamedTuple):
@@ -55,7 +41,7 @@ def scout(
     log_density: LogDensity,
     start: Array,
     *,
-    num_scouts: int = NUM_SCOUTS,
+    num_scouts: int | None = None,
     record: bool = True,
 ) -> Scouts:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
@@ -66,7 +52,7 @@ def scout(
       key: consumed.
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
-      num_scouts: P, static; the first start at `start` itself, or the K of them.
+      num_scouts: P, static, `thresholds.PATHS` by default; the first start at `start` itself, or the K of them.
       record: static; whether points along each path are judged, or its end alone, at a fraction of the cost.
 
     Returns:
@@ -76,14 +62,15 @@ def scout(
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
     around_key, noise_key = jax.random.split(key)
-    num_candidates = NUM_CANDIDATES if record else 1
+    num_scouts = thresholds.PATHS if num_scouts is None else num_scouts
+    num_candidates = thresholds.PATH_CANDIDATES if record else 1
     centres = jnp.atleast_2d(start)
     num_centres, size = centres.shape
     away = jnp.maximum(jnp.arange(num_scouts, dtype=start.dtype) - (num_centres - 1), 0)
-    radius = AROUND * away / max(num_scouts - num_centres, 1)
+    radius = thresholds.PATH_AROUND * away / max(num_scouts - num_centres, 1)
     around = jax.random.uniform(around_key, (num_scouts, size), start.dtype, -1, 1)
     starts = centres[jnp.arange(num_scouts) % num_centres] + radius[:, None] * around
-    noise = noises.antithetic(noise_key, DRAWS_PER_CANDIDATE, size, start.dtype)
+    noise = noises.antithetic(noise_key, thresholds.PATH_CANDIDATE_DRAWS, size, start.dtype)
 
     def path(start):
         path = bfgs(log_density, start, record=record)
@@ -95,7 +82,7 @@ def scout(
         elbos = jax.vmap(lambda q: elbo_entropy_at(noise, q, log_density))(candidates)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         best = jnp.argmax(elbos)
-        cost = path.num_gradients + 0.5 * DRAWS_PER_CANDIDATE * jnp.minimum(num_candidates, path.num_steps)
+        cost = path.num_gradients + 0.5 * thresholds.PATH_CANDIDATE_DRAWS * jnp.minimum(num_candidates, path.num_steps)
         end = path.positions[last], path.values[last]
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
@@ -110,7 +97,7 @@ def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRa
     return FullRank(loc, jnp.log(jnp.diagonal(scale_tril)), jnp.tril(scale_tril, -1))
 
 
-def narrowed(q: FullRank, factor: float = NARROW) -> FullRank:
+def narrowed(q: FullRank, factor: float) -> FullRank:
     """The same Gaussian with all standard deviations times `factor`."""
     return FullRank(q.loc, q.log_diagonal + jnp.log(jnp.asarray(factor, q.loc.dtype)), factor * q.lower)
 
@@ -128,8 +115,8 @@ def count_modes(q: Gaussian, log_density: LogDensity, scouts: Scouts) -> Array:
     """
     size = q.loc.size
     distance = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(scouts.modes)
-    far = distance > 25 + 4 * size
-    heavy = (scouts.values > log_density(q.loc) - NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size
+    heavy = (scouts.values > log_density(q.loc) - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
     return 1 + jnp.sum(far & heavy)
 
 
@@ -151,13 +138,13 @@ def fit_gaussian(
     log_density: LogDensity,
     start: Array,
     *,
-    num_scouts: int = NUM_SCOUTS,
+    num_scouts: int | None = None,
     record: bool = True,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | None = None,
     scout_key: Key | None = None,
     rough: LogDensity | None = None,
     noise: Array | None = None,
-    enough: float = ENOUGH,
+    enough: float | None = None,
     limit: Scalar | None = None,
 ) -> tuple[Outcome, Scouts]:
     """Scouts, a full-rank Gaussian, and its check.
@@ -166,7 +153,7 @@ def fit_gaussian(
       key: consumed.
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
-      num_scouts: static.
+      num_scouts: static, `thresholds.PATHS` by default.
       record: of the scouts.
       num_draws: of the check, static, a power of two.
       scout_key: of the scouts, for a second look from the same starts; from `key` by default.
@@ -190,7 +177,7 @@ def fit_gaussian(
     )
     best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
     max_steps = MAX_STEPS if limit is None else affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
-    q, info = newton(fit_key, climbed, narrowed(best), max_steps=max_steps)
+    q, info = newton(fit_key, climbed, narrowed(best, thresholds.NARROWED), max_steps=max_steps)
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),

@@ -8,29 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from elbojax import linalg
-from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import ENOUGH, Outcome
+from elbojax import linalg, thresholds
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome
 from elbojax.families import LowRank
 from elbojax.interop.blackjax_nuts import MOST, nuts
 from elbojax.results.certificate import Stage
-from elbojax.results.posterior import NUM_CHAINS
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
-NUM_WARMUP = 500
-NUM_SAMPLES = 1000
-LEAST = 50_000
-"""Gradients without which the chains are not begun. Measured on posteriors that come so far: 50,000 to 500,000."""
-MARGIN = NUM_CHAINS * (MOST + NUM_WARMUP + NUM_SAMPLES)
-"""Gradients that are left at most where the limit has stopped the chains."""
-RHAT = 1.02
-"""Rank-normalised split R-hat, of the values and of their distances from the median, above which chains do not agree."""
-DIVERGENT = 0.005
-"""Share of divergent transitions above which chains are not believed."""
-
-APART = 0.5
-"""Standard deviations within a chain, in some coordinate, from which two ends of paths are ends of their own; paths of one
-mode end within thousandths."""
 COORDINATES = 256
 """Whose chains are looked at side by side."""
 
@@ -45,6 +30,11 @@ class Whitening(NamedTuple):
 
     forward: Callable[[Array], Array]
     inverse: Callable[[Array], Array]
+
+
+def margin() -> int:
+    """Gradients that are left at most where the limit has stopped the chains."""
+    return thresholds.NUTS_CHAINS * (MOST + thresholds.NUTS_WARMUP + thresholds.NUTS_DRAWS)
 
 
 def available() -> bool:
@@ -83,7 +73,7 @@ def hand_over(
     q = outcome.q
     whitening = from_low_rank(q) if isinstance(q, LowRank) else from_moments(flat, outcome.draws)
     # Without replacement: chains that start at one point learn nothing of each other.
-    picked = jax.random.choice(start_key, weights.size, (NUM_CHAINS,), replace=False, p=flat)
+    picked = jax.random.choice(start_key, weights.size, (thresholds.NUTS_CHAINS,), replace=False, p=flat)
     several = outcome.certificate.modes > 1
     starts = outcome.draws[picked]
     if scouts is not None:
@@ -94,8 +84,8 @@ def hand_over(
         run_key,
         lambda u: log_density(whitening.forward(u)),
         starts,
-        num_warmup=NUM_WARMUP,
-        num_samples=NUM_SAMPLES,
+        num_warmup=thresholds.NUTS_WARMUP,
+        num_samples=thresholds.NUTS_DRAWS,
         limit=None if limit is None else limit - outcome.certificate.num_gradients,
     )
     draws = jax.lax.map(jax.vmap(whitening.forward), chains.draws)
@@ -107,8 +97,12 @@ def hand_over(
         return ranked_rhat(chains), effective_draws(chains), sd_error
 
     rhat, ess, sd_errors = jax.lax.map(look, each, batch_size=COORDINATES)
-    share_divergent = chains.num_divergent / (NUM_CHAINS * NUM_SAMPLES)
-    agree = jnp.all(rhat < RHAT) & jnp.all(ess >= ENOUGH) & (share_divergent < DIVERGENT)
+    share_divergent = chains.num_divergent / (thresholds.NUTS_CHAINS * thresholds.NUTS_DRAWS)
+    agree = (
+        jnp.all(rhat < thresholds.NUTS_RHAT)
+        & jnp.all(ess >= thresholds.ENOUGH)
+        & (share_divergent < thresholds.NUTS_DIVERGENT)
+    )
     pooled = draws.reshape(-1, draws.shape[-1])
     within = jnp.sqrt(jnp.mean(jnp.var(draws, axis=1), axis=0))
     everywhere = jnp.zeros((), bool) if scouts is None else visited(pooled, within, scouts)
@@ -132,7 +126,7 @@ def _counted(scouts: Scouts) -> Array:
     """[P] whether the path has ended, and where the density is not negligible."""
     ended = scouts.status == Status.CONVERGED
     highest = jnp.max(jnp.where(ended, scouts.values, -jnp.inf))
-    return ended & (scouts.values > highest - NEGLIGIBLE)
+    return ended & (scouts.values > highest - thresholds.NEGLIGIBLE)
 
 
 def _spread_out(scouts: Scouts, otherwise: Array) -> Array:
@@ -145,7 +139,7 @@ def _spread_out(scouts: Scouts, otherwise: Array) -> Array:
     for chain in range(len(otherwise)):
         # The first is that of highest density.
         place = jnp.argmax(jnp.where(counted, scouts.values, -jnp.inf)) if chain == 0 else jnp.argmax(far)
-        starts.append(jnp.where(far[place] > APART, ends[place], otherwise[chain]))
+        starts.append(jnp.where(far[place] > thresholds.NUTS_APART, ends[place], otherwise[chain]))
         far = jnp.minimum(far, apart[place])
     return jnp.stack(starts)
 
@@ -162,7 +156,7 @@ def visited(draws: Array, scale: Array, scouts: Scouts) -> Array:
       Boolean scalar.
     """
     ends = scouts.modes / scale
-    near = jnp.max(jnp.abs(ends[:, None] - ends), axis=-1) < APART
+    near = jnp.max(jnp.abs(ends[:, None] - ends), axis=-1) < thresholds.NUTS_APART
     counted = _counted(scouts)
     first = jnp.argmax(near & counted, axis=1) == jnp.arange(len(ends))  # of those that are all but one
     alone = counted & first

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax import linalg
+from elbojax import linalg, thresholds
 from elbojax import noise as noises
 from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
@@ -16,25 +16,8 @@ from elbojax.results import tails
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
 
-NUM_DRAWS = 4096
-"""Of a check; a power of two, for Sobol nets."""
-TAILS = 10
-"""Degrees of freedom of the envelope. Measured: beside the Gaussian itself it lowers k-hat by 0.1 to 1 for a few per
-cent of the effective draws, for what spoils importance sampling is a tail that q lacks."""
-TAILS_PER_PARAMETER = 0.25
-"""Of the envelope in high dimension, where a Gaussian's draws lie in a thin shell: on a Gaussian posterior it keeps 60 %
-of the draws effective for every D, where ten degrees of freedom keep 10 % at D = 2,000."""
 SIDE_BY_SIDE = 2**20
 """Numbers in draws whose log-densities are computed at once; for larger ones memory would be that of the model, 4,096 times."""
-ENOUGH = 400
-"""Effective draws below which moments are not to be relied on to a tenth of a standard deviation."""
-DOUBTFUL = 0.25
-"""Monte Carlo error of a mean, in sds, or of an sd, relative, above which it is not known: a few heavy draws carry the
-sd where the posterior has none to speak of (Cauchy tails)."""
-WORTH_A_LOOK = 0.05
-"""Errors of this size may be those of coordinates without moments, which are not to count."""
-ROUNDING = 0.1
-"""Nats of rounding error in the log-density above which its differences are lost."""
 
 
 class Outcome(NamedTuple):
@@ -82,7 +65,7 @@ def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
       A `StudentT` of a `FullRank`, else a `Tailed`.
     """
     if tails is None:
-        tails = max(TAILS, math.ceil(TAILS_PER_PARAMETER * q.loc.shape[-1]))
+        tails = max(thresholds.TAILS, math.ceil(thresholds.TAILS_PER_PARAMETER * q.loc.shape[-1]))
     return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else Tailed(q, tails)
 
 
@@ -95,10 +78,10 @@ def judge(
     optimiser_status: Array,
     spent: Spent,
     *,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | None = None,
     rough: LogDensity | None = None,
     noise: Array | None = None,
-    enough: float = ENOUGH,
+    enough: float | None = None,
 ) -> Outcome:
     r"""Importance-sample the posterior from the proposal, and say what `q` and the weights are worth.
 
@@ -113,15 +96,16 @@ def judge(
       stage: for the certificate.
       optimiser_status: `Status` of the solver.
       spent: cost and findings so far.
-      num_draws: S, static, a power of two.
+      num_draws: S, static, a power of two; `thresholds.CHECK_DRAWS` by default.
       rough: the log-density in less than full precision, for the draws; what it gets wrong is not certified.
       noise: [S, noise_size] draws made before, in place of the key and the number; for many models at once.
-      enough: effective draws that a certificate needs.
+      enough: effective draws that a certificate needs; `thresholds.ENOUGH` by default.
 
     Returns:
       An `Outcome`.
     """
     if noise is None:
+        num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
         noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
     num_draws = len(noise)
     # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
@@ -160,17 +144,21 @@ def judge(
     coarse = jnp.all((log_p == log_p.astype(jnp.float32)) | ~jnp.isfinite(log_p))
     spacing = jnp.where(coarse, jnp.finfo(jnp.float32).eps, jnp.finfo(log_p.dtype).eps)
     noise_floor = spacing * jnp.max(jnp.where(jnp.isfinite(log_p) & (weights > 0), jnp.abs(log_p), 0))
-    resolved = (noise_floor < ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
+    resolved = (noise_floor < thresholds.ROUNDING) & (jnp.max(log_p) > jnp.min(log_p))
     if rough is None:
         # In single precision, the first look of a batch: what it refuses goes on to one in double.
         errors = _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error)
     else:
         errors = mean_error, sd_error
-    known = (errors[0] < DOUBTFUL) & (errors[1] < DOUBTFUL) & jnp.all(jnp.isfinite(mean) & (variance > 0))
-    if num_draws > NUM_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
+    known = (
+        (errors[0] < thresholds.DOUBTFUL)
+        & (errors[1] < thresholds.DOUBTFUL)
+        & jnp.all(jnp.isfinite(mean) & (variance > 0))
+    )
+    if num_draws > thresholds.CHECK_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
         mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
-    trusted = light & (smoothed.ess >= enough) & known & resolved & exact
+    trusted = light & (smoothed.ess >= (thresholds.ENOUGH if enough is None else enough)) & known & resolved & exact
     alone = spent.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
@@ -211,13 +199,13 @@ def _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_erro
     def look(_):
         scale = jnp.where(variance > 0, variance, 1)
         squares = (draws - mean) ** 2 / scale
-        there = tails.shapes(draws, jnp.log(weights))[1] < tails.MOST
+        there = tails.shapes(draws, jnp.log(weights))[1] < thresholds.NO_MOMENT
         of_means = jnp.sqrt((weights**2) @ squares)
         of_sds = 0.5 * jnp.sqrt((weights**2) @ (squares - 1) ** 2)
         largest = lambda errors: jnp.max(jnp.where(there, errors, 0))  # noqa: E731
         return jnp.zeros((), bool), largest(of_means), largest(of_sds)
 
-    unknown = ~((mean_error < WORTH_A_LOOK) & (sd_error < WORTH_A_LOOK))
+    unknown = ~((mean_error < thresholds.MOMENTLESS_ERROR) & (sd_error < thresholds.MOMENTLESS_ERROR))
     # A loop of one turn: where the errors are small, which is nearly always, nothing is sorted.
     return jax.lax.while_loop(lambda state: state[0], look, (unknown, mean_error, sd_error))[1:]
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from elbojax.cascade.batch_stages import KEPT_DRAWS, Kept
+from elbojax import thresholds
+from elbojax.cascade.batch_stages import Kept
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.judge import Outcome
 from elbojax.cascade.stages.student import match
-from elbojax.cascade.thinned import DRAWS_PER_CONTROL, MOST, PROBABILITIES
+from elbojax.cascade.thinned import PROBABILITIES
 from elbojax.families import FullRank
 from elbojax.host.resampling import pick
 from elbojax.results.positions import moments, rows
@@ -29,7 +30,7 @@ def keep(rng: np.random.Generator, outcome: Outcome, target: Target) -> Kept:
     draws, log_weights = outcome.draws, outcome.log_weights
     q: Any = outcome.q if isinstance(outcome.q, FullRank) else as_family(match(draws, log_weights))
     mean, sd = moments(target, draws, log_weights)
-    chosen, few = thinned(rng, rows(target, draws), log_weights, KEPT_DRAWS)
+    chosen, few = thinned(rng, rows(target, draws), log_weights, thresholds.KEPT_DRAWS)
     return Kept(q, outcome.certificate, mean, sd, draws[chosen], few)  # type: ignore[arg-type]
 
 
@@ -51,7 +52,7 @@ def thinned(
     weights = weights / np.sum(weights)
     chosen = pick(rng, weights, num_draws)
     equal = np.full(num_draws, -np.log(num_draws))
-    if values.shape[1] * len(PROBABILITIES) * DRAWS_PER_CONTROL > num_draws:
+    if values.shape[1] * len(PROBABILITIES) * thresholds.CONTROL_DRAWS > num_draws:
         return chosen, equal
     parts = []
     for column in values.T:
@@ -67,7 +68,7 @@ def thinned(
         solved = np.linalg.solve(gram + ridge, np.sum(controls, axis=0))
     except np.linalg.LinAlgError:  # all draws are alike, or no numbers
         return chosen, equal
-    factors = np.clip(1 - controls @ solved, 0, MOST)
+    factors = np.clip(1 - controls @ solved, 0, thresholds.CONTROL_MOST)
     with np.errstate(divide="ignore"):
         new = np.log(factors) - np.log(np.sum(factors))
     return chosen, equal if np.any(np.isnan(new)) else new

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.programs import program
 from elbojax.cascade.symmetries import Leaf, Map, candidates
 from elbojax.results.positions import positions
@@ -22,35 +23,12 @@ from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 
-NUM_DRAWS = 512
-"""Of the answer, looked at for gaps: half to find the direction between two labellings, half to look along it."""
-NUM_COMPARED = 8
-"""Draws at which the log-densities before and after a map must be equal."""
 CHUNK = 64
 """Points whose log-densities are computed side by side: most answers need no more than these."""
-SAME = 1e-6
-"""Relative difference of two log-densities that are equal, sums of single precision in other orders among them."""
-SAME_NATS = 0.05
-"""The same in nats, at most: of log-densities that are large numbers, a millionth is more than a small data set tells."""
-CENTRE = 0.25
-"""Distance from the centre between two labellings, in mean distances, within which there are few draws if they are apart."""
-FEW = 0.05
-"""Share of the draws within that distance below which two labellings are apart. An answer of one mode has at least 0.125
-there (the uniform distribution; a Gaussian 0.16), a ring 0.10; two Gaussians 5 sd apart 0.03, 4 sd apart 0.06."""
-STRAY = 0.02
-"""Share of the draws on the other side below which an answer describes one labelling."""
-POWERS, TURNS = 2, 2
-"""Steps towards the direction of largest differences, and from there to that of their mean: more change nothing in tests."""
-LARGEST = 400
-"""Numbers of the user's pytree above which no map is tried."""
-MOST_COUNTED = 5040
-"""Labellings that are counted one by one."""
 SHOWN = 3
 """Groups of components or signs that a report names."""
 NAME = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
 """What to do about labellings."""
-ROUNDING = 64 * float(np.finfo(float).eps)
-"""Spread of a number, over its size, up to which it does not vary."""
 
 
 class Found:
@@ -82,21 +60,21 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
     Returns:
       What was `Found`.
     """
-    if target.size > LARGEST:
+    if target.size > thresholds.LABEL_LARGEST:
         return Found()
     with np.errstate(all="ignore"):
         leaves, points = shown(target, picked(np.asarray(draws, float), np.asarray(log_weights, float)))
-    if points.shape[1] > LARGEST or not np.isfinite(points).all():
+    if points.shape[1] > thresholds.LABEL_LARGEST or not np.isfinite(points).all():
         return Found()
     with np.errstate(all="ignore"):
         apart = [(each, share) for each in tried(leaves) if not math.isnan(share := float(other_side(points, each)))]
-        inside = [pair for pair in apart if contains(leaves, pair[0](points[:NUM_COMPARED]))]
+        inside = [pair for pair in apart if contains(leaves, pair[0](points[: thresholds.LABEL_COMPARED]))]
         if not inside:
             return Found()
-        kept, cost = _unchanged(target, data, points[:NUM_COMPARED], inside)
+        kept, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
     if not kept:
         return Found(num_log_densities=cost)
-    partial = max(share for _, share in kept) < STRAY
+    partial = max(share for _, share in kept) < thresholds.LABEL_STRAY
     return Found(_sentence(points[0], kept, partial, certified), partial, cost)
 
 
@@ -104,6 +82,9 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
 def tried(leaves: tuple[Leaf, ...]) -> list[Map]:
     """The maps to try: the same objects every time."""
     return candidates(leaves)
+
+
+thresholds.remembered(tried.cache_clear)
 
 
 def picked(draws: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
@@ -114,15 +95,15 @@ def picked(draws: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
       log_weights: [S].
 
     Returns:
-      [NUM_DRAWS, D], NaN where no draw has weight.
+      [S, D], S `thresholds.LABEL_DRAWS`; NaN where no draw has weight.
     """
     with np.errstate(all="ignore"):
         weights = np.exp(log_weights)
         total = weights.sum()
     if not (np.isfinite(total) and total > 0):
-        return np.full((NUM_DRAWS, draws.shape[1]), np.nan)
+        return np.full((thresholds.LABEL_DRAWS, draws.shape[1]), np.nan)
     rng = np.random.default_rng(0)
-    steps = (np.arange(NUM_DRAWS) + rng.random()) / NUM_DRAWS
+    steps = (np.arange(thresholds.LABEL_DRAWS) + rng.random()) / thresholds.LABEL_DRAWS
     chosen = np.searchsorted(np.cumsum(weights) / total, steps).clip(0, len(weights) - 1)
     return draws[rng.permutation(chosen)]
 
@@ -162,20 +143,20 @@ def other_side(points: np.ndarray, each: Map) -> Any:
     both = np.concatenate([x, y], axis=-2)
     scale = both.std(axis=-2, keepdims=True)
     # Numbers that do not vary but for rounding, such as the one of a simplex of one, are on no side.
-    varies = scale > ROUNDING * np.abs(both).max(axis=-2, keepdims=True)
+    varies = scale > thresholds.LABEL_ROUNDING * np.abs(both).max(axis=-2, keepdims=True)
     difference = np.where(varies, x - y, 0) / np.where(varies, scale, 1)
     first, last = np.split(difference, 2, axis=-2)
     direction = first[..., 0, :]
-    for turn in range(POWERS + TURNS):
+    for turn in range(thresholds.LABEL_POWERS + thresholds.LABEL_TURNS):
         along = (first @ direction[..., None])[..., 0]
-        direction = ((along if turn < POWERS else np.sign(along))[..., None, :] @ first)[..., 0, :]
+        direction = ((along if turn < thresholds.LABEL_POWERS else np.sign(along))[..., None, :] @ first)[..., 0, :]
         direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
     along = (last @ direction[..., None])[..., 0]
     distance = np.abs(along)
-    near = np.mean(distance < CENTRE * distance.mean(axis=-1, keepdims=True), axis=-1)
+    near = np.mean(distance < thresholds.LABEL_CENTRE * distance.mean(axis=-1, keepdims=True), axis=-1)
     near = np.where(np.isfinite(distance).all(axis=-1), near, 1.0)  # NaN where the map changes no draw
     share = np.minimum(np.mean(along > 0, axis=-1), np.mean(along < 0, axis=-1))
-    return np.where(near < FEW, share, np.nan)
+    return np.where(near < thresholds.LABEL_FEW, share, np.nan)
 
 
 def contains(leaves: tuple[Leaf, ...], points: np.ndarray) -> bool:
@@ -204,7 +185,9 @@ def _unchanged(
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether log-densities are equal but for rounding."""
-    return bool(np.all(np.abs(a - b) <= np.minimum(SAME * (1 + np.abs(a)), SAME_NATS)))
+    return bool(
+        np.all(np.abs(a - b) <= np.minimum(thresholds.LABEL_SAME * (1 + np.abs(a)), thresholds.LABEL_SAME_NATS))
+    )
 
 
 def _values(target: Target, data: PyTree, points: np.ndarray) -> np.ndarray:
@@ -244,7 +227,7 @@ def log_densities(target: Any, points: Array, data: PyTree) -> Array:
 
 def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, certified: bool) -> str:
     kept, number = generators(point, found)
-    number_words = f"{number:,}" if number else f"more than {MOST_COUNTED:,}"
+    number_words = f"{number:,}" if number else f"more than {thresholds.LABEL_COUNTED:,}"
     same = f"the posterior is the same when {named(each for each, _ in kept)}"
     if not certified:
         return f"{same}: {number_words} labellings; {NAME}"
@@ -267,7 +250,7 @@ def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[
         if not _holds(orbit, pair[0](point)):
             kept.append(pair)
             orbit = _orbit(point, [each for each, _ in kept])
-            if len(orbit) > MOST_COUNTED:
+            if len(orbit) > thresholds.LABEL_COUNTED:
                 return kept, 0
     return kept, len(orbit)
 
@@ -275,7 +258,7 @@ def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[
 def _orbit(point: np.ndarray, maps: list[Map]) -> np.ndarray:
     """All that the maps make of a point, or more than `MOST_COUNTED` of them."""
     orbit = new = point[None]
-    while len(new) and len(orbit) <= MOST_COUNTED:
+    while len(new) and len(orbit) <= thresholds.LABEL_COUNTED:
         images = np.unique(np.concatenate([each(new) for each in maps]).round(9), axis=0)
         new = images[~_among(images, orbit)]
         orbit = np.concatenate([orbit, new])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from elbojax import xla
+from elbojax import thresholds, xla
 from elbojax.cascade import labels
 from elbojax.cascade.programs import is_small
 from elbojax.cascade.symmetries import Leaf, Map
@@ -22,12 +22,8 @@ from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
 
-PROBED = 3
-"""Models at which all maps are tried, from the first to the last: where data make a symmetry, one of them has to have it."""
 TOGETHER = 16
 """Models whose draws are looked at together, and rows of points in one call of a program."""
-ROW = 2 * labels.NUM_COMPARED
-"""Points of one model in a row: draws and their images under one map."""
 ROOM = 2**28
 """Bytes that the data of the models of one call may take."""
 LISTED = 10
@@ -75,13 +71,13 @@ def look(
       What was found, and [M] the log-densities that it took.
     """
     cost = np.zeros(len(certified), int)
-    if target.size > labels.LARGEST or not models.size:
+    if target.size > thresholds.LABEL_LARGEST or not models.size:
         return NONE, cost
     values = functools.partial(_values, target, data)
     pool = models[certified[models]] if certified[models].any() else models
     # By number, others only where these all fail: so that a model that fails does not make its neighbours' costs others.
-    probes = np.intersect1d(np.linspace(0, len(certified) - 1, PROBED).astype(int), pool)
-    probes = probes if probes.size else pool[:PROBED]
+    probes = np.intersect1d(np.linspace(0, len(certified) - 1, thresholds.LABEL_PROBED).astype(int), pool)
+    probes = probes if probes.size else pool[: thresholds.LABEL_PROBED]
     found = []
     with np.errstate(all="ignore"):
         leaves, points, probes = _points(target, draws, log_weights, probes)
@@ -93,7 +89,7 @@ def look(
         return NONE, cost
     numbers, firsts, pairs = zip(*found, strict=True)
     own = np.array(numbers)
-    partial = np.array([max(share for _, share in each) < labels.STRAY for each in pairs])
+    partial = np.array([max(share for _, share in each) < thresholds.LABEL_STRAY for each in pairs])
     return Labelled(own, certified[own], partial, list(firsts), list(pairs)), cost
 
 
@@ -104,7 +100,7 @@ def _points(
     full = np.resize(models, TOGETHER)
     flat = np.stack([labels.picked(draws[m], log_weights[m]) for m in full])
     leaves, points = labels.shown(target, flat.reshape(-1, flat.shape[-1]))
-    points = points.reshape(TOGETHER, labels.NUM_DRAWS, -1)[: models.size]
+    points = points.reshape(TOGETHER, thresholds.LABEL_DRAWS, -1)[: models.size]
     usable = np.isfinite(points).all(axis=(1, 2))
     return leaves, points[usable], models[usable]
 
@@ -113,9 +109,9 @@ def _unchanged_somewhere(
     leaves: tuple[Leaf, ...], points: np.ndarray, models: np.ndarray, values: Callable[..., Any], cost: np.ndarray
 ) -> list[tuple[Map, int]]:
     """The maps that leave the log-density of one of a few models as it is, at one draw and then at more, and which model's."""
-    maps = labels.tried(leaves) if points.shape[-1] <= labels.LARGEST else []
+    maps = labels.tried(leaves) if points.shape[-1] <= thresholds.LABEL_LARGEST else []
     own: list[Pairs] = [[(each, 0.0) for each in maps] for _ in models]
-    for draws in (slice(0, 1), slice(1, labels.NUM_COMPARED)):
+    for draws in (slice(0, 1), slice(1, thresholds.LABEL_COMPARED)):
         compared = points[:, draws]
         own = [[p for p in some if labels.contains(leaves, p[0](x))] for some, x in zip(own, compared, strict=True)]
         cost[models] += [compared.shape[1] * (1 + len(some)) if some else 0 for some in own]
@@ -140,7 +136,7 @@ def _found(
     What it costs to see that a model has not the symmetry of another is that one's: an odd model, of no data say, is no cost
     to its neighbours.
     """
-    compared = points[:, : labels.NUM_COMPARED]
+    compared = points[:, : thresholds.LABEL_COMPARED]
     pairs: list[Pairs] = [[] for _ in models]
     for each, _ in maps:
         shares = labels.other_side(points, each)
@@ -153,7 +149,7 @@ def _found(
         own = {id(each) for each, _ in kept}
         payers = [model if id(each) in own else origin[id(each)] for each, _ in asked]
         before = [model if kept else payers[0]] if asked else []
-        np.add.at(cost, np.array(before + payers, int), labels.NUM_COMPARED)
+        np.add.at(cost, np.array(before + payers, int), thresholds.LABEL_COMPARED)
     return [(int(model), x[0], kept) for model, x, kept in zip(models, points, same, strict=True) if kept]
 
 
@@ -172,9 +168,10 @@ def _values(target: Target, data: PyTree, models: np.ndarray, stacks: Sequence[n
     """Log-densities in the user's space of models at points [B_m, P] of each: rows of points, many in a call of one program."""
     if not stacks:
         return []
-    sizes = [-(-len(stack) // ROW) for stack in stacks]
-    rows = np.concatenate([np.resize(x, (n * ROW, x.shape[1])) for x, n in zip(stacks, sizes, strict=True)])
-    rows, owners = rows.reshape(-1, ROW, rows.shape[1]), np.repeat(models, sizes)
+    row = 2 * thresholds.LABEL_COMPARED  # points of one model: draws and their images under one map
+    sizes = [-(-len(stack) // row) for stack in stacks]
+    rows = np.concatenate([np.resize(x, (n * row, x.shape[1])) for x, n in zip(stacks, sizes, strict=True)])
+    rows, owners = rows.reshape(-1, row, rows.shape[1]), np.repeat(models, sizes)
     width = int(np.clip(ROOM // max(sum(x[:1].nbytes for x in jax.tree.leaves(data)), 1), 1, TOGETHER))
     light = is_small(target, widened(jax.tree.map(lambda x: x[0], data)))
     program = _program(accepted(jax.default_backend()) if light else ())
@@ -207,7 +204,7 @@ def sentence(found: Labelled) -> str:
         union.update(zip(marks, pairs, strict=True))
         kinds.add(frozenset(marks))
     kept, number = labels.generators(found.points[0], list(union.values()))
-    number_words = f"{number:,}" if number else f"more than {labels.MOST_COUNTED:,}"
+    number_words = f"{number:,}" if number else f"more than {thresholds.LABEL_COUNTED:,}"
     several = f"{'up to ' if len(kinds) > 1 and number else ''}{number_words} labellings"
     words = [
         f"{LABELS}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in kept)}"

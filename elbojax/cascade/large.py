@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
-from elbojax.cascade.gaussian import AROUND, Scouts, count_modes
+from elbojax import thresholds
+from elbojax.cascade.gaussian import Scouts, count_modes
 from elbojax.cascade.judge import Outcome, Spent, envelope, judge
 from elbojax.diagnostics import khat_threshold
 from elbojax.families import MeanField
@@ -15,11 +16,6 @@ from elbojax.solvers.newton_low_rank import newton_low_rank
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity
 
-LARGE = 300
-"""Parameters above which no matrix [D, D] is formed."""
-NUM_SCOUTS = 4
-MAX_STEPS = 200
-"""Of a scout's path."""
 UNCHECKED = (
     "this many parameters are more than importance weights can vouch for: means and sds are those of q, a second-order"
     " fit, unchecked; install BlackJAX and fit will go on to check them by NUTS, or run MCMC from fit.draws"
@@ -39,12 +35,22 @@ def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts
       `Scouts` with `LowRank` Gaussians, and [P, D] sds of each coordinate given the others.
     """
     around_key, path_key = jax.random.split(key)
-    radius = AROUND * jnp.arange(NUM_SCOUTS, dtype=start.dtype) / max(NUM_SCOUTS - 1, 1)
-    starts = start + radius[:, None] * jax.random.uniform(around_key, (NUM_SCOUTS, start.size), start.dtype, -1, 1)
+    radius = (
+        thresholds.PATH_AROUND
+        * jnp.arange(thresholds.PATHS_LARGE, dtype=start.dtype)
+        / max(thresholds.PATHS_LARGE - 1, 1)
+    )
+    starts = start + radius[:, None] * jax.random.uniform(
+        around_key, (thresholds.PATHS_LARGE, start.size), start.dtype, -1, 1
+    )
     # One after the other: side by side every turn of the loop would copy the points of all paths.
-    qs, info = jax.lax.map(lambda start: pathfinder(path_key, log_density, start, max_steps=MAX_STEPS), starts)
+    qs, info = jax.lax.map(
+        lambda start: pathfinder(path_key, log_density, start, max_steps=thresholds.PATH_STEPS_LARGE), starts
+    )
     values = jax.vmap(log_density)(info.mode)
-    scouts = Scouts(qs, info.elbo, info.mode, values, info.status, jnp.sum(info.num_gradients) + 0.5 * NUM_SCOUTS)
+    scouts = Scouts(
+        qs, info.elbo, info.mode, values, info.status, jnp.sum(info.num_gradients) + 0.5 * thresholds.PATHS_LARGE
+    )
     return scouts, info.conditional_scale
 
 

@@ -7,6 +7,7 @@ for they leave the posterior as it is: from draws of it they lead to draws of it
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.cascade.handover import from_moments
 from elbojax.cascade.judge import Outcome
 from elbojax.families import Family
@@ -14,20 +15,16 @@ from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, Status
 from elbojax.weights import pick
 
-NUM_CHAINS = 128
-STEP_SIZES = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03)
-"""In standard deviations, tried one after the other: no warm-up, for one of them suits."""
-LENGTHS = (1, *(3 for _ in STEP_SIZES), 14, 14, 14)
-"""Gradients of the trajectories: of one that only looks at the start, of those that try a step size, and of those with
-the step size that went furthest."""
-COST = NUM_CHAINS * sum(LENGTHS)
-"""Gradients."""
-BEYOND = 30.0
-"""Nats by which the ends, all together, may exceed the highest start. Were starts and ends alike, and the tail of the
-weights the heaviest that is certified, k-hat 0.7: their number is geometric, each exceeds by 0.7 / (1 - 0.7) nats on
-average, and so much comes with a probability of one in a thousand."""
-HARMLESS = 0.0
-"""k-hat below which no chains are run: where an answer ends short of the posterior, its last draws are heavy."""
+
+def lengths() -> tuple[int, ...]:
+    """Gradients of the trajectories: of a look at the start, of those that try a step, and of those with the best one."""
+    tried = (thresholds.LEAK_TRIED,) * len(thresholds.LEAK_STEP_SIZES)
+    return (1, *tried, *(thresholds.LEAK_LONG,) * thresholds.LEAK_TRAJECTORIES)
+
+
+def cost() -> int:
+    """Gradients of the chains."""
+    return thresholds.LEAK_CHAINS * sum(lengths())
 
 
 def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Family) -> Outcome:
@@ -46,17 +43,19 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
       The `Outcome`; unchanged where it was not trusted, or its weights are light.
     """
     certificate = outcome.certificate
-    trusted = (certificate.certified | (certificate.status == Status.MULTIMODAL)) & (certificate.khat > HARMLESS)
+    trusted = (certificate.certified | (certificate.status == Status.MULTIMODAL)) & (
+        certificate.khat > thresholds.LEAK_HARMLESS
+    )
 
     def look(_):
         starts, ends = _chains(key, log_density, outcome)
         ratio = jax.vmap(lambda z, value: value - proposal.log_prob(z))
         beyond = jnp.sum(jnp.maximum(ratio(*ends) - jnp.max(ratio(*starts)), 0))
-        return jnp.zeros((), bool), beyond > BEYOND
+        return jnp.zeros((), bool), beyond > thresholds.LEAK_BEYOND
 
     # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
     _, leaks = jax.lax.while_loop(lambda state: state[0], look, (trusted, jnp.zeros((), bool)))
-    spent = jnp.where(trusted, COST, 0)
+    spent = jnp.where(trusted, cost(), 0)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~leaks,
@@ -98,16 +97,16 @@ def _chains(key: Key, log_density: LogDensity, outcome: Outcome) -> tuple[tuple[
         key, given, length = step
         size = jnp.where(given >= 0, given, furthest)
         each = lambda key, here: trajectory(key, here, size, length)  # noqa: E731
-        here, chances = jax.vmap(each)(jax.random.split(key, NUM_CHAINS), here)
+        here, chances = jax.vmap(each)(jax.random.split(key, thresholds.LEAK_CHAINS), here)
         far = size * jnp.mean(chances)
         return (here, jnp.where(far > most, size, furthest), jnp.maximum(far, most)), here[1]
 
-    starts = outcome.draws[pick(start_key, outcome.log_weights, NUM_CHAINS)]
+    starts = outcome.draws[pick(start_key, outcome.log_weights, thresholds.LEAK_CHAINS)]
     u = jax.vmap(whitening.inverse)(starts)
     # Below anything, so that the look at the start, a trajectory without motion, is accepted.
-    unseen = (u, jnp.full(NUM_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))
-    sizes = jnp.asarray((0.0, *STEP_SIZES, *(-1.0 for _ in LENGTHS[1 + len(STEP_SIZES) :])), dtype)
-    schedule = jax.random.split(run_key, len(LENGTHS)), sizes, jnp.asarray(LENGTHS)
+    unseen = (u, jnp.full(thresholds.LEAK_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))
+    sizes = jnp.asarray((0.0, *thresholds.LEAK_STEP_SIZES, *(-1.0 for _ in range(thresholds.LEAK_TRAJECTORIES))), dtype)
+    schedule = jax.random.split(run_key, len(lengths())), sizes, jnp.asarray(lengths())
     zero = jnp.zeros((), dtype)
     ((u, at_ends, _), _, _), values = jax.lax.scan(together, (unseen, zero, zero), schedule)
     return (starts, values[0]), (jax.vmap(whitening.forward)(u), at_ends)

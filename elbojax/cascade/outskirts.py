@@ -5,16 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from elbojax.cascade.judge import TAILS, TAILS_PER_PARAMETER
+from elbojax import thresholds
 from elbojax.families import FullRank
 from elbojax.types import Array, LogDensity, Scalar
-
-SCALES = (3.0, 6.0, 12.0, 24.0)
-"""Standard deviations of the probes, in those of `q`."""
-NUM_PROBES = 64
-"""All together, a power of two."""
-MOST = 0.1
-"""Variance out there, in variances of `q`, from which an answer is not to be relied on; of a Gaussian it is 0.01 to 0.03."""
 
 
 def variance_outside(
@@ -38,14 +31,16 @@ def variance_outside(
       Scalar, in variances of q; NaN counts as infinite.
     """
     num_probes, size = noise.shape
-    tails = max(TAILS, math.ceil(TAILS_PER_PARAMETER * size))  # of the envelope
-    scales = jnp.asarray(SCALES, noise.dtype)
-    whitened = noise * jnp.repeat(scales, num_probes // len(SCALES))[:, None]  # a run of a Sobol net each
+    tails = max(thresholds.TAILS, math.ceil(thresholds.TAILS_PER_PARAMETER * size))  # of the envelope
+    scales = jnp.asarray(thresholds.OUTSKIRTS_SCALES, noise.dtype)
+    whitened = (
+        noise * jnp.repeat(scales, num_probes // len(thresholds.OUTSKIRTS_SCALES))[:, None]
+    )  # a run of a Sobol net each
     points = q.loc + whitened @ q.scale_tril.T
     log_p = jax.vmap(log_density)(points)
     squares = jnp.sum(whitened**2, axis=1)
     wide = -0.5 * squares[:, None] / scales**2 - size * jnp.log(scales) - 0.5 * size * math.log(2 * math.pi)
-    log_wide = jax.nn.logsumexp(wide, axis=1) - math.log(len(SCALES)) + math.log(num_probes)
+    log_wide = jax.nn.logsumexp(wide, axis=1) - math.log(len(thresholds.OUTSKIRTS_SCALES)) + math.log(num_probes)
     half = 0.5 * (tails + size)
     constant = math.lgamma(half) - math.lgamma(0.5 * tails) - 0.5 * size * math.log(tails * math.pi)
     log_near = constant - half * jnp.log1p(squares / tails) + math.log(num_draws)

@@ -6,13 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.loops.traces import host_calls
 from elbojax.types import Array, LogDensity, PyTree
-
-COMPARED = 32
-"""Draws whose log-densities are computed in both precisions."""
-ALIKE = 0.01
-"""Nats by which the differences between them may differ: a hundredth of what a weight may be wrong by."""
 
 
 def single(target: Any, datum: PyTree) -> LogDensity | None:
@@ -67,7 +63,7 @@ def compared(draws: Array, log_p: Array, log_proposal: Array, log_density: LogDe
       The rough log-densities [S] shifted by what they are wrong by on average, which no weight depends on; and whether
       they are wrong by the same amount everywhere, a boolean scalar.
     """
-    half = COMPARED // 2
+    half = thresholds.COMPARED // 2
     counts = jnp.where(jnp.isfinite(log_p), log_p - log_proposal, jnp.inf)
     spread = (jnp.arange(half) * len(draws)) // half
     chosen = jnp.concatenate([jax.lax.top_k(counts, half)[1], spread])
@@ -78,4 +74,4 @@ def compared(draws: Array, log_p: Array, log_proposal: Array, log_density: LogDe
     shift = jnp.sum(gap) / jnp.maximum(jnp.sum(both), 1)
     worst = jnp.max(jnp.where(both, jnp.abs(gap - shift), 0))
     neither = ~jnp.isfinite(good) & ~jnp.isfinite(rough)
-    return log_p + shift, (worst < ALIKE) & jnp.all(both | neither)
+    return log_p + shift, (worst < thresholds.COMPARED_ALIKE) & jnp.all(both | neither)

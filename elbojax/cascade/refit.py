@@ -6,47 +6,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent, envelope, judge
+from elbojax.cascade.judge import Outcome, Spent, envelope, judge
 from elbojax.families import FullRank, Reparameterised
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
 
-TAILS = 5
-"""Degrees of freedom of the refitted envelope: where a Gaussian has failed, heavier tails are the safer ones."""
-ROUGH = 0.025
-"""Monte Carlo error of the means, in sds, above which a certified answer is looked at again: 0.017 is what 4,096 draws of
-the envelope leave where the posterior is Gaussian."""
-ROUGH_SD = 0.03
-"""Likewise of the sds, relative. Measured on 35 targets of known moments, 20 seeds each (`benchmarks/certificate.py`): with
-the error of the means alone, half of the answers that were off by more than 0.1 passed for smooth."""
-ROUGH_KHAT = 0.5
-"""Likewise of k-hat: above it the variance of the weights is infinite, and neither of these errors can be relied on. Bananas
-half of which the draws had missed were certified with one of 0.36 to 0.69."""
-SHARP_TAILS = 3
-"""Degrees of freedom of the last look, and more in high dimension: with three, of 16,384 draws at D = 60 half as many count."""
-SHARP_GUARD = 0.5
-"""Share of the draws of a richer family's last look that come from around all draws so far."""
-SHARP_DRAWS = 16384
-"""Of the last look. Measured where the tail decides the sd (one_comp_mm_elim_abs, five seeds): the worst error fell from
-0.2 to 0.33 to 0.06 to 0.12."""
-DRAWS_PER_PARAMETER = 3
-"""Effective draws for each of the D (D + 3) / 2 parameters of a Gaussian that the tempered weights must keep."""
 
-
-def is_rough(certificate: Certificate, mean: float = ROUGH, sd: float = ROUGH_SD) -> Any:
+def is_rough(certificate: Certificate, mean: float | None = None, sd: float | None = None) -> Any:
     """Whether a certified answer is worth `sharpen`: its weights leave an error that shows, or one that cannot be known.
 
     Args:
       certificate: of one fit or of many; JAX's numbers or NumPy's.
-      mean: Monte Carlo error of the means above which it is.
-      sd: of the sds.
+      mean: Monte Carlo error of the means above which it is; `thresholds.ROUGH` by default.
+      sd: of the sds, `thresholds.ROUGH_SD`.
 
     Returns:
       A boolean for each.
     """
     c: Any = certificate
-    return c.certified & ((c.mean_error > mean) | (c.sd_error > sd) | (c.khat > ROUGH_KHAT))
+    mean = thresholds.ROUGH if mean is None else mean
+    sd = thresholds.ROUGH_SD if sd is None else sd
+    return c.certified & ((c.mean_error > mean) | (c.sd_error > sd) | (c.khat > thresholds.ROUGH_KHAT))
 
 
 def sharpen(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparameterised | None = None) -> Outcome:
@@ -64,11 +46,11 @@ def sharpen(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparame
       The new `Outcome`.
     """
     first_key, last_key = jax.random.split(key)
-    tails = SHARP_TAILS
+    tails = thresholds.SHARP_TAILS
     if front is None:
-        tails = max(tails, math.ceil(TAILS_PER_PARAMETER * outcome.draws.shape[1]))
-    matched = _look(first_key, log_density, outcome, tails, NUM_DRAWS, front)
-    return _look(last_key, log_density, matched, tails, SHARP_DRAWS, front)
+        tails = max(tails, math.ceil(thresholds.TAILS_PER_PARAMETER * outcome.draws.shape[1]))
+    matched = _look(first_key, log_density, outcome, tails, thresholds.CHECK_DRAWS, front)
+    return _look(last_key, log_density, matched, tails, thresholds.SHARP_DRAWS, front)
 
 
 def _look(
@@ -83,7 +65,7 @@ def _look(
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
     if front is None:
         return judge(key, q, proposal, log_density, Stage.STUDENT_T, converged, spent, num_draws=num_draws)
-    guarded = Defended(front, proposal, SHARP_GUARD)
+    guarded = Defended(front, proposal, thresholds.SHARP_GUARD)
     # A mixture is certified with several modes; what it was certified for stands.
     alone = spent._replace(modes=jnp.ones_like(spent.modes))
     new = judge(key, before.q, guarded, log_density, old.stage, converged, alone, num_draws=num_draws)
@@ -101,7 +83,7 @@ def match(draws: Array, log_weights: Array) -> FullRank:
       A `FullRank`.
     """
     size = draws.shape[1]
-    wanted = min(DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * draws.shape[0])
+    wanted = min(thresholds.REFIT_DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * draws.shape[0])
 
     def ess(power):
         tempered = power * log_weights - jax.nn.logsumexp(power * log_weights)

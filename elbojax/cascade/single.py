@@ -9,28 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import objects, targets
+from elbojax import objects, targets, thresholds
 from elbojax.cascade import doubts, flow, handover, labels, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
 from elbojax.cascade.judge import Outcome
-from elbojax.cascade.large import LARGE, UNCHECKED, fit_large
+from elbojax.cascade.large import UNCHECKED, fit_large
 from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, sharpen
 from elbojax.cascade.stages import funnel
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
-from elbojax.cascade.thorough import (
-    HOPELESS,
-    STAGES,
-    UNFINISHED,
-    UNSHARPENED,
-    Held,
-    Richer,
-    better,
-    second_look,
-    unless_endless,
-)
+from elbojax.cascade.thorough import HOPELESS, STAGES, UNSHARPENED, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
@@ -269,7 +259,7 @@ def _ended(outcome: Outcome, note: str, limits: Budget) -> tuple[Outcome, str]:
 
 
 def _gaussian(key, host, target, start, data, limit):
-    if target.size > LARGE:
+    if target.size > thresholds.LARGE:
         return host.compute(_large_program, key, target, start, data)
     return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep)
 
@@ -294,7 +284,7 @@ def _elsewhere(key, host, target, start, data, outcome, scouts, limit):
             return outcome, scouts, ""
         certificate = outcome.certificate
         outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + spent))
-        where = f"another start, {starts.DRAWN}"
+        where = f"another start, {starts.drawn()}"
     why = _blame(key, host, target, start, data).split("; give")[0]
     return outcome, scouts, f"{notes.START}{why}; this is the fit from {where}"
 
@@ -306,17 +296,17 @@ def _start_program(key, target, start, data):
 
 def _step_cost(target: Any, first: Outcome) -> float:
     """Gradients for want of which a first fit that has not converged may have been ended; none where it was not."""
-    if target.size > LARGE or not first.certificate.decrement > TOLERANCE:
+    if target.size > thresholds.LARGE or not first.certificate.decrement > TOLERANCE:
         return 0.0
     return draws_for(target.size)
 
 
 def _unless_endless(host, target, held, data):
     """The outcome, or IMPROPER where the first fit did not converge and the density does not end."""
-    if target.size <= LARGE:
+    if target.size <= thresholds.LARGE:
         return host.run(7, lambda rng: unless_endless(held))
     outcome = held.best
-    if not (held.first.certificate.decrement > UNFINISHED):
+    if not (held.first.certificate.decrement > thresholds.UNFINISHED):
         return outcome
     start = jax.tree.map(lambda x: x[jnp.argmax(held.scouts.elbo)], held.scouts.q)
     if not host.compute(_endless_program, target, held.first.q, start, data):
@@ -385,9 +375,8 @@ def _flow(key, host, target, held, data, limit):
 
 @program
 def _flow_program(key, target, start, scouts, outcome, data, limit):
-    num_rounds = flow.ROUNDS if handover.available() else flow.ROUNDS_ALONE
     key, log_density = jax.random.fold_in(key, 5), density_of(target, data)
-    return flow.bend(key, log_density, start, scouts, outcome, limit, num_rounds=num_rounds)
+    return flow.bend(key, log_density, start, scouts, outcome, limit)
 
 
 def _nuts(key, host, target, held, data, limit):
@@ -418,14 +407,16 @@ class _Compiled(NamedTuple):
 COMPILED = (
     _Compiled(
         "flow",
-        lambda size, held: flow.LEAST if 2 <= size <= flow.LARGEST and isinstance(held.first.q, FullRank) else None,
-        lambda size: flow.LEAST,
+        lambda size, held: (
+            flow.least() if 2 <= size <= thresholds.FLOW_LARGEST and isinstance(held.first.q, FullRank) else None
+        ),
+        lambda size: flow.least(),
         _flow,
     ),
     _Compiled(
         "nuts",
-        lambda size, held: handover.LEAST if handover.available() else None,
-        lambda size: handover.MARGIN,
+        lambda size, held: thresholds.NUTS_LEAST if handover.available() else None,
+        lambda size: handover.margin(),
         _nuts,
     ),
 )

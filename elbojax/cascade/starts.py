@@ -5,14 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.types import Array, Key, LogDensity, Scalar
-
-TRIES = 100
-"""Starts drawn uniformly from (-WITHIN, WITHIN) in each unconstrained coordinate, and as many from around the given one."""
-WITHIN = 2.0
-AROUND = 4.0
-"""Of the given start, in each unconstrained coordinate."""
-DRAWN = "drawn uniformly from -2 to 2 in each unconstrained coordinate, or from around it"
 
 
 class Found(NamedTuple):
@@ -27,6 +21,12 @@ class Found(NamedTuple):
     position: Array
     finite: Array
     tried: Array
+
+
+def drawn() -> str:
+    """Where starts are looked for, in words."""
+    width = thresholds.START_WITHIN
+    return f"drawn uniformly from {-width:g} to {width:g} in each unconstrained coordinate, or from around it"
 
 
 def another(key: Key, log_density: LogDensity, start: Array) -> Found:
@@ -46,9 +46,11 @@ def another(key: Key, log_density: LogDensity, start: Array) -> Found:
     gradient = jax.value_and_grad(log_density)
 
     def propose(i: Array) -> Array:
-        width = jnp.where(i > TRIES, AROUND, jnp.where(i > 0, WITHIN, 0)).astype(start.dtype)
+        width = jnp.where(
+            i > thresholds.START_TRIES, thresholds.START_AROUND, jnp.where(i > 0, thresholds.START_WITHIN, 0)
+        ).astype(start.dtype)
         noise = jax.random.uniform(jax.random.fold_in(key, i), start.shape, start.dtype, -1, 1)
-        return jnp.where((i == 0) | (i > TRIES), start, 0) + width * noise
+        return jnp.where((i == 0) | (i > thresholds.START_TRIES), start, 0) + width * noise
 
     def body(state: tuple[Array, Array, Scalar]) -> tuple[Array, Array, Array]:
         i = state[0] + 1
@@ -56,7 +58,7 @@ def another(key: Key, log_density: LogDensity, start: Array) -> Found:
         return i, propose(i), jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
 
     def unfinished(state: tuple[Array, Array, Scalar]) -> Array:
-        return ~state[2] & (state[0] < 2 * TRIES)
+        return ~state[2] & (state[0] < 2 * thresholds.START_TRIES)
 
     none = jnp.zeros((), jnp.int32)
     tried, position, finite = jax.lax.while_loop(unfinished, body, (none - 1, start, jnp.zeros((), bool)))

@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST_LABELS = 10
-"""Components of an axis that are exchanged with each other, or have signs of their own, at most."""
-MOST_LEAVES = 6
-"""Leaves of one kind whose exchanges, and leaves whose signs, are tried in all combinations; of more, one or two at a time."""
-MOST = 512
-"""Maps tried at most, those of most leaves first: an eighth of the log-densities that a check takes."""
+from elbojax import thresholds
 
 
 class Leaf(NamedTuple):
@@ -83,7 +78,7 @@ def candidates(leaves: Sequence[Leaf]) -> list[Map]:
     builder = _Builder(leaves)
     exchanges = itertools.chain(_components(builder), _whole_leaves(builder))
     # Half of the room for signs: a large table of exchanges must not crowd them out.
-    for source, room in ((exchanges, MOST // 2), (_signs(builder), MOST)):
+    for source, room in ((exchanges, thresholds.LABEL_MAPS // 2), (_signs(builder), thresholds.LABEL_MAPS)):
         for candidate in source:
             if len(found) >= room:
                 break
@@ -151,13 +146,13 @@ class _Builder:
     def choices(self, length: int) -> list[list[tuple[int, tuple[int, ...]]]]:
         """Pairs of a leaf and its axes of this length, those of most leaves first."""
         options = self.axes_of(length)
-        picks = itertools.islice(itertools.product(*options), 4 * MOST)
+        picks = itertools.islice(itertools.product(*options), 4 * thresholds.LABEL_MAPS)
         chosen = [[(leaf, axes) for leaf, axes in enumerate(pick) if axes] for pick in picks]
         return sorted(filter(None, chosen), key=len, reverse=True)
 
     def lengths(self) -> list[int]:
         """Of axes that may be those of labels."""
-        return sorted({size for leaf in self.leaves for size in leaf.shape if size <= MOST_LABELS})
+        return sorted({size for leaf in self.leaves for size in leaf.shape if size <= thresholds.LABEL_COMPONENTS})
 
 
 def _components(b: _Builder) -> Iterator[Map]:
@@ -185,7 +180,9 @@ def _whole_leaves(b: _Builder) -> Iterator[Map]:
     if not options:
         return
     inside = [(leaf, axes[0]) for leaf, axes in enumerate(b.axes_of(2)) if len(axes) > 1]
-    pairs = sorted(itertools.islice(itertools.product(*options), 4 * MOST), key=lambda p: -sum(map(bool, p)))
+    pairs = sorted(
+        itertools.islice(itertools.product(*options), 4 * thresholds.LABEL_MAPS), key=lambda p: -sum(map(bool, p))
+    )
     for pick in pairs:
         exchanged = [pair for pairing in pick for pair in pairing]
         if not exchanged:
@@ -207,7 +204,7 @@ def _whole_leaves(b: _Builder) -> Iterator[Map]:
 def _pairings(members: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
     """Sets of disjoint pairs, the full ones first; of many members one pair at a time."""
     pairs = list(itertools.combinations(members, 2))
-    most = len(members) // 2 if len(members) <= MOST_LEAVES else 1
+    most = len(members) // 2 if len(members) <= thresholds.LABEL_LEAVES else 1
     for count in range(most, -1, -1):
         for some in itertools.combinations(pairs, count):
             if len({leaf for pair in some for leaf in pair}) == 2 * count:
@@ -220,7 +217,7 @@ def _with_or_without(leaves: Sequence[Any]) -> list[Sequence[Any]]:
 
 def _signs(b: _Builder) -> Iterator[Map]:
     free = range(len(b.leaves))
-    counts = range(1, len(free) + 1) if len(free) <= MOST_LEAVES else (1, 2, len(free))
+    counts = range(1, len(free) + 1) if len(free) <= thresholds.LABEL_LEAVES else (1, 2, len(free))
     for count in counts:
         for some in itertools.combinations(free, count):
             yield b.signs([b.places[leaf] for leaf in some], tuple(b.leaves[leaf].name for leaf in some))
@@ -232,7 +229,7 @@ def _signs(b: _Builder) -> Iterator[Map]:
                 places = [np.take(b.places[leaf], k, axis) for leaf, (axis,) in choice]
                 yield b.signs(places, tuple(_row(b.leaves[leaf], axis, k) for leaf, (axis,) in choice))
     for leaf, places in zip(b.leaves, b.places, strict=True):
-        if len(leaf.shape) == 1 and leaf.shape[0] <= MOST_LEAVES:
+        if len(leaf.shape) == 1 and leaf.shape[0] <= thresholds.LABEL_LEAVES:
             for i, j in itertools.combinations(range(leaf.shape[0]), 2):
                 yield b.signs([places[[i, j]]], (_row(leaf, 0, i), _row(leaf, 0, j)))
 

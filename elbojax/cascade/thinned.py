@@ -3,16 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from elbojax import linalg
+from elbojax import linalg, thresholds
 from elbojax.types import Array
 from elbojax.weights import pick
 
 PROBABILITIES = (0.05, 0.5, 0.95)
 """Of the quantiles that are kept."""
-DRAWS_PER_CONTROL = 8
-"""Fewer draws than so many for each quantile would fit them to the noise; for more numbers than that draws have equal weights."""
-MOST = 4.0
-"""No weight is raised by more than this factor, and none goes below zero."""
 
 
 def thinned(key: Array, values: Array, log_weights: Array, num_draws: int) -> tuple[Array, Array]:
@@ -36,7 +32,7 @@ def thinned(key: Array, values: Array, log_weights: Array, num_draws: int) -> tu
     """
     chosen = pick(key, log_weights, num_draws)
     equal = jnp.full(num_draws, -jnp.log(num_draws), log_weights.dtype)
-    if values.shape[1] * len(PROBABILITIES) * DRAWS_PER_CONTROL > num_draws:
+    if values.shape[1] * len(PROBABILITIES) * thresholds.CONTROL_DRAWS > num_draws:
         return chosen, equal
     weights = jax.nn.softmax(log_weights)
 
@@ -53,6 +49,6 @@ def thinned(key: Array, values: Array, log_weights: Array, num_draws: int) -> tu
     gram = controls.T @ controls
     ridge = 1e-6 * jnp.trace(gram) / len(gram) * jnp.eye(len(gram), dtype=gram.dtype)
     solved = linalg.solve_definite(linalg.cholesky(gram + ridge), jnp.sum(controls, axis=0)[:, None])[:, 0]
-    factors = jnp.clip(1 - controls @ solved, 0, MOST)
+    factors = jnp.clip(1 - controls @ solved, 0, thresholds.CONTROL_MOST)
     new = jnp.log(factors) - jnp.log(jnp.sum(factors))
     return chosen, jnp.where(jnp.any(jnp.isnan(new)), equal, new)

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.cascade.check.chains import COST
+from elbojax import thresholds
+from elbojax.cascade.check.chains import cost
 from elbojax.cascade.check.diagnosis import endless
 from elbojax.cascade.check.families import on_host
-from elbojax.cascade.gaussian import NUM_SCOUTS, Scouts
-from elbojax.cascade.judge import NUM_DRAWS, Outcome
-from elbojax.cascade.large import LARGE
-from elbojax.cascade.refit import SHARP_DRAWS, is_rough
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome
+from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
 from elbojax.cascade.stages.paths import best_of
@@ -30,10 +30,6 @@ HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 
 UNSHARPENED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
 """Whose certified answers no second look is taken at: one has too many parameters, the others are no importance samples."""
-
-
-UNFINISHED = 0.1
-"""Nats that a fit without convergence has left to gain."""
 
 
 class Held(NamedTuple):
@@ -77,9 +73,10 @@ STAGES = (
         1,
         "mixture",
         lambda size, held: _if(
-            int(held.best.certificate.modes) > 1 and size <= LARGE, mixture.least(len(held.scouts.modes), size)
+            int(held.best.certificate.modes) > 1 and size <= thresholds.LARGE,
+            mixture.least(len(held.scouts.modes), size),
         ),
-        lambda size: NUM_SCOUTS * draws_for(size) + COST,
+        lambda size: thresholds.PATHS * draws_for(size) + cost(),
         lambda rng, held, limit: mixture.fit_modes(rng, held.scouts, held.best, limit),
     ),
     Richer(
@@ -92,15 +89,16 @@ STAGES = (
     Richer(
         3,
         "funnel",
-        lambda size, held: _if(2 <= size <= funnel.LARGEST, funnel.least(size)),
-        lambda size: 2 * MAX_STEPS * draws_for(size) + COST,
+        lambda size, held: _if(2 <= size <= thresholds.FUNNEL_LARGEST, funnel.least(size)),
+        lambda size: 2 * MAX_STEPS * draws_for(size) + cost(),
         lambda rng, held, limit: funnel.fit_along(rng, on_host(held.first.q), held.scouts, held.best, limit),
     ),
     Richer(
         8,
         "chains",
         lambda size, held: _if(
-            2 <= size <= LARGE and bool(held.best.certificate.khat < chains.NEAR), chains.least(size)
+            2 <= size <= thresholds.LARGE and bool(held.best.certificate.khat < thresholds.ENSEMBLE_NEAR),
+            chains.least(size),
         ),
         lambda size: chains.least(size),
         lambda rng, held, limit: chains.ensemble(rng, held.scouts, held.best, limit),
@@ -153,7 +151,7 @@ def unless_endless(held: Held) -> Stage[Outcome]:
     """
     verdict = held.best.certificate
     known = int(verdict.status) in (Status.NON_FINITE, Status.IMPROPER)
-    if verdict.certified or known or not held.first.certificate.decrement > UNFINISHED:
+    if verdict.certified or known or not held.first.certificate.decrement > thresholds.UNFINISHED:
         return held.best
     if not (yield from endless(on_host(held.first.q), best_of(held.scouts))):
         return held.best
@@ -194,9 +192,9 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
     ):
         return outcome
     richer = front(outcome.q)
-    matched = yield from student.look_again(rng, outcome, NUM_DRAWS, richer)
+    matched = yield from student.look_again(rng, outcome, thresholds.CHECK_DRAWS, richer)
     # Not the last word, however smooth: of one_comp_mm_elim_abs, whose sd is in its tail, 4,096 draws were certified 13 % off.
-    candidate = yield from student.look_again(rng, matched, SHARP_DRAWS, richer)
+    candidate = yield from student.look_again(rng, matched, thresholds.SHARP_DRAWS, richer)
     if candidate.certificate.certified:
         return candidate
     # Not the candidate, whatever its weights are worth: the stages to come take as many draws as theirs have.

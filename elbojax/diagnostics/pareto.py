@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import thresholds
 from elbojax.types import Array, Scalar
 
 
@@ -153,4 +154,4 @@ def khat_threshold(num_samples: int) -> float:
     References:
       Vehtari, Simpson, Gelman, Yao, Gabry 2024, https://jmlr.org/papers/v25/19-556.html
     """
-    return min(1 - 1 / math.log10(num_samples), 0.7) if num_samples > 1 else -math.inf
+    return min(1 - 1 / math.log10(num_samples), thresholds.KHAT) if num_samples > 1 else -math.inf

@@ -4,10 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-DRAWS_PER_CONTROL = 8
-"""Fewer draws than so many for each control would fit them to the noise."""
-MOST = 4.0
-"""No weight is raised by more than this factor, and none goes below zero."""
+from elbojax import thresholds
 
 
 class Controlled(NamedTuple):
@@ -41,7 +38,7 @@ def controlled(weights: np.ndarray, share: np.ndarray, standard: np.ndarray) -> 
     variance = weights @ squares
     influences = weights[:, None] * np.concatenate([deviations, squares - variance], axis=1)
     plain = Controlled(weights, *_errors(influences, variance))
-    if num_draws < DRAWS_PER_CONTROL * (2 * size + 1):
+    if num_draws < thresholds.CONTROL_DRAWS * (2 * size + 1):
         return plain
     controls = share[:, None] * np.concatenate([np.ones((num_draws, 1)), standard, standard**2 - 1], axis=1)
     controls[:, 0] -= 1
@@ -54,7 +51,7 @@ def controlled(weights: np.ndarray, share: np.ndarray, standard: np.ndarray) -> 
         return plain
     solved = inverse.T @ (inverse @ targets)
     gamma = controls @ solved[:, 0]
-    new = weights * np.clip(1 - num_draws * (gamma - weights @ gamma), 0, MOST)
+    new = weights * np.clip(1 - num_draws * (gamma - weights @ gamma), 0, thresholds.CONTROL_MOST)
     new = new / np.sum(new)
     unexplained = (influences - controls @ solved[:, 1:]) * (num_draws / (num_draws - 2 * size - 1)) ** 0.5
     if not (np.all(np.isfinite(new)) and np.all(np.isfinite(unexplained))):

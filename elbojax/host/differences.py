@@ -4,22 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.host.requests import Gradients, Stage, Values
 from elbojax.host.rounding import spacing
 
-NEARBY = (0.01, 0.3)
-"""Standard deviations of the points looked at beside the start, times the size of each number or one: at a kink, where a start
-may lie, differences are those of no gradient."""
 STEPS = 10.0 ** -np.arange(1, 7)
 """Of the differences, in the same unit: no one step suits a density of any scale and of single precision too."""
-DIRECTIONS = 64
-"""Looked along at the most; where there are more coordinates, several of them are moved together."""
-SAFETY = 10.0
-"""Times the error that a difference is seen to have, within which a gradient may lie."""
-RELATIVE = 0.01
-"""Of the slope, likewise: gradients of solvers of differential equations and of single precision are right to less."""
-ALIKE = 1e-5
-"""Relative difference of values that come alone and values that come with gradients."""
 
 
 class Wrong(NamedTuple):
@@ -72,11 +62,13 @@ def gradients_checked(rng: np.random.Generator, start: np.ndarray) -> Stage[Chec
       `Checked`.
     """
     unit = np.maximum(1, np.abs(start))
-    points = start + np.array([0, *NEARBY])[:, None] * unit * rng.standard_normal((1 + len(NEARBY), len(start)))
+    points = start + np.array([0, *thresholds.GRADIENT_NEARBY])[:, None] * unit * rng.standard_normal(
+        (1 + len(thresholds.GRADIENT_NEARBY), len(start))
+    )
     values, gradients = yield Gradients(points)
     alone = yield Values(points)
     finite = np.isfinite(values) & np.all(np.isfinite(gradients), axis=1)
-    apart = finite & ~(np.abs(alone - values) <= ALIKE * (1 + np.abs(values)))
+    apart = finite & ~(np.abs(alone - values) <= thresholds.GRADIENT_ALIKE * (1 + np.abs(values)))
     if np.any(apart):
         at = int(np.argmax(apart))
         return Checked(Wrong(points[at], 0, float(alone[at]), float(values[at]), of_values=True), True)
@@ -104,10 +96,12 @@ def gradients_checked(rng: np.random.Generator, start: np.ndarray) -> Stage[Chec
 def _directions(rng: np.random.Generator, unit: np.ndarray) -> np.ndarray:
     """[K, D]: the coordinates, or parts of them with random signs."""
     size = len(unit)
-    if size <= DIRECTIONS:
+    if size <= thresholds.GRADIENT_DIRECTIONS:
         return np.diag(unit)
-    directions = np.zeros((DIRECTIONS, size))
-    directions[rng.permutation(size) % DIRECTIONS, np.arange(size)] = unit * rng.choice([-1.0, 1.0], size)
+    directions = np.zeros((thresholds.GRADIENT_DIRECTIONS, size))
+    directions[rng.permutation(size) % thresholds.GRADIENT_DIRECTIONS, np.arange(size)] = unit * rng.choice(
+        [-1.0, 1.0], size
+    )
     return directions
 
 
@@ -126,5 +120,9 @@ def _excess(point: np.ndarray, gradient: np.ndarray, directions: np.ndarray) -> 
     here = np.arange(len(directions))
     error, slope = errors[best, here], slopes[1:-1][best, here]
     given = directions @ gradient
-    allowed = SAFETY * error + RELATIVE * np.maximum(np.abs(given), np.abs(slope)) + np.finfo(float).tiny
+    allowed = (
+        thresholds.GRADIENT_SAFETY * error
+        + thresholds.GRADIENT_RELATIVE * np.maximum(np.abs(given), np.abs(slope))
+        + np.finfo(float).tiny
+    )
     return np.where(np.isfinite(error), np.abs(given - slope) / allowed, np.nan), slope

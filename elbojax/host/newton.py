@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian, lower
 from elbojax.host.requests import Gradients, Stage
@@ -16,8 +17,6 @@ from elbojax.solvers.newton import MAX_STEPS, SHORTEST, TOLERANCE, WIDEST, draws
 from elbojax.types import Status
 
 EPS = float(np.finfo(float).eps)
-AT_ANY_PRICE = 12
-"""Evaluations of the bound that are made whatever the clock says: most posteriors of few parameters take fewer."""
 
 
 class NewtonInfo(NamedTuple):
@@ -81,7 +80,7 @@ def newton(
     here = yield from _at(start.loc, start.scale_tril, draws)
     tried, damping, floor, decrement = 1, 1.0, WIDEST, _promised_gain(here)
     while tried < max_steps and decrement > tolerance and damping > SHORTEST and here.elbo > -math.inf:
-        if tried >= AT_ANY_PRICE and late():
+        if tried >= thresholds.AT_ANY_PRICE and late():
             break
         precision = np.maximum(here.curvature, floor)
         shift = here.axes @ (damping * here.gradient / precision)

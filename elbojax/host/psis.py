@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEWEST = 5
-"""Draws of the tail below which nothing is fitted to them."""
+from elbojax import thresholds
 
 
 class Smoothed(NamedTuple):
@@ -51,7 +50,7 @@ def smooth(log_ratios: np.ndarray) -> Smoothed:
     largest_ratio = np.max(log_ratios)
     ratios = log_ratios - largest_ratio
     khat = math.inf
-    if FEWEST <= tail < size:
+    if thresholds.TAIL_FEWEST <= tail < size:
         where = np.argpartition(ratios, size - tail - 1)[size - tail - 1 :]
         where = where[np.argsort(ratios[where], kind="stable")]
         cutoff, where = ratios[where[0]], where[1:]

@@ -2,24 +2,12 @@
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.host.psis import smooth
-
-MOST = 0.8
-"""Pareto shape above which a mean, or a mean square, is taken not to exist or not to be known; `elbojax.results.tails` has the
-measurements."""
-ABOVE = 0.4
-"""By which it must exceed that of the weights alone."""
-SHARE = 2.4
-"""Over the root of the number of draws: share of one draw in a variance from which the shape is looked at."""
-
-WORTH_A_LOOK = 0.8
-"""The same, from which a certified answer is checked again with more draws. Measured, 30 seeds each, 4,096 draws: a normal
-posterior has 0.06, a logarithm of a gamma(2) variate 0.13; answers whose sd was off by 5 to 20 % (t(5), t(3)) had 0.8 to 2.4,
-and so had those of t(2.1) whose sd, 4.6, was said to be 2."""
 
 
 def doubtful(
-    values: np.ndarray, weights: np.ndarray, mean: np.ndarray, variance: np.ndarray, most: float = SHARE
+    values: np.ndarray, weights: np.ndarray, mean: np.ndarray, variance: np.ndarray, most: float | None = None
 ) -> np.ndarray:
     """[P] which variances rest on one draw to an extent that calls for a closer look.
 
@@ -28,8 +16,9 @@ def doubtful(
       weights: [S], of sum one.
       mean: [P], weighted.
       variance: [P], weighted.
-      most: share of one draw, times the root of the number of draws.
+      most: share of one draw, times the root of the number of draws; `thresholds.TAIL_SHARE` by default.
     """
+    most = thresholds.TAIL_SHARE if most is None else most
     there = weights > 0
     largest = np.max(weights[there, None] * (values[there] - mean) ** 2, axis=0, initial=0)
     share = largest / np.where(variance > 0, variance, 1)
@@ -70,7 +59,7 @@ def lacking(
     no_mean, no_sd = np.zeros_like(suspects), np.zeros_like(suspects)
     if np.any(suspects):
         of_values, of_squares = shapes(values[:, suspects], weights)
-        most = max(MOST, smooth(np.log(weights)).khat + ABOVE)
+        most = max(thresholds.NO_MOMENT, smooth(np.log(weights)).khat + thresholds.NO_MOMENT_ABOVE)
         no_mean[suspects] = ~(of_values < most)
         no_sd[suspects] = no_mean[suspects] | ~(of_squares < most)
     return no_mean, no_sd

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.bijectors import Bijector, Real
 from elbojax.host import tails
 from elbojax.loops.options import accepted
@@ -108,7 +109,9 @@ def rests_on_few(target: Target, draws: np.ndarray, log_weights: np.ndarray) -> 
       True or False.
     """
     values, weights, mean, variance = _weighted(target, draws, log_weights)
-    return bool(np.any(tails.doubtful(_rows(values), weights, _flat(mean), _flat(variance), tails.WORTH_A_LOOK)))
+    return bool(
+        np.any(tails.doubtful(_rows(values), weights, _flat(mean), _flat(variance), thresholds.TAIL_SHARE_AGAIN))
+    )
 
 
 def _weighted(target: Target, draws: np.ndarray, log_weights: np.ndarray) -> Any:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import xla
+from elbojax import thresholds, xla
 from elbojax.families import Family, FullRank, family, static
 from elbojax.interop import arviz
 from elbojax.loops.strict import relaxed
@@ -26,8 +26,6 @@ from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 from elbojax.weights import pick
 
-NUM_CHAINS = 4
-"""Chains of NUTS: the draws that it gives are these, one after the other and of one length."""
 LEAST = 4
 """Draws of a tree for ArviZ, at least: fewer it does not look at."""
 
@@ -228,7 +226,7 @@ class Fit:
         """How many chains of one length, one after the other, the draws are."""
         if self.batched or int(self.certificate.stage) != Stage.NUTS:
             return 1
-        return NUM_CHAINS if len(self.draws) % NUM_CHAINS == 0 else 1
+        return thresholds.NUTS_CHAINS if len(self.draws) % thresholds.NUTS_CHAINS == 0 else 1
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a file, from which `elbojax.load` makes the same fit; no pickle.

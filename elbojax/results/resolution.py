@@ -6,12 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.types import PyTree
-
-SPACINGS = 1000.0
-"""Spacings of floats that an sd has to span for a dtype to hold mean and sd together. Draws are rounded by half a spacing:
-with one spacing to the sd, means are off by up to 0.5 sd and the sd by 4 %; with a thousand, by 0.0005 sd and nothing, and
-sums of thousands of such draws still keep three digits of the sd."""
 
 
 def is_traced(*trees: PyTree) -> bool:
@@ -81,7 +77,7 @@ def holds(dtype: Any, mean: Any, sd: Any, values: Any = ()) -> bool:
     info = jnp.finfo(dtype)
     mean, sd, values = (np.abs(np.asarray(x, np.float64)) for x in (mean, sd, values))
     known = np.isfinite(mean) & np.isfinite(sd) & (sd > 16 * np.finfo(np.float64).eps * mean)
-    fine = (sd >= SPACINGS * float(info.eps) * mean) & (sd >= SPACINGS * float(info.tiny))
+    fine = (sd >= thresholds.SPACINGS * float(info.eps) * mean) & (sd >= thresholds.SPACINGS * float(info.tiny))
     # Not (mean, sd) too: those that count are among the values.
     out = np.isfinite(values) & ((values > float(info.max)) | ((values > 0) & (values < float(info.tiny))))
     return bool(np.all(fine | ~known)) and not bool(np.any(out))

@@ -9,16 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import linalg, xla
+from elbojax import linalg, thresholds, xla
 from elbojax.inputs import unmasked
 from elbojax.results import Fit
 from elbojax.results.resolution import doubled, widened
 from elbojax.types import Array, PyTree, Scalar
 
-DRAWS_PER_CONTROL = 8
-"""Fewer draws than so many for each moment would fit the weights to the noise."""
-MOST = 4.0
-"""No weight is raised by more than this factor, and none goes below zero."""
 SIDE_BY_SIDE = 32
 """Models or observations worked on at once; their draws are then some ten thousand numbers a parameter."""
 
@@ -115,7 +111,7 @@ def _matched(draws, log_weights, mean, sd, constrain):
         # A number that has no mean or sd, NaN, says nothing of the others' weights.
         known = jnp.isfinite(flat(mean)) & jnp.isfinite(flat(sd))
         controls = jnp.concatenate([jnp.where(known, part, 0) for part in (standard, standard**2 - 1)], axis=1)
-        controls = controls[:, : size * min(2, num_draws // (DRAWS_PER_CONTROL * size))]
+        controls = controls[:, : size * min(2, num_draws // (thresholds.CONTROL_DRAWS * size))]
         log_weights = jax.nn.log_softmax(log_weights)
         if not controls.shape[1]:
             return log_weights
@@ -124,7 +120,7 @@ def _matched(draws, log_weights, mean, sd, constrain):
         # A simplex has as many means as numbers, of which one is not free.
         ridge = 1e-6 * jnp.trace(gram) / len(gram) * jnp.eye(len(gram), dtype=gram.dtype)
         factors = 1 - controls @ linalg.solve_definite(linalg.cholesky(gram + ridge), jnp.sum(weighted, axis=0))
-        new = jax.nn.log_softmax(log_weights + jnp.log(jnp.clip(factors, 0, MOST)))
+        new = jax.nn.log_softmax(log_weights + jnp.log(jnp.clip(factors, 0, thresholds.CONTROL_MOST)))
         return jnp.where(jnp.any(jnp.isnan(new)), log_weights, new)
 
     return jax.lax.map(one, (draws, log_weights, mean, sd), batch_size=SIDE_BY_SIDE)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
-from elbojax import xla
+from elbojax import thresholds, xla
 from elbojax.cascade import fit_batch
-from elbojax.cascade.judge import NUM_DRAWS, envelope
+from elbojax.cascade.judge import envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.results import Certificate, Stage
 from elbojax.results.resolution import doubled, handed, widened
@@ -19,10 +19,6 @@ from elbojax.studies.base import names_of
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
 from elbojax.weights import pick
 
-FRESH_DRAWS = NUM_DRAWS
-"""Of each replicate's posterior: as many as the certificate asks 400 effective ones of. The fits' own come from noise that
-all models share, whose error is no larger than that of others but the same in all replicates: measured on a Gaussian,
-1,000 replicates, it takes one ECDF in six out of a band that one in twenty should leave."""
 SIDE_BY_SIDE = 8
 """Replicates worked on at once."""
 
@@ -209,7 +205,10 @@ def _ranks(
 def _posterior_draws(noise_key: Key, pick_key: Key, q: Any, log_density: LogDensity, num_draws: int) -> Array:
     """Independent draws [L, D] of the posterior, by weights on fresh draws of the envelope of q."""
     proposal = envelope(q)
-    noise = noises.iid(noise_key, FRESH_DRAWS, proposal.noise_size, proposal.dtype)
+    # Fresh draws, as many as the certificate asks `thresholds.ENOUGH` effective ones of. The fits' own come from noise that all
+    # models share, whose error is no larger than that of others but the same in all replicates: measured on a Gaussian,
+    # 1,000 replicates, it takes one ECDF in six out of a band that one in twenty should leave.
+    noise = noises.iid(noise_key, thresholds.CHECK_DRAWS, proposal.noise_size, proposal.dtype)
     draws, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
     ratios = jax.vmap(log_density)(draws) - log_proposal
     log_weights = psis(jnp.where(jnp.isnan(ratios), -jnp.inf, ratios)).log_weights

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Stage, Status
+from elbojax import Stage, Status, thresholds
 from elbojax.cascade import batch
 from elbojax.cascade.gaussian import scout
 from elbojax.loops.compiling import compiled_so_far
@@ -265,12 +265,12 @@ def test_tails_cost_a_richer_stage_where_the_weights_are_uneven():
         + rng.normal(size=(8, 4)) / 5**0.5
     )
     plain, fits = (elbojax.fit_batch(KEY, hierarchy, jnp.zeros(6), y, tails=tails) for tails in (False, True))
-    uneven = np.asarray(plain.certificate.certified & (plain.certificate.khat >= batch.TAILED))
+    uneven = np.asarray(plain.certificate.certified & (plain.certificate.khat >= thresholds.TAILED))
     assert 0 < uneven.sum() < 8
     for a, b in zip(jax.tree.leaves(fits.moments), jax.tree.leaves(plain.moments), strict=True):
         np.testing.assert_allclose(a[~uneven], b[~uneven], rtol=1e-5)  # other lanes round otherwise
     assert fits.certificate.certified[uneven].all()
-    assert (fits.certificate.khat < batch.TAILED)[uneven].all()
+    assert (fits.certificate.khat < thresholds.TAILED)[uneven].all()
     assert (fits.certificate.num_gradients > plain.certificate.num_gradients)[uneven].all()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Status, targets
+from elbojax import Status, targets, thresholds
 from elbojax.cascade import batch, evaluate_many
 from elbojax.cascade.evaluate import Compiled, drive
 from elbojax.cascade.evaluate_many import CHUNK, ROOM, CompiledMany, Failed, drive_many
@@ -231,7 +231,7 @@ def fit(**settings):
 def test_an_exception_in_one_model_of_a_batch(monkeypatch):
     """Status UNRELIABLE, a warning, and its neighbours as they were."""
     monkeypatch.setattr(batch.handover, "available", lambda: False)
-    monkeypatch.setattr(batch.flow, "LARGEST", 0)
+    monkeypatch.setitem(vars(thresholds), "FLOW_LARGEST", 0)
     good = fit()
     assert good.certificate.certified.all()
     count = iter(range(100))

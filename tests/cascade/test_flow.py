@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Status
+from elbojax import Status, thresholds
 from elbojax.cascade import handover, single
-from elbojax.cascade.flow import NUM_STEPS, bend
+from elbojax.cascade.flow import bend
 from elbojax.cascade.gaussian import fit_gaussian
-from elbojax.cascade.leaks import LENGTHS, NUM_CHAINS
+from elbojax.cascade.leaks import cost
 from elbojax.loops.options import accepted
 from elbojax.results import Stage
 
@@ -88,12 +88,14 @@ def test_right_on_bent_posteriors(log_density):
     np.testing.assert_allclose(sds / sd, 1, atol=0.15)
     # What was spent is counted: the rounds of training, the looks for leaks, and the draws of the checks.
     spent = c.num_gradients - before.certificate.num_gradients
-    look = NUM_CHAINS * sum(LENGTHS)
+    look = cost()
     assert np.all(
-        np.isin(spent, [64 * NUM_STEPS * rounds + look * n for rounds in (1, 2, 3) for n in range(rounds + 1)])
+        np.isin(
+            spent, [64 * thresholds.FLOW_STEPS * rounds + look * n for rounds in (1, 2, 3) for n in range(rounds + 1)]
+        )
     )
     checks = (c.num_log_densities - before.certificate.num_log_densities) / 4096
-    np.testing.assert_array_equal(checks, spent // (64 * NUM_STEPS))
+    np.testing.assert_array_equal(checks, spent // (64 * thresholds.FLOW_STEPS))
 
 
 @pytest.mark.slow
@@ -126,7 +128,7 @@ def test_never_worse_than_before(monkeypatch, worse):
     monkeypatch.setattr(single, "COMPILED", [stage._replace(run=answer)])
     c = elbojax.fit(KEYS[0], banana, np.zeros(2)).certificate
     assert c.stage is (Stage.FULL_RANK if worse else Stage.FLOW) and c.certified is not worse
-    assert c.num_gradients > 64 * NUM_STEPS  # spent all the same
+    assert c.num_gradients > 64 * thresholds.FLOW_STEPS  # spent all the same
 
 
 def test_only_where_a_flow_can_be():

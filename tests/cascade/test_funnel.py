@@ -15,7 +15,7 @@ from elbojax.cascade.check.families import as_family
 from elbojax.cascade.evaluate import Compiled, drive
 from elbojax.cascade.gaussian import Scouts
 from elbojax.cascade.judge import Outcome
-from elbojax.cascade.leaks import COST
+from elbojax.cascade.leaks import cost
 from elbojax.cascade.stages.funnel import cover, fit_along, least, recount, sentence
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
@@ -304,7 +304,7 @@ def test_the_stage_keeps_to_its_gradients(extra):
     """With the short chains, should it come to them."""
     limit = 50 + least(6) + extra
     spent = along(limit).certificate.num_gradients
-    assert spent <= limit - COST and spent < along().certificate.num_gradients
+    assert spent <= limit - cost() and spent < along().certificate.num_gradients
 
 
 def test_the_cover_has_heavier_tails():

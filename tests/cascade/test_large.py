@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Status
+from elbojax import Status, thresholds
 from elbojax.cascade import handover
 from elbojax.cascade.doubts import endless
 from elbojax.cascade.handover import from_low_rank, hand_over
 from elbojax.cascade.judge import Outcome
-from elbojax.cascade.large import LARGE, fit_large
+from elbojax.cascade.large import fit_large
 from elbojax.cascade.programs import _bodies
 from elbojax.families import LowRank
 from elbojax.results import Stage
@@ -78,7 +78,7 @@ def test_the_test_sees_a_matrix():
 
 
 def test_first_stage_forms_no_matrix_of_all_parameters():
-    assert SIZE > LARGE
+    assert SIZE > thresholds.LARGE
 
     def trace(size):
         data = observations(0.05, size=size)

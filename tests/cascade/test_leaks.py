@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Status
+from elbojax import Status, thresholds
 from elbojax.cascade.judge import Spent, envelope, judge
-from elbojax.cascade.leaks import NUM_CHAINS, confirmed
+from elbojax.cascade.leaks import confirmed
 from elbojax.families import FullRank, Mixture
 from elbojax.results.certificate import Stage
 
@@ -50,7 +50,7 @@ def test_part_of_a_ring_is_not_the_ring(seed, share, whole):
     before, after = looked(jax.random.key(seed), ring, bow(share))
     assert after.certified == whole
     assert after.status == (Status.CONVERGED if whole else Status.UNRELIABLE)
-    assert after.num_gradients > before.num_gradients and after.num_gradients % NUM_CHAINS == 0
+    assert after.num_gradients > before.num_gradients and after.num_gradients % thresholds.LEAK_CHAINS == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import full_rank, mixture, targets
+from elbojax import full_rank, mixture, targets, thresholds
 from elbojax.cascade import thorough
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
-from elbojax.cascade.refit import ROUGH, ROUGH_KHAT, ROUGH_SD, is_rough, sharpen
+from elbojax.cascade.refit import is_rough, sharpen
 from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
@@ -40,7 +40,7 @@ def test_more_draws_mend_a_rough_answer(seed):
     before = first_look(jax.random.key(seed))
     after = jax.jit(lambda key, outcome: sharpen(key, student, outcome))(jax.random.key(seed), before)
     old, new = before.certificate, after.certificate
-    assert old.mean_error > ROUGH > 1.5 * new.mean_error and new.certified
+    assert old.mean_error > thresholds.ROUGH > 1.5 * new.mean_error and new.certified
     assert int(new.num_log_densities) == int(old.num_log_densities) + 4096 + 16384
     weights = np.exp(np.asarray(after.log_weights))
     np.testing.assert_allclose(weights @ after.draws / SD, 0, atol=4 * float(new.mean_error))
@@ -56,7 +56,7 @@ def returned(value):
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     rough = first_look(jax.random.key(0))
-    certain = rough.certificate._replace(certified=jnp.ones((), bool), mean_error=jnp.asarray(2 * ROUGH))
+    certain = rough.certificate._replace(certified=jnp.ones((), bool), mean_error=jnp.asarray(2 * thresholds.ROUGH))
     rough = rough._replace(certificate=certain)
     assert is_rough(certain)
     status = jnp.asarray(Status.CONVERGED if agrees else Status.UNRELIABLE, jnp.int32)
@@ -76,7 +76,9 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
 
 def test_a_smooth_answer_is_left_alone():
     rough = first_look(jax.random.key(0))
-    verdict = dict(mean_error=0.5 * ROUGH, sd_error=0.5 * ROUGH_SD, khat=0.5 * ROUGH_KHAT)
+    verdict = dict(
+        mean_error=0.5 * thresholds.ROUGH, sd_error=0.5 * thresholds.ROUGH_SD, khat=0.5 * thresholds.ROUGH_KHAT
+    )
     draws = jax.random.normal(jax.random.key(1), rough.draws.shape, float)
     equal = jnp.full(len(draws), -np.log(len(draws)))
     certificate = rough.certificate._replace(certified=jnp.ones((), bool), **jax.tree.map(jnp.asarray, verdict))
@@ -87,7 +89,7 @@ def test_a_smooth_answer_is_left_alone():
 
 @pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])
 def test_any_error_that_shows_or_cannot_be_known_is_rough(trouble):
-    errors = dict(mean_error=ROUGH, sd_error=ROUGH_SD, khat=ROUGH_KHAT)
+    errors = dict(mean_error=thresholds.ROUGH, sd_error=thresholds.ROUGH_SD, khat=thresholds.ROUGH_KHAT)
     factor = {"mean": "mean_error", "sd": "sd_error", "khat": "khat"}
     verdict = {name: jnp.asarray(limit * (1.2 if name == factor[trouble] else 0.8)) for name, limit in errors.items()}
     certificate = first_look(jax.random.key(0)).certificate._replace(certified=jnp.ones((), bool), **verdict)

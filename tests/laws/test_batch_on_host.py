@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Stage, Status
+from elbojax import Stage, Status, thresholds
 from elbojax.cascade import batch
 
 KEY = jax.random.key(5)
@@ -35,7 +35,7 @@ def windows_of_two(monkeypatch):
     monkeypatch.setattr(batch, "FEW", 2)
     monkeypatch.setattr(batch, "SIDE_BY_SIDE", 2)
     monkeypatch.setattr(batch.handover, "available", lambda: False)
-    monkeypatch.setattr(batch.flow, "LARGEST", 0)
+    monkeypatch.setitem(vars(thresholds), "FLOW_LARGEST", 0)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_the_bar_and_its_lines(capsys):
 def test_tails():
     fits, plain = fit(tails=True), fit()
     assert fits.certificate.certified.all()
-    even = np.asarray(plain.certificate.khat < batch.TAILED)
+    even = np.asarray(plain.certificate.khat < thresholds.TAILED)
     np.testing.assert_array_equal(fits.mean()[even], plain.mean()[even])
 
 
@@ -217,7 +217,7 @@ def test_two_devices():
         import jax, jax.numpy as jnp, numpy as np, elbojax
         from elbojax.cascade import batch
         batch.handover.available = lambda: False
-        batch.flow.LARGEST = 0
+        vars(elbojax.thresholds)["FLOW_LARGEST"] = 0
         bends = np.array([0.5, 0.0, 0.6, 0.7, 0.55])
         def bent(z, bend):
             return -0.5 * z[0] ** 2 - 0.5 * (z[1] - bend * z[0] ** 2) ** 2

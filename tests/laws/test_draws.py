@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax.cascade import large, single
+from elbojax import thresholds
+from elbojax.cascade import single
 from elbojax.weights import pick
 
 COUNTS = (1, 2, 3, 7, 64, 100, 256, 512, 1000, 1024, 2048, 4000, 4096, 5000, 20000)
@@ -106,7 +107,7 @@ def fitted_large(coupled):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single.handover, "available", lambda: False)
-        return elbojax.fit(jax.random.key(0), log_density, jnp.ones(large.LARGE + 1))
+        return elbojax.fit(jax.random.key(0), log_density, jnp.ones(thresholds.LARGE + 1))
 
 
 @pytest.mark.slow

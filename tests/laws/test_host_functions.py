@@ -135,7 +135,7 @@ def banana(z, bend):
 def test_stages_on_the_host_of_many_models(precision, monkeypatch):
     """Their draws are computed in several threads, each of which sees double precision."""
     monkeypatch.setattr(elbojax.cascade.batch.handover, "available", lambda: False)
-    monkeypatch.setattr(elbojax.cascade.batch.flow, "LARGEST", 0)
+    monkeypatch.setitem(vars(elbojax.thresholds), "FLOW_LARGEST", 0)
     bends = np.linspace(0.5, 0.7, 4)
     SEEN.clear()
     fits = elbojax.fit_batch(KEY, banana, np.zeros(2), bends)

@@ -10,8 +10,9 @@ import pytest
 from jax.scipy.stats import norm
 
 import elbojax
+from elbojax import thresholds
 from elbojax.cascade import labels, labels_batch
-from elbojax.cascade.symmetries import MOST, Leaf, candidates
+from elbojax.cascade.symmetries import Leaf, candidates
 from elbojax.results import notes
 
 RNG = np.random.default_rng(0)
@@ -215,7 +216,7 @@ def test_draws_of_all_labellings_in_the_plane():
 def test_many_components():
     leaves = [Leaf("mu", (10,), elbojax.bijectors.real()), Leaf("w", (10,), elbojax.bijectors.simplex())]
     maps = candidates(leaves)
-    assert len(maps) <= MOST and sum(each.family == "mu, w" for each in maps) == 45
+    assert len(maps) <= thresholds.LABEL_MAPS and sum(each.family == "mu, w" for each in maps) == 45
     x = np.random.default_rng(0).normal(size=20)
     for each in maps:
         np.testing.assert_array_equal(each(each(x)), x)

@@ -2,15 +2,16 @@
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.judge import Outcome
-from elbojax.cascade.leaks import BEYOND, COST, HARMLESS, LENGTHS, NUM_CHAINS, STEP_SIZES
+from elbojax.cascade.leaks import cost, lengths
 from elbojax.host.distributions import Proposal, from_root
 from elbojax.host.hmc import begin, points_of, trajectory
 from elbojax.host.requests import Stage
 from elbojax.host.resampling import pick
 from elbojax.types import Status
 
-__all__ = ["COST", "confirmed"]
+__all__ = ["confirmed", "cost"]
 
 
 def confirmed(rng: np.random.Generator, outcome: Outcome, proposal: Proposal) -> Stage[Outcome]:
@@ -31,16 +32,16 @@ def confirmed(rng: np.random.Generator, outcome: Outcome, proposal: Proposal) ->
       The `Outcome`; unchanged where it was not trusted, or its weights are light.
     """
     c = outcome.certificate
-    if not ((c.certified or c.status == Status.MULTIMODAL) and c.khat > HARMLESS):
+    if not ((c.certified or c.status == Status.MULTIMODAL) and c.khat > thresholds.LEAK_HARMLESS):
         return outcome
     starts, at_starts, ends, at_ends = yield from _chains(rng, outcome)
     before, after = at_starts - proposal.log_prob(starts), at_ends - proposal.log_prob(ends)
-    leaks = bool(np.sum(np.maximum(after - np.max(before), 0)) > BEYOND)
+    leaks = bool(np.sum(np.maximum(after - np.max(before), 0)) > thresholds.LEAK_BEYOND)
     return outcome._replace(
         certificate=c._replace(
             certified=np.bool_(c.certified and not leaks),
             status=np.int32(Status.UNRELIABLE if leaks else c.status),
-            num_gradients=c.num_gradients + COST,
+            num_gradients=c.num_gradients + cost(),
         )
     )
 
@@ -50,11 +51,11 @@ def _chains(rng: np.random.Generator, outcome: Outcome) -> Stage[tuple[np.ndarra
     weights = np.exp(outcome.log_weights)
     loc = weights @ outcome.draws
     whitening = from_root(loc, ((outcome.draws - loc) * np.sqrt(weights)[:, None]).T)
-    starts = outcome.draws[pick(rng, weights, NUM_CHAINS)]
+    starts = outcome.draws[pick(rng, weights, thresholds.LEAK_CHAINS)]
     here = yield from begin(whitening, starts)
     at_starts, furthest, most = here.values, 0.0, 0.0
-    sizes = [*STEP_SIZES, *(None for _ in LENGTHS[1 + len(STEP_SIZES) :])]
-    for given, length in zip(sizes, LENGTHS[1:], strict=True):
+    sizes = [*thresholds.LEAK_STEP_SIZES, *(None for _ in range(thresholds.LEAK_TRAJECTORIES))]
+    for given, length in zip(sizes, lengths()[1:], strict=True):
         size = furthest if given is None else given
         here, chance = yield from trajectory(rng, whitening, here, np.asarray(size), length)
         far = size * float(np.mean(chance))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from elbojax.cascade.doubts import FAR, GROWN, NEAR
+from elbojax import thresholds
 from elbojax.host.distributions import Gaussian
 from elbojax.host.requests import Stage, Values
 
@@ -26,11 +26,13 @@ def endless(q: Gaussian, start: Gaussian) -> Stage[bool]:
     Returns:
       True or False.
     """
-    if np.max(np.log(np.diagonal(q.scale_tril) / np.diagonal(start.scale_tril))) > math.log(GROWN):
+    if np.max(np.log(np.diagonal(q.scale_tril) / np.diagonal(start.scale_tril))) > math.log(thresholds.GROWN):
         return True
     # Of the parameters, for some may lack a prior, and of the fit.
     axes = np.concatenate([np.diag(q.sd()), q.scale_tril.T])
     axes = np.concatenate([axes, -axes])
-    values = yield Values(np.concatenate([q.loc + NEAR * axes, q.loc + FAR * axes]))
+    values = yield Values(np.concatenate([q.loc + thresholds.FALL_NEAR * axes, q.loc + thresholds.FALL_FAR * axes]))
     near, far = np.split(values, 2)
-    return bool(np.any(near - far < math.log(FAR / NEAR)))  # a NaN is no sign of a long tail
+    return bool(
+        np.any(near - far < math.log(thresholds.FALL_FAR / thresholds.FALL_NEAR))
+    )  # a NaN is no sign of a long tail

@@ -4,19 +4,9 @@ import math
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
-from elbojax.cascade.judge import (
-    DOUBTFUL,
-    ENOUGH,
-    NUM_DRAWS,
-    ROUNDING,
-    TAILS,
-    TAILS_PER_PARAMETER,
-    WORTH_A_LOOK,
-    Outcome,
-    Spent,
-    largest_sd_error,
-)
+from elbojax.cascade.judge import Outcome, Spent, largest_sd_error
 from elbojax.diagnostics import khat_threshold
 from elbojax.host import noise as noises
 from elbojax.host import requests
@@ -25,7 +15,7 @@ from elbojax.host.distributions import Density, Gaussian, Proposal, StudentT
 from elbojax.host.psis import log_sum_exp, smooth
 from elbojax.host.requests import Values
 from elbojax.host.rounding import spacing
-from elbojax.host.tails import MOST, shapes
+from elbojax.host.tails import shapes
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Status
 
@@ -41,7 +31,7 @@ def envelope(q: Gaussian, tails: int | None = None) -> StudentT:
       A `StudentT`.
     """
     if tails is None:
-        tails = max(TAILS, math.ceil(TAILS_PER_PARAMETER * len(q.loc)))
+        tails = max(thresholds.TAILS, math.ceil(thresholds.TAILS_PER_PARAMETER * len(q.loc)))
     return q.widened(tails)
 
 
@@ -53,7 +43,7 @@ def check(
     optimiser_status: Status,
     spent: Spent,
     *,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | None = None,
 ) -> requests.Stage[Outcome]:
     r"""Importance-sample the posterior from a proposal, and say what `q` and the weights are worth.
 
@@ -67,7 +57,7 @@ def check(
       stage: for the certificate.
       optimiser_status: of the solver.
       spent: cost and findings so far.
-      num_draws: S, a power of two.
+      num_draws: S, a power of two; `thresholds.CHECK_DRAWS` by default.
 
     Yields:
       `Values` at the draws.
@@ -75,6 +65,7 @@ def check(
     Returns:
       An `Outcome`.
     """
+    num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
     draws, log_proposal = proposal.draw(noises.sobol(rng, num_draws, proposal.noise_size))
     log_p = yield Values(draws)
     log_p = np.where(np.isnan(log_p), -np.inf, log_p)
@@ -100,15 +91,15 @@ def check(
 
     # Where the differences between draws are lost in rounding, equal weights mean nothing.
     weighty = np.isfinite(log_p) & (weights > 0)
-    resolved = spacing(log_p) * np.max(np.abs(log_p), initial=0, where=weighty) < ROUNDING and np.max(log_p) > np.min(
+    resolved = spacing(log_p) * np.max(np.abs(log_p), initial=0, where=weighty) < thresholds.ROUNDING and np.max(
         log_p
-    )
+    ) > np.min(log_p)
     errors = _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error)
-    known = all(error < DOUBTFUL for error in errors) and np.all(np.isfinite(mean) & (variance > 0))
-    if num_draws > NUM_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
+    known = all(error < thresholds.DOUBTFUL for error in errors) and np.all(np.isfinite(mean) & (variance > 0))
+    if num_draws > thresholds.CHECK_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
         mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
-    trusted = light and smoothed.ess >= ENOUGH and known and resolved
+    trusted = light and smoothed.ess >= thresholds.ENOUGH and known and resolved
     alone, hopeless = spent.modes <= 1, optimiser_status == Status.NON_FINITE
     certified = bool(trusted and alone and not hopeless)
     if certified:
@@ -150,10 +141,10 @@ def _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_erro
 
     A coordinate without one (Cauchy tails) is reported by its quantiles, and its draws may be good for these.
     """
-    if mean_error < WORTH_A_LOOK and sd_error < WORTH_A_LOOK:
+    if mean_error < thresholds.MOMENTLESS_ERROR and sd_error < thresholds.MOMENTLESS_ERROR:
         return mean_error, sd_error
     squares = (draws - mean) ** 2 / np.where(variance > 0, variance, 1)
-    there = shapes(draws, weights)[1] < MOST
+    there = shapes(draws, weights)[1] < thresholds.NO_MOMENT
     of_means = np.sqrt((weights**2) @ squares)
     of_sds = 0.5 * np.sqrt((weights**2) @ (squares - 1) ** 2)
     # NaN where a draw is not finite, and then it is for the errors to be NaN too.

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import ENOUGH, Outcome
+from elbojax import thresholds
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome
 from elbojax.cascade.stages.student import match
 from elbojax.host.distributions import Gaussian, from_root
 from elbojax.host.hmc import States, begin, points_of, trajectory
@@ -15,43 +16,6 @@ from elbojax.host.resampling import pick
 from elbojax.results.certificate import Certificate
 from elbojax.results.certificate import Stage as Code
 from elbojax.types import Status
-
-NEAR = 1.0
-"""k-hat of the best answer so far from which its draws are no place to start from."""
-NUM_CHAINS = 256
-"""Chains. Their starts are draws of the stage before, and independent of each other."""
-NUM_TUNED = 8
-"""Trajectories in which the step size is found, once in the coordinates of the stage before and once in the chains' own."""
-BLOCK = 16
-"""Trajectories between looks at whether the chains are stationary."""
-MOST_BLOCKS = 6
-"""Blocks after which they are given up."""
-ACCEPTED = 0.8
-"""Mean acceptance that the step size is tuned to."""
-ANGLE = 3.0
-"""Length of a trajectory in whitened coordinates, jittered by a half. A Gaussian is drawn from anew at pi / 2. Measured on a
-Gaussian process of 26 parameters, three seeds each: with 1.5 means were off by up to 0.2 sd after 170,000 gradients, with 3.0 by
-up to 0.04 after 240,000."""
-LONGEST = 24
-"""Leapfrog steps of a trajectory, at most."""
-ROUGH = 0.035
-"""Monte Carlo error of the means, in sds, and of the sds, relative, above which another block follows."""
-MARGIN = 0.1
-"""Standard deviations by which a mean, and share by which an sd, may be off."""
-DRAWS_PER_PARAMETER = 10
-"""Draws of the chains, for each coordinate, from which their covariance is taken for whitening."""
-SURE = 2.0
-"""Standard errors that are added to a shift before it is held against the margin."""
-CHAINS_PER_END = 16
-"""Chains from each end of a path, where paths have ended in several modes."""
-MOST_OF_THEM, USUAL = 0.75, 0.95
-"""Share of these that must come to where so many of the other chains are, for the end to be no mode of its own."""
-APART = 0.5
-"""Whitened distance, in some coordinate, from which two ends are two."""
-STUCK = 0.9
-"""Correlation of a draw and that which comes a third of the run later, from which the chains are given up after a block."""
-MIXED = 0.5
-"""The same, above which the chains have not left their starts."""
 
 
 class Moved(NamedTuple):
@@ -72,8 +36,8 @@ def least(size: int) -> int:
     Args:
       size: D.
     """
-    usual = math.ceil(ANGLE * size**0.25)
-    return NUM_CHAINS * (2 + (2 * NUM_TUNED + BLOCK) * usual)
+    usual = math.ceil(thresholds.ENSEMBLE_ANGLE * size**0.25)
+    return thresholds.ENSEMBLE_CHAINS * (2 + (2 * thresholds.ENSEMBLE_TUNED + thresholds.ENSEMBLE_BLOCK) * usual)
 
 
 def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
@@ -104,14 +68,14 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
       Margossian et al. 2024 (many short chains), https://arxiv.org/abs/2110.13017
     """
     whitening = match(outcome.draws, outcome.log_weights)
-    starts = outcome.draws[pick(rng, np.exp(outcome.log_weights), NUM_CHAINS)]
+    starts = outcome.draws[pick(rng, np.exp(outcome.log_weights), thresholds.ENSEMBLE_CHAINS)]
     ends = _ends(scouts, whitening) if outcome.certificate.modes > 1 else scouts.modes[:0]
-    chains = np.concatenate([starts, np.repeat(ends, CHAINS_PER_END, axis=0)])
+    chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
     here = yield from begin(whitening, chains)
     here, seen, step, spent = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
-    own = np.concatenate([u[:NUM_CHAINS] for u in seen[len(seen) // 2 :]])
-    if len(own) > DRAWS_PER_PARAMETER * own.shape[1]:
+    own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in seen[len(seen) // 2 :]])
+    if len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
         points, last = points_of(whitening, own), points_of(whitening, here.u)
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
@@ -120,19 +84,24 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
     spent += len(chains)
     result = outcome
     kept: list[np.ndarray] = []
-    for _ in range(MOST_BLOCKS):
+    for _ in range(thresholds.ENSEMBLE_BLOCKS):
         length = _length(step)
-        cost = BLOCK * length * len(chains)
+        cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
         if outcome.certificate.num_gradients + spent + cost > limit:
             break
-        for _ in range(BLOCK):
+        for _ in range(thresholds.ENSEMBLE_BLOCK):
             sizes = step * rng.uniform(0.5, 1.5, len(chains))
             here, _ = yield from trajectory(rng, whitening, here, sizes, length)
             kept.append(points_of(whitening, here.u))
         spent += cost
         joined = _joined(whitening, here.u, len(ends))
-        result, moved = _judged(outcome, np.stack(kept[len(kept) // 4 :])[:, :NUM_CHAINS], spent, joined)
-        if result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL) or moved.correlation > STUCK:
+        result, moved = _judged(
+            outcome, np.stack(kept[len(kept) // 4 :])[:, : thresholds.ENSEMBLE_CHAINS], spent, joined
+        )
+        if (
+            result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
+            or moved.correlation > thresholds.ENSEMBLE_STUCK
+        ):
             break
     if result is outcome:
         return outcome._replace(certificate=_spent(outcome.certificate, spent))
@@ -142,11 +111,11 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
 def _ends(scouts: Scouts, whitening: Gaussian) -> np.ndarray:
     """Ends [E, D] of paths, of a density that counts; alike ones once."""
     ended = scouts.status == Status.CONVERGED
-    heavy = ended & (scouts.values > np.max(scouts.values, where=ended, initial=-np.inf) - NEGLIGIBLE)
+    heavy = ended & (scouts.values > np.max(scouts.values, where=ended, initial=-np.inf) - thresholds.NEGLIGIBLE)
     u = whitening.standardised(scouts.modes)
     found: list[int] = []
     for i in np.flatnonzero(heavy):
-        if all(np.max(np.abs(u[i] - u[j])) > APART for j in found):
+        if all(np.max(np.abs(u[i] - u[j])) > thresholds.ENSEMBLE_APART for j in found):
             found.append(int(i))
     return scouts.modes[found]
 
@@ -159,12 +128,14 @@ def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
     if num_ends == 0:
         return False
     distances = np.sum(u**2, axis=1)
-    within = distances[NUM_CHAINS:].reshape(num_ends, CHAINS_PER_END) <= np.quantile(distances[:NUM_CHAINS], USUAL)
-    return bool(np.all(np.mean(within, axis=1) >= MOST_OF_THEM))
+    within = distances[thresholds.ENSEMBLE_CHAINS :].reshape(
+        num_ends, thresholds.ENSEMBLE_CHAINS_PER_END
+    ) <= np.quantile(distances[: thresholds.ENSEMBLE_CHAINS], thresholds.ENSEMBLE_USUAL)
+    return bool(np.all(np.mean(within, axis=1) >= thresholds.ENSEMBLE_JOINED))
 
 
 def _length(step: float) -> int:
-    return int(np.clip(math.ceil(ANGLE / step), 1, LONGEST))
+    return int(np.clip(math.ceil(thresholds.ENSEMBLE_ANGLE / step), 1, thresholds.ENSEMBLE_LONGEST))
 
 
 def _tuned(
@@ -172,13 +143,21 @@ def _tuned(
 ) -> Stage[tuple[States, list[np.ndarray], float, int]]:
     """The chains after some trajectories, where they were, the step size that they have led to, and the gradients spent."""
     spent, seen = 0, []
-    for i in range(NUM_TUNED):
+    for i in range(thresholds.ENSEMBLE_TUNED):
         length = _length(step)
         here, chance = yield from trajectory(rng, whitening, here, step * rng.uniform(0.5, 1.5, len(here.u)), length)
         seen.append(here.u)
         spent += length * len(here.u)
         # Where most are accepted the step grows, and shrinks where they are not: by less each time.
-        step = min(step * math.exp((float(np.mean(chance[:NUM_CHAINS])) - ACCEPTED) * 2 / math.sqrt(i + 1)), 2.0)
+        step = min(
+            step
+            * math.exp(
+                (float(np.mean(chance[: thresholds.ENSEMBLE_CHAINS])) - thresholds.ENSEMBLE_ACCEPTED)
+                * 2
+                / math.sqrt(i + 1)
+            ),
+            2.0,
+        )
     return here, seen, step, spent
 
 
@@ -199,9 +178,12 @@ def _judged(outcome: Outcome, draws: np.ndarray, spent: int, joined: bool) -> tu
     c = outcome.certificate
     mean_error, sd_error = float(np.max(errors[:size])), float(np.max(errors[size:]))
     good: Any = (
-        moved.bias < MARGIN and moved.correlation < MIXED and ess >= ENOUGH and np.all(np.isfinite(mean) & (sd > 0))
+        moved.bias < thresholds.ENSEMBLE_MARGIN
+        and moved.correlation < thresholds.ENSEMBLE_MIXED
+        and ess >= thresholds.ENOUGH
+        and np.all(np.isfinite(mean) & (sd > 0))
     )
-    good = good and mean_error < ROUGH and sd_error < ROUGH
+    good = good and mean_error < thresholds.ENSEMBLE_ROUGH and sd_error < thresholds.ENSEMBLE_ROUGH
     alone = int(c.modes) <= 1 or joined
     certified = bool(good and alone)
     status = Status.CONVERGED if certified else Status.MULTIMODAL if good else Status.UNRELIABLE
@@ -231,5 +213,7 @@ def _moved(numbers: np.ndarray) -> Moved:
     products = np.mean(centred[:-third] * centred[third:], axis=(0, 1))
     correlation = products / np.maximum(np.mean(centred**2, axis=(0, 1)), np.finfo(float).tiny)
     rho = np.clip(correlation, 0, 0.99)
-    bias = (np.abs(np.mean(change, axis=0)) + SURE * error) * (1 + rho + rho**2) / (3 * (1 - rho**2))
+    bias = (
+        (np.abs(np.mean(change, axis=0)) + thresholds.ENSEMBLE_SURE * error) * (1 + rho + rho**2) / (3 * (1 - rho**2))
+    )
     return Moved(float(np.max(bias)), float(np.max(correlation)))

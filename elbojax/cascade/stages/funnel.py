@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 
-from elbojax.cascade.check.chains import COST, confirmed
+from elbojax import thresholds
+from elbojax.cascade.check.chains import confirmed, cost
 from elbojax.cascade.check.families import on_host
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.defended import GUARDED
-from elbojax.cascade.funnel import COVERED, COVERED_PER_PARAMETER, FLATTENED, LARGEST, TINY, least, sentence
-from elbojax.cascade.gaussian import NEGLIGIBLE, Scouts
-from elbojax.cascade.judge import TAILS, Outcome, Spent
-from elbojax.cascade.refit import TAILS as GUARD_TAILS
+from elbojax.cascade.funnel import least, sentence
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome, Spent
 from elbojax.cascade.stages.student import match
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Defended, Gaussian
@@ -23,7 +22,7 @@ from elbojax.results import certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.types import Status
 
-__all__ = ["LARGEST", "cover", "fit_along", "least", "recount", "sentence"]
+__all__ = ["cover", "fit_along", "least", "recount", "sentence"]
 
 
 def fit_along(
@@ -48,7 +47,7 @@ def fit_along(
       An `Outcome`.
     """
     old = outcome.certificate
-    q, info = yield from fit_funnel(rng, start, max_gradients=limit - old.num_gradients - COST)
+    q, info = yield from fit_funnel(rng, start, max_gradients=limit - old.num_gradients - cost())
     spent = Spent(
         num_gradients=old.num_gradients + info.num_gradients,
         num_log_densities=old.num_log_densities,
@@ -56,8 +55,8 @@ def fit_along(
         decrement=info.decrement,
         fisher_divergence=old.fisher_divergence,
     )
-    guard = envelope(match(outcome.draws, outcome.log_weights), GUARD_TAILS)
-    proposal = Defended(cover(q), guard, GUARDED)
+    guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
+    proposal = Defended(cover(q), guard, thresholds.GUARDED)
     new = yield from check(rng, q, proposal, certificate.Stage.FUNNEL, info.status, spent)
     new = yield from confirmed(rng, new, proposal)
     if int(new.certificate.status) == Status.MULTIMODAL:
@@ -87,7 +86,7 @@ def recount(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: f
     size = len(q.basis)
     a, epsilon = q.standardised(scouts.modes)
     within = (a >= q.knots[0]) & (a <= q.knots[-1])
-    covered = within & (np.sum(epsilon**2, axis=1) < COVERED + COVERED_PER_PARAMETER * size)
+    covered = within & (np.sum(epsilon**2, axis=1) < thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size)
     others = scouts.modes[(scouts.status == Status.CONVERGED) & ~covered]
     modes, spent = 1, 0
     if len(others):
@@ -96,7 +95,7 @@ def recount(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: f
         best = np.argmax(q.log_marginal)
         centre = q.basis @ np.concatenate([q.knots[best, None], q.locs[best]])
         masses, spent = yield from _masses(rng, q, np.concatenate([others, centre[None]]))
-        modes += int(np.sum(~(masses[:-1] < masses[-1] - NEGLIGIBLE)))
+        modes += int(np.sum(~(masses[:-1] < masses[-1] - thresholds.NEGLIGIBLE)))
     return outcome._replace(
         certificate=old._replace(
             modes=np.int64(modes),
@@ -113,7 +112,7 @@ def _masses(rng: np.random.Generator, q: Funnel, points: np.ndarray) -> Stage[tu
     draws = noises.whitened(rng, draws_for(size), size)  # the same for all, so that they can be compared
 
     def mass(y):
-        inner = newton(rng, Gaussian(y[1:], TINY * np.eye(size)), draws=draws)
+        inner = newton(rng, Gaussian(y[1:], thresholds.FUNNEL_TINY * np.eye(size)), draws=draws)
         return restricted(inner, q.basis[:, 0] * y[0], q.basis[:, 1:])
 
     fits = yield from side_by_side([mass(y) for y in points @ np.linalg.inv(q.basis).T])
@@ -125,4 +124,4 @@ def cover(q: Funnel) -> Funnel:
 
     The degrees of freedom grow with D, or the length of a draw, which varies like a chi-square's, would eat the weights.
     """
-    return q._replace(log_marginal=FLATTENED * q.log_marginal, df=max(TAILS, len(q.basis)))
+    return q._replace(log_marginal=thresholds.FUNNEL_FLATTENED * q.log_marginal, df=max(thresholds.TAILS, len(q.basis)))

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.gaussian import NARROW, Scouts
-from elbojax.cascade.judge import NUM_DRAWS, Outcome, Spent
+from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.judge import Outcome, Spent
 from elbojax.cascade.stages.paths import best_of, count_modes, paths
 from elbojax.host import noise as noises
 from elbojax.host.newton import newton
@@ -43,7 +44,7 @@ def fit_gaussian(
     scouts = yield from paths(rng, start)
     told(scouts)
     max_steps = affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
-    q, info = yield from newton(rng, best_of(scouts).narrowed(NARROW), max_steps=max_steps, late=late)
+    q, info = yield from newton(rng, best_of(scouts).narrowed(thresholds.NARROWED), max_steps=max_steps, late=late)
     spent = Spent(
         num_gradients=scouts.num_gradients + info.num_gradients,
         num_log_densities=0,
@@ -58,7 +59,7 @@ def fit_gaussian(
 def unchecked(scouts: Scouts) -> Outcome:
     """The Gaussian of best bound along the paths, of which nothing is known; its draws all have one weight."""
     q = best_of(scouts)
-    draws = q.loc + noises.antithetic(np.random.default_rng(0), NUM_DRAWS, len(q.loc)) @ q.scale_tril.T
+    draws = q.loc + noises.antithetic(np.random.default_rng(0), thresholds.CHECK_DRAWS, len(q.loc)) @ q.scale_tril.T
     constant = 0.5 * len(q.loc) * (1 + math.log(2 * math.pi))
     unknown, unsure = np.float64(math.nan), np.float64(math.inf)
     known = certificate.Certificate(
@@ -80,7 +81,7 @@ def unchecked(scouts: Scouts) -> Outcome:
         num_log_densities=np.int64(0),
         sd_error=unsure,
     )
-    return Outcome(as_family(q), draws, np.full(NUM_DRAWS, -math.log(NUM_DRAWS)), known)
+    return Outcome(as_family(q), draws, np.full(thresholds.CHECK_DRAWS, -math.log(thresholds.CHECK_DRAWS)), known)
 
 
 def affordable(left: float, cost: int) -> float:

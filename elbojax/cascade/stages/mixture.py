@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
-from elbojax.cascade.check.chains import COST, confirmed
+from elbojax import thresholds
+from elbojax.cascade.check.chains import confirmed, cost
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.gaussian import NARROW, Scouts
+from elbojax.cascade.gaussian import Scouts
 from elbojax.cascade.judge import Outcome, Spent
 from elbojax.cascade.stages.gaussian import affordable
 from elbojax.cascade.stages.paths import gaussians
@@ -17,11 +18,6 @@ from elbojax.host.requests import Stage, side_by_side
 from elbojax.results import certificate
 from elbojax.solvers.newton import draws_for
 from elbojax.types import Status
-
-UNSEEN = -30.0
-"""Log-weight of a component whose fit failed: one without any weight has no finite gradient."""
-LIGHT = -15.0
-"""Log-weight below which a component is drawn from as seldom as that; the others equally often."""
 
 
 def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
@@ -46,17 +42,19 @@ def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit:
     """
     old = outcome.certificate
     num_paths, size = scouts.modes.shape
-    max_steps = affordable(limit - old.num_gradients - COST, num_paths * draws_for(size))
+    max_steps = affordable(limit - old.num_gradients - cost(), num_paths * draws_for(size))
     draws = noises.whitened(rng, draws_for(size), size)  # the same for all, so that their bounds can be compared
     # From where the paths end: the best bound along a path may lie between the modes.
     ends = [Gaussian(end, q.scale_tril) for end, q in zip(scouts.modes, gaussians(scouts), strict=True)]
     fits = yield from side_by_side(
-        [newton(rng, end.narrowed(NARROW), draws=draws, max_steps=max_steps) for end in ends]
+        [newton(rng, end.narrowed(thresholds.NARROWED), draws=draws, max_steps=max_steps) for end in ends]
     )
     infos = [info for _, info in fits]
     usable = np.array([info.status not in (Status.NON_FINITE, Status.STALLED) for info in infos])
     elbos = np.where(usable, [info.elbo for info in infos], -np.inf)
-    logits = np.maximum(elbos - np.logaddexp.reduce(elbos) if usable.any() else np.zeros(num_paths), UNSEEN)
+    logits = np.maximum(
+        elbos - np.logaddexp.reduce(elbos) if usable.any() else np.zeros(num_paths), thresholds.MIXTURE_UNSEEN
+    )
     q = Mixture(logits, tuple(component for component, _ in fits))
     spent = Spent(
         num_gradients=old.num_gradients + sum(info.num_gradients for info in infos),
@@ -82,9 +80,11 @@ def least(num_paths: int, size: int) -> int:
     Returns:
       Their number.
     """
-    return 2 * num_paths * draws_for(size) + COST
+    return 2 * num_paths * draws_for(size) + cost()
 
 
 def cover(q: Mixture) -> Mixture:
     """The same with Student t for Gaussian, and as many draws from each mode that is not negligible."""
-    return Mixture(np.where(q.log_weights > LIGHT, 0.0, q.log_weights), tuple(map(envelope, q.components)))
+    return Mixture(
+        np.where(q.log_weights > thresholds.MIXTURE_LIGHT, 0.0, q.log_weights), tuple(map(envelope, q.components))
+    )

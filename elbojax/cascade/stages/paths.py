@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.check.families import as_family, on_host
-from elbojax.cascade.gaussian import AROUND, DRAWS_PER_CANDIDATE, NEGLIGIBLE, NUM_CANDIDATES, NUM_SCOUTS, Scouts
+from elbojax.cascade.gaussian import Scouts
 from elbojax.families import Mixture as MixtureFamily
 from elbojax.host import noise as noises
 from elbojax.host.bfgs import Path, Point, bfgs
@@ -12,7 +13,7 @@ from elbojax.host.requests import Stage, Values, side_by_side
 from elbojax.types import Status
 
 
-def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int = NUM_SCOUTS) -> Stage[Scouts]:
+def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None = None) -> Stage[Scouts]:
     """Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
     The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
@@ -20,7 +21,7 @@ def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int = NUM_S
     Args:
       rng: of the starts and of the draws of the bounds.
       start: [D], or [K, D] for several.
-      num_paths: P, and no fewer than K; the first begins at `start` itself, or K of them at those.
+      num_paths: P, `thresholds.PATHS` by default, and no fewer than K; the first begins at `start` itself, or K of them at those.
 
     Yields:
       `Gradients` of a point of each path, then `Values`.
@@ -33,17 +34,17 @@ def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int = NUM_S
     """
     centres = np.atleast_2d(start)
     num_centres, size = centres.shape
-    num_paths = max(num_paths, num_centres)
+    num_paths = max(thresholds.PATHS if num_paths is None else num_paths, num_centres)
     away = np.maximum(np.arange(num_paths) - (num_centres - 1), 0)
-    radius = AROUND * away / max(num_paths - num_centres, 1)
+    radius = thresholds.PATH_AROUND * away / max(num_paths - num_centres, 1)
     starts = centres[np.arange(num_paths) % num_centres] + radius[:, None] * rng.uniform(-1, 1, (num_paths, size))
-    noise = noises.antithetic(rng, DRAWS_PER_CANDIDATE, size)
+    noise = noises.antithetic(rng, thresholds.PATH_CANDIDATE_DRAWS, size)
     found: list[Path] = yield from side_by_side([bfgs(each) for each in starts])
 
     candidates = [[_implied(point) for point in _spread(path)] for path in found]
     everyone = [q for each in candidates for q in each]
     draws = [q.loc + noise @ q.scale_tril.T for q in everyone]
-    values = (yield Values(np.concatenate(draws))).reshape(len(everyone), DRAWS_PER_CANDIDATE)
+    values = (yield Values(np.concatenate(draws))).reshape(len(everyone), thresholds.PATH_CANDIDATE_DRAWS)
     # The bound, up to a constant.
     elbos = np.mean(values, axis=1) + [q.half_log_det() for q in everyone]
     elbos = np.where(np.isfinite(elbos), elbos, -np.inf)
@@ -65,7 +66,7 @@ def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int = NUM_S
 def _spread(path: Path) -> list[Point]:
     """Points of a path at which its Gaussian is looked at, evenly spread, the last among them."""
     last = len(path.points) - 1
-    chosen = np.ceil(np.arange(1, NUM_CANDIDATES + 1) / NUM_CANDIDATES * last).astype(int)
+    chosen = np.ceil(np.arange(1, thresholds.PATH_CANDIDATES + 1) / thresholds.PATH_CANDIDATES * last).astype(int)
     return [path.points[i] for i in np.unique(chosen)]
 
 
@@ -102,7 +103,7 @@ def count_modes(q: Gaussian, scouts: Scouts) -> Stage[int]:
       Their number.
     """
     distance = np.sum(q.standardised(scouts.modes) ** 2, axis=1)
-    far = distance > 25 + 4 * len(q.loc)
+    far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
-    heavy = (scouts.values > centre - NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    heavy = (scouts.values > centre - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
     return 1 + int(np.sum(far & heavy))

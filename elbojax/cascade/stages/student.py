@@ -4,17 +4,14 @@ import math
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.judge import NUM_DRAWS, TAILS_PER_PARAMETER, Outcome, Spent
-from elbojax.cascade.refit import DRAWS_PER_PARAMETER, SHARP_GUARD, SHARP_TAILS, TAILS
+from elbojax.cascade.judge import Outcome, Spent
 from elbojax.host.distributions import Defended, Density, Gaussian, Proposal, from_root
 from elbojax.host.psis import log_sum_exp
 from elbojax.host.requests import Stage
 from elbojax.results import certificate
 from elbojax.types import Status
-
-ROUNDS = 4
-"""Matches to the weighted draws, at most."""
 
 
 def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
@@ -39,10 +36,10 @@ def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
       Cappe, Douc, Guillin, Marin, Robert 2008, https://arxiv.org/abs/0710.4242
     """
     here = best = outcome
-    for _ in range(ROUNDS):
+    for _ in range(thresholds.REFIT_ROUNDS):
         if best.certificate.certified:
             break
-        here = yield from _look(rng, here, TAILS, NUM_DRAWS)
+        here = yield from _look(rng, here, thresholds.REFIT_TAILS, thresholds.CHECK_DRAWS)
         old, new = best.certificate, here.certificate
         if (bool(new.certified), float(new.ess)) > (bool(old.certified), float(old.ess)):
             best = here
@@ -69,9 +66,9 @@ def look_again(
     Returns:
       The new `Outcome`.
     """
-    tails = SHARP_TAILS
+    tails = thresholds.SHARP_TAILS
     if front is None:
-        tails = max(tails, math.ceil(TAILS_PER_PARAMETER * before.draws.shape[1]))
+        tails = max(tails, math.ceil(thresholds.TAILS_PER_PARAMETER * before.draws.shape[1]))
     return (yield from _look(rng, before, tails, num_draws, front))
 
 
@@ -90,7 +87,7 @@ def _look(
         stage = certificate.Stage.STUDENT_T
         return (yield from check(rng, q, envelope(q, tails), stage, Status.CONVERGED, spent, num_draws=num_draws))
     richer, cover = front
-    guarded = Defended(cover, envelope(q, tails), SHARP_GUARD)
+    guarded = Defended(cover, envelope(q, tails), thresholds.SHARP_GUARD)
     # A mixture is certified with several modes; what it was certified for stands.
     alone = spent._replace(modes=1)
     new = yield from check(rng, richer, guarded, old.stage, Status.CONVERGED, alone, num_draws=num_draws)
@@ -108,7 +105,7 @@ def match(draws: np.ndarray, log_weights: np.ndarray) -> Gaussian:
       A `Gaussian`.
     """
     num_draws, size = draws.shape
-    wanted = min(DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * num_draws)
+    wanted = min(thresholds.REFIT_DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * num_draws)
     finite = np.where(np.isfinite(log_weights), log_weights, -1e30)
 
     def ess(power):

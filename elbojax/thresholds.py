@@ -1,0 +1,683 @@
+"""Every number that decides something about an answer: its unit, what it decides, and what is known for it.
+
+Code reads them where they are used (`thresholds.ENOUGH`), each time that it runs or is traced. To see what another value does:
+
+    with thresholds.overridden(ENOUGH=200):
+        fit = elbojax.fit(...)
+
+    python benchmarks/certificate.py --sweep ENOUGH=100,200,400
+
+`docs/thresholds.md` is the table. What is left out: sizes of calls, lanes and caches, which change no answer and stand where they
+are used, and settings of the solvers, which have arguments.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import math
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+
+from elbojax import xla
+
+UNMEASURED = "unmeasured"
+"""Evidence where there is none."""
+
+N = TypeVar("N", int, float, tuple[float, ...])
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """A number that decides.
+
+    Attributes:
+      value: an integer, a float, or a tuple of floats.
+      unit: what it counts.
+      decides: one sentence.
+      evidence: what was measured, or `UNMEASURED`.
+      low: no value is less.
+      high: nor greater.
+      group: the stage or the check that it belongs to.
+    """
+
+    value: Any
+    unit: str
+    decides: str
+    evidence: str
+    low: float
+    high: float
+    group: str
+
+
+_records: list[Threshold] = []
+_groups: list[str] = []
+_caches: list[Callable[[], Any]] = []
+
+
+def _group(name: str) -> None:
+    _groups.append(name)
+
+
+def _number(value: N, unit: str, decides: str, evidence: str = UNMEASURED, low: float = 0, high: float = math.inf) -> N:
+    _records.append(Threshold(value, unit, decides, evidence, low, high, _groups[-1]))
+    return value
+
+
+_group("Paths")
+
+PATHS = _number(
+    8,
+    "paths",
+    "Optimisation paths that look for modes.",
+    "with four, all of them ended in a minor mode of a Lotka-Volterra posterior in one run out of three",
+    low=1,
+)
+PATHS_LARGE = _number(4, "paths", "The same where there are more than LARGE parameters.", low=1)
+PATH_STEPS_LARGE = _number(200, "steps", "Of one of these, at most.", low=1)
+PATH_AROUND = _number(
+    2.0,
+    "unconstrained coordinate",
+    "The last path starts uniformly within so much of init, the others nearer by equal steps, the first at init itself.",
+)
+PATH_CANDIDATES = _number(10, "points", "Of a path, evenly spread, whose Gaussians are looked at.", low=1)
+PATH_CANDIDATE_DRAWS = _number(4, "draws", "For the bound of such a Gaussian; even, for they are antithetic.", low=2)
+NEGLIGIBLE = _number(
+    10.0, "nats", "Below the density at the centre of the answer, at which the end of a path is no mode worth a look."
+)
+COVERED = _number(
+    25.0,
+    "squared sds",
+    "Distance from the answer, and COVERED_PER_PARAMETER more for each parameter, up to which it covers a point, which then is"
+    " no mode of its own.",
+)
+COVERED_PER_PARAMETER = _number(4.0, "squared sds", "See COVERED.")
+
+_group("Starts")
+
+START_TRIES = _number(
+    100,
+    "starts",
+    "Drawn within START_WITHIN of zero where there is no finite log-density at the given one, and as many around it.",
+    "as Stan and NumPyro do",
+    low=1,
+)
+START_WITHIN = _number(2.0, "unconstrained coordinate", "See START_TRIES.", "as Stan and NumPyro do")
+START_AROUND = _number(4.0, "unconstrained coordinate", "See START_TRIES.")
+
+_group("The first Gaussian")
+
+LARGE = _number(300, "parameters", "Above which no matrix [D, D] is formed, and the first fit is of low rank.", low=1)
+NARROWED = _number(
+    0.3,
+    "sds of the path's Gaussian",
+    "Where the second-order fit begins: a narrow one sees the exact local curvature, one that is too wide mostly the tails.",
+    low=1e-9,
+)
+AT_ANY_PRICE = _number(
+    12, "evaluations of the bound", "Made whatever the clock says.", "most posteriors of few parameters take fewer"
+)
+
+_group("The check")
+
+CHECK_DRAWS = _number(4096, "draws", "Of a check; a power of two, for Sobol nets.", low=64)
+KHAT = _number(
+    0.7,
+    "Pareto shape",
+    "Of the importance ratios, above which they are not trusted; less for few draws (`diagnostics.khat_threshold`).",
+    "Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html",
+    low=-math.inf,
+)
+ENOUGH = _number(
+    400, "effective draws", "Below which moments are not to be relied on to a tenth of a standard deviation."
+)
+TAILS = _number(
+    10,
+    "degrees of freedom",
+    "Of the Student t around a Gaussian that a check draws from.",
+    "beside the Gaussian itself it lowers k-hat by 0.1 to 1 for a few per cent of the effective draws",
+    low=1,
+)
+TAILS_PER_PARAMETER = _number(
+    0.25,
+    "degrees of freedom",
+    "The least of these for each parameter, for in high dimension a Gaussian's draws lie in a thin shell.",
+    "on a Gaussian posterior it keeps 60 % of the draws effective for every D, where ten degrees keep 10 % at D = 2,000",
+)
+DOUBTFUL = _number(
+    0.25,
+    "Monte Carlo error: of a mean in sds, of an sd relative",
+    "Above which a moment is not known: a few heavy draws carry the sd where the posterior has none (Cauchy tails).",
+)
+MOMENTLESS_ERROR = _number(
+    0.05,
+    "Monte Carlo error: of a mean in sds, of an sd relative",
+    "From which it is asked whether it is that of coordinates without moments, which are not to count.",
+)
+ROUNDING = _number(0.1, "nats", "Of rounding error in the log-density, above which its differences are lost.")
+TAIL_FEWEST = _number(5, "draws", "Of the tail, below which no Pareto distribution is fitted to it.", low=1)
+CONTROL_DRAWS = _number(
+    8, "draws", "For each control variate, without which these would be fitted to the noise.", low=1
+)
+CONTROL_MOST = _number(4.0, "factor", "By which control variates raise a weight, at most; none goes below zero.", low=1)
+GUARDED = _number(
+    0.1, "share of the draws", "Of a funnel's or a flow's check that come from its guard.", low=1e-9, high=0.999
+)
+COMPARED = _number(32, "draws", "Whose log-densities are computed in single and in double precision.", low=2)
+COMPARED_ALIKE = _number(
+    0.01,
+    "nats",
+    "By which the differences between these may differ.",
+    "a hundredth of what a weight may be wrong by",
+)
+
+_group("Which numbers have moments")
+
+NO_MOMENT = _number(
+    0.8,
+    "Pareto shape",
+    "Of weight times distance (or its square), above which a mean (or an sd) is taken not to exist or not to be known.",
+    "16,384 draws of a t(3) around the posterior, 40 times (5 %, median, 95 %), of squares: t(3) 0.56, 0.65, 0.77;"
+    " t(2.1) 0.85, 0.96, 1.19; inverse gamma(2.5) 0.19, 0.27, 0.39; inverse gamma(1.5) 2.0, 2.4, 2.7; log-normal(1.5)"
+    " below -1; of values: Cauchy 0.81, 1.00, 1.16; t(2.1) 0.54, 0.64, 0.83; half-Cauchy 1.15, 1.28, 1.40",
+    low=-math.inf,
+)
+NO_MOMENT_ABOVE = _number(
+    0.4,
+    "Pareto shape",
+    "By which it must exceed that of the weights alone: where these are heavy (bananas, k-hat 0.5 to 0.7), so is their"
+    " product with a square whose mean is finite.",
+)
+TAIL_SHARE = _number(
+    2.4,
+    "over the root of the number of draws",
+    "Share of one draw in a variance from which the shape of the tail is looked at.",
+    "one of 512 draws has 0.11 then, where 0.008 is usual of a normal posterior and 0.07 of a log-normal(1); one of 16,384"
+    " has 0.02 (t(2.1): 0.04 at least)",
+)
+TAIL_SHARE_AGAIN = _number(
+    0.8,
+    "over the root of the number of draws",
+    "The same, from which a certified answer is checked again with more draws.",
+    "30 seeds each, 4,096 draws: a normal posterior has 0.06, a logarithm of a gamma(2) variate 0.13; answers whose sd was"
+    " off by 5 to 20 % (t(5), t(3)) had 0.8 to 2.4, and so had those of t(2.1) whose sd, 4.6, was said to be 2",
+)
+
+_group("The second look")
+
+ROUGH = _number(
+    0.025,
+    "Monte Carlo error, sds",
+    "Of the means, above which a certified answer is looked at again.",
+    "0.017 is what 4,096 draws of the envelope leave where the posterior is Gaussian",
+)
+ROUGH_SD = _number(
+    0.03,
+    "Monte Carlo error, relative",
+    "Likewise of the sds.",
+    "35 targets of known moments, 20 seeds each (benchmarks/certificate.py): with the error of the means alone, half of the"
+    " answers that were off by more than 0.1 passed for smooth",
+)
+ROUGH_KHAT = _number(
+    0.5,
+    "Pareto shape",
+    "Likewise of the weights: above it their variance is infinite, and neither of these errors can be relied on.",
+    "bananas half of which the draws had missed were certified with 0.36 to 0.69",
+    low=-math.inf,
+)
+SHARP_TAILS = _number(
+    3,
+    "degrees of freedom",
+    "Of the last look, and more in high dimension.",
+    "with three, of 16,384 draws at D = 60 half as many count",
+    low=1,
+)
+SHARP_GUARD = _number(
+    0.5,
+    "share of the draws",
+    "Of a richer family's last look that come from around all draws so far.",
+    low=1e-9,
+    high=0.999,
+)
+SHARP_DRAWS = _number(
+    16384,
+    "draws",
+    "Of the last look; a power of two.",
+    "where the tail decides the sd (one_comp_mm_elim_abs, five seeds) the worst error fell from 0.2 to 0.33 to 0.06 to 0.12",
+    low=64,
+)
+
+_group("The refit")
+
+REFIT_TAILS = _number(
+    5,
+    "degrees of freedom",
+    "Of a Student t matched to the draws: where a Gaussian has failed, heavier ones are safer.",
+    low=1,
+)
+REFIT_DRAWS_PER_PARAMETER = _number(
+    3, "effective draws", "For each of the D (D + 3) / 2 parameters of a Gaussian, that the tempered weights must keep."
+)
+REFIT_ROUNDS = _number(4, "rounds", "Matches to the weighted draws, at most.")
+
+_group("The mixture")
+
+MIXTURE_UNSEEN = _number(
+    -30.0,
+    "log-weight",
+    "Of a component whose fit failed: one without any has no finite gradient.",
+    low=-math.inf,
+    high=0,
+)
+MIXTURE_LIGHT = _number(
+    -15.0,
+    "log-weight",
+    "Below which a component is drawn from as seldom as that; the others equally often.",
+    low=-math.inf,
+    high=0,
+)
+
+_group("The funnel")
+
+FUNNEL_LARGEST = _number(100, "parameters", "Above which the Gaussians at the knots are not worth their memory.")
+FUNNEL_FLATTENED = _number(
+    0.5, "power of a density", "Of the leading coordinate, that the check draws from: its tails cost little.", low=1e-9
+)
+FUNNEL_TINY = _number(
+    1e-8, "sd", "With which a Gaussian starts at the end of a path, when modes are counted anew.", low=1e-300
+)
+FUNNEL_BULK = _number(
+    3.0,
+    "nats",
+    "Below the highest density of the leading coordinate, within which it is said to move others (in a note).",
+)
+FUNNEL_MOVED = _number(1.0, "log-scale", "Change over the bulk that makes a funnel (in a note).")
+
+_group("The flow")
+
+FLOW_LARGEST = _number(50, "parameters", "Above which there is no flow: there its weights were not measured to hold.")
+FLOW_HEAT = _number(
+    3.0,
+    "temperature",
+    "Of the first round, whose flow is wider than the posterior: a tenth of the draws of all checks are from it.",
+    "without them a flow that had lost the far ends of a banana, and half of its sd, was certified",
+    low=1,
+)
+FLOW_STEPS = _number(400, "steps", "Of a round.", low=1)
+FLOW_DRAWS = _number(64, "draws", "Of a step.", low=1)
+FLOW_ROUNDS = _number(
+    3,
+    "rounds",
+    "The first hot, the second cooling to the posterior, the third where the check of the second fails.",
+    "NUTS takes 50,000 to 500,000 gradients, a round 25,600",
+)
+FLOW_ROUNDS_ALONE = _number(5, "rounds", "Likewise where there is no NUTS to go on to.")
+
+_group("Short chains from a certified answer")
+
+LEAK_CHAINS = _number(128, "chains", "That look whether the posterior goes on where the answer ends.", low=1)
+LEAK_STEP_SIZES = _number(
+    (1.0, 0.5, 0.25, 0.125, 0.06, 0.03),
+    "sds",
+    "Steps tried one after the other: no warm-up, for one of them suits.",
+    low=1e-9,
+)
+LEAK_TRIED = _number(3, "leapfrog steps", "Of a trajectory that tries a step size.", low=1)
+LEAK_LONG = _number(14, "leapfrog steps", "Of a trajectory with the one that went furthest.", low=1)
+LEAK_TRAJECTORIES = _number(3, "trajectories", "Of these.")
+LEAK_BEYOND = _number(
+    30.0,
+    "nats",
+    "By which the ends, all together, may exceed the highest start.",
+    "were starts and ends alike and k-hat 0.7, each that exceeds would do so by 0.7 / 0.3 nats on average, and so much would"
+    " come with a probability of one in a thousand (derived)",
+)
+LEAK_HARMLESS = _number(
+    0.0,
+    "Pareto shape",
+    "The k-hat up to which no chains are run: where an answer ends short of the posterior, its last draws are heavy.",
+    low=-math.inf,
+)
+
+_group("The ensemble of chains")
+
+ENSEMBLE_NEAR = _number(
+    1.0,
+    "Pareto shape",
+    "The k-hat of the best answer so far from which its draws are no place to start from.",
+    low=-math.inf,
+)
+ENSEMBLE_CHAINS = _number(
+    256, "chains", "Whose starts are draws of the stage before, independent of each other.", low=2
+)
+ENSEMBLE_TUNED = _number(8, "trajectories", "In which the step size is found, in either coordinates.", low=1)
+ENSEMBLE_BLOCK = _number(16, "trajectories", "Between looks at whether the chains are stationary.", low=4)
+ENSEMBLE_BLOCKS = _number(6, "blocks", "After which they are given up.")
+ENSEMBLE_ACCEPTED = _number(0.8, "mean acceptance", "That the step size is tuned to.", low=1e-9, high=1)
+ENSEMBLE_ANGLE = _number(
+    3.0,
+    "whitened length",
+    "Of a trajectory, jittered by a half; a Gaussian is drawn from anew at pi / 2.",
+    "Gaussian process of 26 parameters, three seeds each: with 1.5 means were off by up to 0.2 sd after 170,000 gradients,"
+    " with 3.0 by up to 0.04 after 240,000",
+    low=1e-9,
+)
+ENSEMBLE_LONGEST = _number(24, "leapfrog steps", "Of a trajectory, at most.", low=1)
+ENSEMBLE_ROUGH = _number(
+    0.035,
+    "Monte Carlo error: of means in sds, of sds relative",
+    "Above which another block follows.",
+)
+ENSEMBLE_MARGIN = _number(0.1, "sds of a mean, share of an sd", "Bias up to which the chains are stationary.")
+ENSEMBLE_SURE = _number(2.0, "standard errors", "Added to a shift before it is held against the margin.")
+ENSEMBLE_DRAWS_PER_PARAMETER = _number(
+    10, "draws", "Of the chains, for each coordinate, from which their covariance is taken for whitening."
+)
+ENSEMBLE_CHAINS_PER_END = _number(
+    16, "chains", "From each end of a path, where paths have ended in several modes.", low=1
+)
+ENSEMBLE_JOINED = _number(
+    0.75, "share", "Of these that must come to where the others are, for the end to be no mode of its own.", high=1
+)
+ENSEMBLE_USUAL = _number(0.95, "share", "Of the others, by which that place is drawn.", high=1)
+ENSEMBLE_APART = _number(0.5, "whitened distance", "In some coordinate, from which two ends are two.")
+ENSEMBLE_STUCK = _number(
+    0.9, "correlation", "Of a draw and that a third of the run later, from which the chains are given up after a block."
+)
+ENSEMBLE_MIXED = _number(0.5, "correlation", "The same, above which the chains have not left their starts.")
+
+_group("NUTS")
+
+NUTS_CHAINS = _number(4, "chains", "At the end of the cascade.", low=2)
+NUTS_WARMUP = _number(500, "steps", "Of warm-up, of each chain.", low=1)
+NUTS_DRAWS = _number(1000, "draws", "Of each chain.", low=4)
+NUTS_LEAST = _number(
+    50_000,
+    "gradients",
+    "Left without which the chains are not begun.",
+    "posteriors that come so far take 50,000 to 500,000",
+)
+NUTS_RHAT = _number(
+    1.02,
+    "R-hat",
+    "Rank-normalised, split, of values and of distances from the median, above which chains do not agree.",
+    low=1,
+)
+NUTS_DIVERGENT = _number(0.005, "share of transitions", "That diverge, above which chains are not believed.", high=1)
+NUTS_APART = _number(
+    0.5,
+    "sds within a chain",
+    "In some coordinate, from which two ends of paths are ends of their own.",
+    "paths of one mode end within thousandths",
+)
+
+_group("Densities without an end, and bad starts")
+
+UNFINISHED = _number(
+    0.1, "nats", "That a fit without convergence has left to gain, above which it is asked whether the density ends."
+)
+GROWN = _number(
+    1e6, "sds of the path's Gaussian", "From which a fit that did not converge has grown without end.", low=1
+)
+FALL_NEAR = _number(
+    1e2,
+    "sds",
+    "From the centre; between here and FALL_FAR a density that ends falls faster than one over the distance.",
+    low=1,
+)
+FALL_FAR = _number(1e4, "sds", "See FALL_NEAR.", low=1)
+BLAME_TRIALS = _number(
+    32, "values", "Of one leaf tried in its place, to see whether it is to blame for a bad start.", low=1
+)
+
+_group("Batches")
+
+QUICK_DRAWS_FEW = _number(
+    512, "draws", "Of the first check of a batch, up to QUICK_FEW parameters; a power of two.", low=64
+)
+QUICK_DRAWS_MORE = _number(1024, "draws", "The same for more parameters; a power of two.", low=64)
+QUICK_FEW = _number(16, "parameters", "See QUICK_DRAWS_FEW.", "so many have more than 0.75 of the draws effective")
+QUICK_ENOUGH = _number(
+    256.0,
+    "effective draws",
+    "That the first check of a batch takes: half of the few. Control variates make them worth more.",
+)
+QUICK_ROUGH = _number(
+    0.05,
+    "Monte Carlo error: of means in sds, of sds relative",
+    "Above which a certified answer of the first fit is not the last.",
+    "1,000 logistic regressions (n=200, D=10): 512 draws leave 0.016 and 0.020, the median, 0.027 and 0.039 at most",
+)
+KEPT_DRAWS = _number(512, "draws", "Held of each model; more would be most of the memory of a batch.", low=4)
+TAILED = _number(
+    0.5,
+    "Pareto shape",
+    "The k-hat from which weights are too uneven for tails (`fit_batch(tails=True)`).",
+    "hierarchical normal (D=10, k-hat 0.5 to 0.7): means and sds are right, but of the outermost 2 % on either side 4,096"
+    " draws see 1.2 to 1.7 %, and 32,768 hardly more",
+    low=-math.inf,
+)
+OUTSKIRTS_SCALES = _number(
+    (3.0, 6.0, 12.0, 24.0),
+    "sds",
+    "Of the Gaussians whose draws look for variance outside the first fit of a batch.",
+    low=1,
+)
+OUTSKIRTS_PROBES = _number(64, "draws", "Of these, all together.", low=4)
+OUTSKIRTS_SHARE = _number(0.1, "of the variance", "Outside, above which the answer is not certified.")
+
+_group("Labellings")
+
+LABEL_DRAWS = _number(
+    512, "draws", "Of the answer, half to find the direction between two labellings, half to look along it.", low=16
+)
+LABEL_COMPARED = _number(8, "draws", "At which the log-densities before and after a map must be equal.", low=1)
+LABEL_SAME = _number(
+    1e-6, "relative", "Difference of two log-densities that are equal, sums of single precision among them."
+)
+LABEL_SAME_NATS = _number(
+    0.05,
+    "nats",
+    "The same, at most: of log-densities that are large numbers, a millionth is more than a small data set tells.",
+)
+LABEL_CENTRE = _number(
+    0.25,
+    "mean distances",
+    "From the centre between two labellings, within which there are few draws if they are apart.",
+)
+LABEL_FEW = _number(
+    0.05,
+    "share of the draws",
+    "There, below which two labellings are apart.",
+    "an answer of one mode has at least 0.125 there (the uniform distribution; a Gaussian 0.16), a ring 0.10; two Gaussians"
+    " 5 sd apart 0.03, 4 sd apart 0.06",
+    high=1,
+)
+LABEL_STRAY = _number(
+    0.02, "share of the draws", "On the other side, below which an answer describes one labelling.", high=1
+)
+LABEL_POWERS = _number(
+    2, "steps", "Towards the direction of largest differences.", "more change nothing in tests", low=1
+)
+LABEL_TURNS = _number(2, "steps", "From there to that of their mean.", "more change nothing in tests")
+LABEL_LARGEST = _number(400, "numbers of the user's pytree", "Above which no map is tried.")
+LABEL_COUNTED = _number(5040, "labellings", "That are counted one by one, at most.", low=1)
+LABEL_ROUNDING = _number(
+    64 * sys.float_info.epsilon, "of a number's size", "Spread up to which it does not vary.", low=0, high=1
+)
+LABEL_PROBED = _number(
+    3, "models", "Of a batch at which all maps are tried: where data make a symmetry, one has to have it.", low=1
+)
+LABEL_COMPONENTS = _number(10, "components", "Of an axis that are exchanged, or have signs of their own, at most.")
+LABEL_LEAVES = _number(
+    6, "leaves", "Of one kind whose exchanges and signs are tried in all combinations; of more, one or two at a time."
+)
+LABEL_MAPS = _number(
+    512, "maps", "Tried at most, those of most leaves first.", "an eighth of the log-densities of a check"
+)
+
+_group("Gradients of density objects")
+
+GRADIENT_NEARBY = _number(
+    (0.01, 0.3),
+    "sizes of a number, or one",
+    "Distances of the points looked at beside the start, which may lie at a kink.",
+)
+GRADIENT_DIRECTIONS = _number(
+    64, "directions", "Looked along; where there are more coordinates, several are moved together.", low=1
+)
+GRADIENT_SAFETY = _number(10.0, "errors of the difference", "Within which a gradient may lie.")
+GRADIENT_RELATIVE = _number(
+    0.01,
+    "of the slope",
+    "Within which it may lie as well: those of differential equations and of single precision are right to less.",
+)
+GRADIENT_ALIKE = _number(1e-5, "relative", "Difference of values that come alone and values that come with gradients.")
+
+_group("What is handed over")
+
+SPACINGS = _number(
+    1000.0,
+    "spacings of floats",
+    "That an sd has to span for a dtype to hold mean and sd together.",
+    "with one, means are off by up to 0.5 sd and the sd by 4 %; with a thousand by 0.0005 sd and nothing, and sums of"
+    " thousands of such draws keep three digits of the sd",
+    low=1,
+)
+
+
+TABLE: dict[str, Threshold] = dict(
+    zip(
+        [name for name in globals() if name.isupper() and name not in ("UNMEASURED", "N", "TABLE")],
+        _records,
+        strict=True,
+    )
+)
+"""Name -> record, in order."""
+
+
+def validated(name: str, value: Any) -> Any:
+    """The value, as the threshold of that name has it.
+
+    Args:
+      name: of the table.
+      value: of the type of the present one (a float may be given as an integer), within its range.
+
+    Raises:
+      ValueError, TypeError: with the nearest name, the type, or the range.
+
+    Example:
+      >>> validated("ENOUGH", 200), validated("DOUBTFUL", 1)
+      (200, 1.0)
+    """
+    if name not in TABLE:
+        near = difflib.get_close_matches(name.upper(), TABLE, 1, 0.0)[0]
+        raise ValueError(f"there is no threshold {name!r}; the nearest name is {near!r} (docs/thresholds.md has all)")
+    record = TABLE[name]
+    wanted = type(record.value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if wanted is tuple:
+        is_tuple = isinstance(value, tuple | list) and len(value) > 0
+        fits = is_tuple and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+        value = tuple(map(float, value)) if fits else value
+    else:
+        fits = whole or (wanted is float and isinstance(value, float))
+        value = wanted(value) if fits else value
+    if not fits:
+        what = {int: "an integer", float: "a number", tuple: "a tuple of numbers"}[wanted]
+        raise TypeError(f"{name} is {what} ({record.unit}), not {value!r}")
+    if not all(record.low <= x <= record.high for x in (value if wanted is tuple else (value,))):
+        raise ValueError(f"{name} lies from {record.low:g} to {record.high:g} ({record.unit}), and {value!r} does not")
+    return value
+
+
+@contextlib.contextmanager
+def overridden(**values: Any) -> Iterator[None]:
+    """Other thresholds while it lasts, in all threads of the process.
+
+    What has been compiled with those before is forgotten, on entering and on leaving: all programs of JAX in this process, for
+    they hold thresholds as constants. Results are those of a fresh process.
+
+    Args:
+      **values: name -> value.
+
+    Raises:
+      ValueError, TypeError: as `validated`, and then nothing is changed.
+
+    Example:
+      >>> with overridden(ENOUGH=200):
+      ...     ENOUGH_THEN = sys.modules["elbojax.thresholds"].ENOUGH
+      >>> ENOUGH_THEN, ENOUGH
+      (200, 400)
+    """
+    here = vars(sys.modules[__name__])
+    new = {name: validated(name, value) for name, value in values.items()}
+    before = {name: here[name] for name in new}
+    try:
+        here.update(new)
+        _forget()
+        yield
+    finally:
+        here.update(before)
+        _forget()
+
+
+def remembered(forget: Callable[[], Any]) -> None:
+    """Have a cache of what depends on thresholds cleared when these change.
+
+    Args:
+      forget: clears it.
+    """
+    _caches.append(forget)
+
+
+def _forget() -> None:
+    for forget in _caches:
+        forget()
+    xla.forget()
+    jax.clear_caches()
+
+
+def page() -> str:
+    """`docs/thresholds.md`."""
+    lines = [
+        "# Thresholds",
+        "",
+        "Every number that decides something about an answer, from `elbojax/thresholds.py`, which this page is made of"
+        " (`make thresholds`). Where the evidence is “unmeasured” the number is a choice, and a sweep is welcome:",
+        "",
+        "    python benchmarks/certificate.py --call fit --seeds 5 --sweep ENOUGH=100,200,400",
+        "",
+        "`with elbojax.thresholds.overridden(ENOUGH=200): ...` has another value in Python.",
+    ]
+    group = ""
+    for name, record in TABLE.items():
+        if record.group != group:
+            group = record.group
+            lines += ["", f"## {group}", "", "| name | value | unit | decides | evidence |", "|---|---|---|---|---|"]
+        cells = (f"`{name}`", _shown(record.value), record.unit, record.decides, record.evidence)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+class _Module(types.ModuleType):
+    """This module: a threshold that is assigned would be ignored by what is compiled already."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in TABLE:
+            raise AttributeError(
+                f"use `with thresholds.overridden({name}={value!r}):`, which what is compiled heeds too"
+            )
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -1,0 +1,236 @@
+"""The table of numbers that decide: complete, current, and heeded by what is compiled already."""
+
+import ast
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import elbojax
+from elbojax import thresholds
+from elbojax.bijectors import Real
+from elbojax.cascade.labels import tried
+from elbojax.cascade.symmetries import Leaf
+
+PACKAGE = pathlib.Path(elbojax.__file__).parent
+DECIDING = ("host", "results", "cascade")
+"""Folders whose numbers decide what an answer is and whether it is certified."""
+
+ALLOWED = {
+    "batch.CALLS": "calls of a program",
+    "batch.FEW": "lanes",
+    "batch.GROUPS": "lanes",
+    "batch.LANES": "lanes",
+    "batch.LANES_ELSEWHERE": "lanes",
+    "batch.MANY": "how well a program is compiled",
+    "batch.MEMORY": "bytes",
+    "batch.SIDE_BY_SIDE": "models in step",
+    "batch.TRIED": "models in one call",
+    "differences.STEPS": "a grid, of which the best step is taken",
+    "doubts.BATCH": "axes in one call",
+    "evaluate.CHUNK": "points in one call",
+    "evaluate.WIDE_CHUNK": "points in one call",
+    "evaluate.GRADIENT": "cost",
+    "evaluate.ROOM": "points in one call",
+    "evaluate.WORTH": "how well a program is compiled",
+    "evaluate.WORTH_ALONE": "how well a program is compiled",
+    "evaluate_many.CHUNK": "points in one call",
+    "evaluate_many.WIDE_CHUNK": "points in one call",
+    "evaluate_many.ROOM": "points in one call",
+    "evaluate_many.WIDEST": "memory",
+    "handover.COORDINATES": "coordinates in one call",
+    "judge.SIDE_BY_SIDE": "memory",
+    "labels.CHUNK": "points in one call",
+    "labels.SHOWN": "words of a report",
+    "labels_batch.NONE": "nothing",
+    "labels_batch.LISTED": "words of a report",
+    "labels_batch.ROOM": "memory",
+    "labels_batch.TOGETHER": "models in one call",
+    "low_rank.GAIN": "of an optimiser of its own",
+    "low_rank.NARROW": "of an optimiser of its own",
+    "low_rank.ROUNDS": "of an optimiser of its own",
+    "low_rank.STEPS": "of an optimiser of its own",
+    "low_rank.WIDE": "of an optimiser of its own",
+    "noise.CENTRE": "coefficients of a function",
+    "noise.MIDDLE": "coefficients of a function",
+    "noise.TAIL": "coefficients of a function",
+    "noise.DIGITS": "digits of a Sobol point",
+    "noise.KEPT": "memory",
+    "objects.GRACE": "seconds",
+    "objects.POLL": "seconds",
+    "objects.ROOM": "points in one call",
+    "positions.ROOM": "points in one call",
+    "posterior.LEAST": "of another library",
+    "programs.LIGHT": "how well a program is compiled",
+    "programs.LIGHTER": "how well a program is compiled",
+    "programs.SMALL": "how well a program is compiled",
+    "programs.TRIPS": "how well a program is compiled",
+    "single.COMPILED": "at least two parameters",
+    "thorough.STAGES": "seeds, and at least two parameters",
+    "storage.FORMAT": "of files",
+    "storage.SEAL": "of files",
+    "summary.COARSEST": "digits of a table",
+    "summary.PROBABILITIES": "columns of a table",
+    "summary.ROWS": "rows of a table",
+    "summary.WORST": "rows of a table",
+    "thinned.PROBABILITIES": "columns of a table",
+}
+"""Numbers of modules that change no answer, or not which, each with its reason."""
+
+UNSWEPT = ("minibatches", "stationarity", "standardised", "curvature")
+"""Of fits from minibatches, which have no certificate of the same kind."""
+
+
+def numbers(tree):
+    """Names that are given a number, or numbers, where the module begins."""
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        inside = [each for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+        if not any(isinstance(each.value, int | float) and not isinstance(each.value, bool) for each in inside):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (
+            each.id
+            for target in targets
+            for each in ast.walk(target)
+            if isinstance(each, ast.Name) and each.id.isupper()
+        )
+
+
+def read(node, inside=False):
+    """Names of thresholds below a node, and whether each is read when a function runs."""
+    if isinstance(node, ast.FunctionDef | ast.Lambda):
+        arguments = node.args.defaults + [each for each in node.args.kw_defaults if each is not None]
+        at_once = arguments + getattr(node, "decorator_list", [])
+        later = node.body if isinstance(node.body, list) else [node.body]
+        for each in at_once:
+            yield from read(each, inside)
+        for each in later:
+            yield from read(each, True)
+        return
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "thresholds":
+        yield node.attr, inside
+    for each in ast.iter_child_nodes(node):
+        yield from read(each, inside)
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "thresholds.py")
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+@pytest.mark.parametrize("folder", DECIDING)
+def test_every_number_that_decides_is_in_the_table(folder):
+    found = {
+        f"{path.stem}.{name}"
+        for path, tree in TREES.items()
+        if folder in path.relative_to(PACKAGE).parts and path.stem not in UNSWEPT
+        for name in numbers(tree)
+    }
+    unknown = sorted(found - ALLOWED.keys())
+    assert not unknown, "put it into elbojax/thresholds.py, or say in ALLOWED why it decides nothing about an answer"
+
+
+def test_no_entry_is_idle():
+    names = {name for tree in TREES.values() for name, _ in read(tree) if name.isupper()}
+    assert names - {"UNMEASURED", "TABLE"} == thresholds.TABLE.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_is_read_when_it_is_used(path):
+    """A default, or a constant of a module, would keep the value of the day of import."""
+    at_once = [name for name, inside in read(TREES[path]) if not inside and name.isupper()]
+    assert not at_once
+    for node in ast.walk(TREES[path]):
+        assert not (isinstance(node, ast.ImportFrom) and node.module == "elbojax.thresholds"), "import the module"
+
+
+@pytest.mark.parametrize("name", thresholds.TABLE)
+def test_record(name):
+    record = thresholds.TABLE[name]
+    assert vars(thresholds)[name] == record.value == thresholds.validated(name, record.value)
+    assert record.unit and record.decides.endswith(".") and record.decides[0].isupper()
+    assert record.evidence and not record.evidence.endswith(".")
+    assert name.isupper() and record.group
+
+
+def test_page_is_current():
+    page = PACKAGE.parent / "docs" / "thresholds.md"
+    assert page.read_text() == thresholds.page(), "run `make thresholds`"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "words"),
+    [
+        ("ENUOGH", 3, ValueError, "nearest name is 'ENOUGH'"),
+        ("khat", 0.5, ValueError, "nearest name is 'KHAT'"),
+        ("TABLE", 3, ValueError, "there is no threshold 'TABLE'"),
+        ("validated", 3, ValueError, "there is no threshold"),
+        ("CHECK_DRAWS", 4096.0, TypeError, "an integer"),
+        ("CHECK_DRAWS", True, TypeError, "an integer"),
+        ("DOUBTFUL", "0.2", TypeError, "a number"),
+        ("DOUBTFUL", None, TypeError, "a number"),
+        ("DOUBTFUL", (0.2,), TypeError, "a number"),
+        ("LEAK_STEP_SIZES", 0.5, TypeError, "a tuple"),
+        ("LEAK_STEP_SIZES", (), TypeError, "a tuple"),
+        ("LEAK_STEP_SIZES", (1.0, "2"), TypeError, "a tuple"),
+        ("LEAK_STEP_SIZES", (1.0, 0.0), ValueError, "lies from"),
+        ("CHECK_DRAWS", 0, ValueError, "lies from 64 to inf"),
+        ("ENSEMBLE_JOINED", 1.5, ValueError, "lies from 0 to 1"),
+        ("DOUBTFUL", float("nan"), ValueError, "lies from"),
+        ("DOUBTFUL", -1.0, ValueError, "lies from"),
+    ],
+)
+def test_misuse(name, value, error, words):
+    before = dict(vars(thresholds))
+    with pytest.raises(error, match=words), thresholds.overridden(ENOUGH=1, **{name: value}):
+        pass
+    assert vars(thresholds) == before
+
+
+def test_nested_and_after_an_error():
+    with thresholds.overridden(ENOUGH=1):
+        with pytest.raises(ZeroDivisionError), thresholds.overridden(ENOUGH=2, DOUBTFUL=1):
+            assert (thresholds.ENOUGH, thresholds.DOUBTFUL) == (2, 1.0) and isinstance(thresholds.DOUBTFUL, float)
+            raise ZeroDivisionError
+        assert (thresholds.ENOUGH, thresholds.DOUBTFUL) == (1, 0.25)
+    assert thresholds.ENOUGH == 400
+    with pytest.raises(AttributeError, match="overridden"):
+        thresholds.ENOUGH = 200
+
+
+def log_density(z, scale=1.0):
+    return -0.5 * jnp.sum((z / scale) ** 2)
+
+
+def test_one_fit_heeds_it():
+    fit = lambda: elbojax.fit(jax.random.key(0), log_density, np.zeros(2), max_gradients=900).certificate  # noqa: E731
+    before = fit()
+    with thresholds.overridden(ENOUGH=100_000, CHECK_DRAWS=1024, PATHS=4, TAIL_SHARE_AGAIN=0.0):
+        during = fit()
+    after = fit()
+    assert before.certified and not during.certified and after.certified
+    assert after.num_log_densities == before.num_log_densities
+    assert after.num_gradients == before.num_gradients
+
+
+def test_compiled_programs_heed_it():
+    """The first stage of a batch, and the values that it holds, are constants of a program."""
+    fit = lambda: elbojax.fit_batch(jax.random.key(0), log_density, np.zeros(2), np.array([1.0, 2.0]))  # noqa: E731
+    before = fit()
+    with thresholds.overridden(QUICK_DRAWS_FEW=256, KEPT_DRAWS=128, QUICK_ENOUGH=10.0, ENOUGH=10):
+        during = fit()
+    after = fit()
+    assert before.draws.shape[1] == after.draws.shape[1] == 512 and during.draws.shape[1] == 128
+    assert (during.certificate.num_log_densities < before.certificate.num_log_densities).all()
+    np.testing.assert_array_equal(before.draws, after.draws)
+
+
+def test_lists_of_maps_are_made_anew():
+    leaves = (Leaf("mu", (5,), Real()),)
+    before = len(tried(leaves))
+    with thresholds.overridden(LABEL_MAPS=3):
+        assert len(tried(leaves)) == 3 < before
+    assert len(tried(leaves)) == before
