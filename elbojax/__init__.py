@@ -12,6 +12,7 @@ from elbojax import minibatches as minibatches
 from elbojax import noise as noise
 from elbojax import plots as plots
 from elbojax import samplers as samplers
+from elbojax import structure as structure
 from elbojax import targets as targets
 from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
@@ -21,6 +22,7 @@ from elbojax.minibatch import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403
 from elbojax.results import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403
+from elbojax.structure import find_structure as find_structure
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
 

@@ -34,6 +34,7 @@ LAYERS = (
     ("loops",),
     ("interop", "objects"),
     ("results",),
+    ("structure",),
     ("minibatch", "cascade"),
     ("studies",),
     ("plots",),
@@ -51,6 +52,7 @@ MACHINES = {
     "cascade",
     "studies",
     "bijectors",
+    "structure",
     "demo",
 }  # made of parts that use one another, where other folders are collections of equals
 DRIVERS = {
@@ -58,6 +60,7 @@ DRIVERS = {
     "loops",
     "objects",
     "results",
+    "structure",
     "minibatch",
     "cascade",
     "studies",
