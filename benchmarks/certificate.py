@@ -1,15 +1,21 @@
 """The certificates of `fit` and `fit_batch` on trial: targets made to deceive, of known moments, over many seeds.
 
     python benchmarks/certificate.py [--call fit|fit_batch|both] [--seeds 20] [--only NAME] [--output FOLDER]
+    python benchmarks/certificate.py --set ENOUGH=200 --set PATHS=4
+    python benchmarks/certificate.py --sweep ENOUGH=100,200,400 --call fit --seeds 3 --only "funnel|banana"
 
 Funnels of all kinds, heavy tails, skew, bananas, rings, modes of unequal weight. A certified answer with a mean or an sd off
 by more than half an sd is wrong; at most one in a hundred may be, and one in twenty off by more than a tenth; at least 95 in
 a hundred fits are to be certified. `fit_batch` is called once for each seed, with a batch of one model: models of one batch share
 draws of the first check, and would be no independent trials. A column whose excess kurtosis is above 50 is judged
 by its median and the width of its central 90 %, as in `posteriordb.py`: no sample of this size tells its sd.
+
+Any threshold (`docs/thresholds.md`) can be given another value (`--set`), or several in turn (`--sweep`). Pages of the defaults
+stay as they are: with `--set` the page is printed, or goes into a file of its own in the folder named by `--output`.
 """
 
 import argparse
+import ast
 import json
 import pathlib
 import sys
@@ -26,6 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import elbojax  # noqa: E402
 from benchmarks import timing  # noqa: E402
 from benchmarks.errors import GOOD, HEAVY, NORMAL_90, WRONG  # noqa: E402
+from elbojax import thresholds  # noqa: E402
 
 EXACT = 400_000
 """Draws of the target itself, for quantiles and for which columns are heavy: their own error is 0.003 sd."""
@@ -242,8 +249,15 @@ def called(call: str, key: Any, target: Target, init: np.ndarray) -> Any:
     return elbojax.fit_batch(key, target.log_density, init, data, support=target.support)[0]
 
 
-def run(target: Target, seeds: int, call: str = "fit") -> list[dict[str, Any]]:
-    """One row per seed."""
+def run(target: Target, seeds: int, call: str = "fit", settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """One row per seed.
+
+    Args:
+      target: to be fitted.
+      seeds: as many fits.
+      call: "fit" or "fit_batch".
+      settings: thresholds that are in force, for the rows.
+    """
     exact = target.sample(np.random.default_rng(0), EXACT)
     quantiles = np.quantile(exact, (0.05, 0.5, 0.95), axis=0).T
     heavy = (stats.kurtosis(exact, axis=0) > HEAVY) | ~np.isfinite(target.sd)
@@ -280,6 +294,7 @@ def run(target: Target, seeds: int, call: str = "fit") -> list[dict[str, Any]]:
                 "gradients": int(c.num_gradients),
                 "densities": int(c.num_log_densities),
                 "seconds": short(time.perf_counter() - began),
+                **({"settings": settings} if settings else {}),
             }
         )
     return rows
@@ -290,6 +305,12 @@ def markdown(record: dict[str, Any]) -> str:
     where, rows = record["environment"], record["rows"]
     call = rows[0].get("call", "fit")
     others = [f"{record['note']}", ""] if "note" in record else []
+    settings = rows[0].get("settings")
+    if settings:
+        others[:0] = [
+            f"With {', '.join(f'{name} = {value}' for name, value in settings.items())}, not the defaults.",
+            "",
+        ]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if version)
     names = list(dict.fromkeys(row["target"] for row in rows))
     off = lambda some, bound: sum(max(row["mean_error"], row["sd_error"]) > bound for row in some)  # noqa: E731
@@ -338,42 +359,122 @@ def markdown(record: dict[str, Any]) -> str:
     )
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE as a name and a value that it may have."""
+    name, (value,) = values(text)
+    return name, value
+
+
+def values(text: str) -> tuple[str, list[Any]]:
+    """NAME=V1,V2 as a name and its values."""
+    name, separator, given = text.partition("=")
+    try:
+        parsed = ast.literal_eval(f"({given},)") if separator and given else ()
+    except (SyntaxError, ValueError):
+        parsed = ()
+    if not parsed:
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE, not {text!r}")
+    try:
+        return name, [thresholds.validated(name, value) for value in parsed]
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def sweep(call: str, name: str, tried: list[Any], rows: list[list[dict[str, Any]]]) -> str:
+    """A table of how often certificates are wrong, and right answers refused, for each value of a threshold."""
+    found = [[row for row in some if not row["hidden"]] for some in rows]
+    error = lambda row: max(row["mean_error"], row["sd_error"])  # noqa: E731
+    same = lambda a, b: all(a[x] == b[x] for x in ("certified", "stage", "mean_error", "sd_error", "gradients"))  # noqa: E731
+    lines = []
+    for value, some in zip(tried, found, strict=True):
+        good = [row for row in some if row["certified"]]
+        right = [row for row in some if error(row) <= GOOD]
+        wrong = [sum(error(row) > bound for row in good) for bound in (WRONG, GOOD)]
+        lines.append(
+            [f"{value}" + " (default)" * (value == thresholds.TABLE[name].value), len(some), len(good)]
+            + [f"{count} ({count / max(len(good), 1):.1%})" for count in wrong]
+            + [
+                f"{(refused := sum(not row['certified'] for row in right))} of {len(right)} ({refused / max(len(right), 1):.1%})"
+            ]
+            + [f"{np.mean([row[cost] for row in some]):,.0f}" for cost in ("gradients", "densities")]
+            + [f"{np.sum([row['seconds'] for row in some]):.0f}"]
+            + [sum(not same(a, b) for a, b in zip(found[0], some, strict=True))]
+        )
+    header = [name, "fits", "certified", f"of these off by more than {WRONG}", f"than {GOOD}", "refused among right"]
+    header += ["gradients", "log-densities", "seconds", "differ from the first"]
+    title = (
+        f"`{call}`, {name} ({thresholds.TABLE[name].unit}); hidden modes left out; right is off by no more than {GOOD}."
+    )
+    return "\n".join([title, "", timing.table(header, lines)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--call", choices=("fit", "fit_batch", "both"), default="both")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--only", default="", help="targets whose name holds this; rows of others stay as they were")
     parser.add_argument(
-        "--output",
-        default=pathlib.Path(__file__).parent / "results",
-        help="folder of certificate.json and .md",
+        "--only",
+        default="",
+        help="targets whose name holds this, or one of several parted by |; rows of others stay as they were",
     )
+    parser.add_argument("--output", type=pathlib.Path, help="folder of certificate.json and .md")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="of a threshold")
+    parser.add_argument("--sweep", type=values, metavar="NAME=V1,V2", help="values of a threshold, one after the other")
     args = parser.parse_args()
+    chosen = [target for target in TARGETS if any(each in target.name for each in args.only.split("|"))]
 
     jax.config.update("jax_enable_x64", True)
     for call in ("fit", "fit_batch") if args.call == "both" else (args.call,):
-        trial(call, args)
+        if args.sweep:
+            name, tried = args.sweep
+            rows = [trial(call, chosen, args.seeds, {**dict(args.set), name: value}) for value in tried]
+            print(sweep(call, name, tried, rows), flush=True)
+        else:
+            page_of_trial(call, chosen, args)
 
 
 PAGES = {"fit": "certificate", "fit_batch": "certificate-batch"}
 
 
-def trial(call: str, args: argparse.Namespace) -> None:
-    """All targets by one call, and its page."""
-    folder, rows, page = pathlib.Path(args.output), {}, PAGES[call]
-    if args.only and (folder / f"{page}.json").is_file():
+def trial(
+    call: str, chosen: list[Target], seeds: int, settings: dict[str, Any], tell: Callable = lambda target, own: None
+) -> list[dict[str, Any]]:
+    """All targets by one call."""
+    rows = []
+    with thresholds.overridden(**settings):
+        for target in chosen:
+            own = run(target, seeds, call, settings)
+            good = [max(row["mean_error"], row["sd_error"]) for row in own if row["certified"]]
+            worst = f"{max(good):.2f}" if good else "none"
+            print(f"{target.name}: {len(good)} certified of {len(own)}, worst {worst}", file=sys.stderr, flush=True)
+            rows += own
+            tell(target, own)
+    return rows
+
+
+def page_of_trial(call: str, chosen: list[Target], args: argparse.Namespace) -> None:
+    """All targets by one call, and its page; what is run with other thresholds has another name, or is printed."""
+    settings = dict(args.set)
+    folder = args.output or pathlib.Path(__file__).parent / "results"
+    page = "-".join([PAGES[call], *(f"{name}={value}".replace(" ", "") for name, value in settings.items())])
+    kept = not settings or args.output is not None
+    rows: dict[str, list[dict[str, Any]]] = {}
+    if args.only and kept and (folder / f"{page}.json").is_file():
         for row in json.loads((folder / f"{page}.json").read_text())["rows"]:
             rows.setdefault(row["target"], []).append(row)
-    for target in TARGETS:
-        if args.only not in target.name:
-            continue
-        own = rows[target.name] = run(target, args.seeds, call)
-        good = [max(row["mean_error"], row["sd_error"]) for row in own if row["certified"]]
-        worst = f"{max(good):.2f}" if good else "none"
-        print(f"{target.name}: {len(good)} certified of {len(own)}, worst {worst}", flush=True)
+
+    def record() -> dict[str, Any]:
         ordered = [row for each in TARGETS for row in rows.get(each.name, [])]
-        record = {"environment": timing.environment(), "rows": ordered}
-        timing.write(folder, page, record, markdown(record))
+        return {"environment": timing.environment(), "rows": ordered}
+
+    def tell(target: Target, own: list[dict[str, Any]]) -> None:
+        rows[target.name] = own
+        if kept:
+            timing.write(folder, page, record(), markdown(record()))
+
+    trial(call, chosen, args.seeds, settings, tell)
+    if not kept:
+        print(markdown(record()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The targets of the certificate's trial are what they say: densities, draws and moments against each other."""
 
 import functools
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +48,55 @@ def test_a_run_ends_as_a_page():
     page = certificate.markdown({"environment": certificate.timing.environment(), "rows": rows})
     assert rows[0]["certified"] and max(rows[0]["mean_error"], rows[0]["sd_error"]) < certificate.GOOD
     assert "1 fits, 1 certified, 0 of these wrong" in page and "| Student t(5), D = 2 | 1 | 1 |" in page
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(
+        "sys.argv", ["certificate.py", "--call", "fit", "--seeds", "1", "--only", "Student t(5), D = 2", *arguments]
+    )
+    before = jax.config.jax_enable_x64
+    try:
+        certificate.main()
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def test_another_threshold(monkeypatch, capsys, tmp_path):
+    """Its page says so, and those of the defaults stay as they are."""
+    folder = pathlib.Path(certificate.__file__).parent / "results"
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    run(monkeypatch, "--set", "ENOUGH=401", "--set", "DOUBTFUL=1")
+    assert "With ENOUGH = 401, DOUBTFUL = 1.0, not the defaults." in capsys.readouterr().out
+    run(monkeypatch, "--set", "ENOUGH=401", "--output", str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {f"certificate-ENOUGH=401.{end}" for end in ("json", "md")}
+    (row,) = json.loads((tmp_path / "certificate-ENOUGH=401.json").read_text())["rows"]
+    assert row["settings"] == {"ENOUGH": 401}
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_sweep(monkeypatch, capsys):
+    run(monkeypatch, "--sweep", "TAIL_SHARE_AGAIN=0.8,0.0")
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert table[0].startswith("| TAIL_SHARE_AGAIN | fits | certified |")
+    assert table[2].startswith("| 0.8 (default) | 1 | 1 | 0 (0.0%) | 0 (0.0%) | 0 of 1 (0.0%) |") and table[2].endswith(
+        "| 0 |"
+    )
+    assert table[3].startswith("| 0.0 | 1 | 1 |")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--set", "ENUOGH=3"), "nearest name is 'ENOUGH'"),
+        (("--set", "ENOUGH"), "write NAME=VALUE"),
+        (("--set", "ENOUGH="), "write NAME=VALUE"),
+        (("--set", "ENOUGH=many"), "write NAME=VALUE"),
+        (("--set", "ENOUGH=0.5"), "an integer"),
+        (("--sweep", "ENOUGH=100,-1"), "lies from"),
+        (("--sweep", "LEAK_STEP_SIZES=1.0,0.5"), "a tuple"),
+    ],
+)
+def test_misuse(monkeypatch, capsys, given, words):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *given)
+    assert words in capsys.readouterr().err
