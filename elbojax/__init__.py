@@ -5,15 +5,14 @@ objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modu
 """
 
 from elbojax import bijectors as bijectors
-from elbojax import constants as _constants
 from elbojax import densities as densities
-from elbojax import lapack as _lapack
 from elbojax import minibatches as minibatches
 from elbojax import noise as noise
 from elbojax import plots as plots
 from elbojax import samplers as samplers
 from elbojax import structure as structure
 from elbojax import targets as targets
+from elbojax import workarounds as _workarounds
 from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
@@ -26,7 +25,6 @@ from elbojax.structure import find_structure as find_structure
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
 
-_lapack.replace_lapack()
-_constants.replace_constants()
+_workarounds.install()
 
 __version__ = "0.1.0"

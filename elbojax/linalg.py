@@ -1,6 +1,6 @@
 """Triangular factors and solves in plain XLA operations: no LAPACK call that could wait for another one.
 
-`lapack` tells what is wrong with LAPACK's in one version of jaxlib, and lowers the standard functions to these there; the
+LAPACK calls side by side can hang (workaround "lapack"), whose code lowers JAX's own functions to these where that is so. The
 package calls these by name, since for many small matrices side by side they are as quick.
 
 Columns are eliminated one after the other inside blocks of `BLOCK`; between blocks all is matrix products.

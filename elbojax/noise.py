@@ -32,7 +32,7 @@ def iid(key: Key, num_samples: int, size: int, dtype: Any = float) -> Array:
     .. math:: \epsilon_s \sim \mathrm{N}(0, I)
 
     They are drawn as one flat vector behind a barrier: fused into what uses them, small draws cost
-    50 ns a number on CPU; flat they cost 10.
+    50 ns a number on CPU; flat they cost 10 (workaround "fused draws").
 
     Args:
       key: consumed.

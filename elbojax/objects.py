@@ -23,10 +23,10 @@ from elbojax.bijectors import Real
 from elbojax.host.differences import Wrong, gradients_checked
 from elbojax.host.requests import Gradients
 from elbojax.inputs import unmasked
-from elbojax.loops.options import accepted
 from elbojax.loops.strict import relaxed
 from elbojax.loops.time_limit import OutOfTime, in_time
 from elbojax.types import Array, PyTree, Scalar
+from elbojax.workarounds.options import accepted
 
 ROOM = 64
 """Points that an object is asked for at the most: with rows of data it may hold an array of points times rows."""

@@ -168,7 +168,7 @@ def _bury() -> list[Any]:
 
 
 def _forget_stale(seen: Look) -> None:
-    """Where what an inner function reads has changed: JAX keeps traces of bodies of loops and branches by identity."""
+    """Where what an inner function reads has changed: JAX keeps traces of bodies by identity (workaround "kept traces")."""
     changed = False
     for function, parts in (*seen.inner, *seen.jitted):
         before = _latest.get(function)

@@ -16,8 +16,7 @@ LAYERS = (
         "inputs",
         "numerics",
         "linalg",
-        "lapack",
-        "constants",
+        "workarounds",
         "xla",
         "thresholds",
         "noise",
@@ -43,6 +42,7 @@ LAYERS = (
 )
 LAYER = {place: layer for layer, places in enumerate(LAYERS) for place in places}
 MACHINES = {
+    "workarounds",
     "diagnostics",
     "solvers",
     "host",
@@ -56,6 +56,7 @@ MACHINES = {
     "demo",
 }  # made of parts that use one another, where other folders are collections of equals
 DRIVERS = {
+    "workarounds",
     "xla",
     "loops",
     "objects",

@@ -63,8 +63,6 @@ ALLOWED = {
     "objects.ROOM": "points in one call",
     "positions.ROOM": "points in one call",
     "posterior.LEAST": "of another library",
-    "programs.LIGHT": "how well a program is compiled",
-    "programs.LIGHTER": "how well a program is compiled",
     "programs.SMALL": "how well a program is compiled",
     "programs.TRIPS": "how well a program is compiled",
     "single.COMPILED": "at least two parameters",

@@ -35,7 +35,6 @@ from elbojax.loops.checks import (
 )
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.loops.hosts import local, share, spread
-from elbojax.loops.options import LIGHTER, accepted
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
@@ -43,6 +42,7 @@ from elbojax.results import notes
 from elbojax.results.posterior import Fit, handed_over
 from elbojax.results.resolution import widened
 from elbojax.types import Key, PyTree, Scalar, Status
+from elbojax.workarounds.options import LIGHTER, accepted
 
 MEMORY = 2**30
 """Bytes that the draws of the models side by side may take on one device, as their log-densities are computed."""
@@ -418,7 +418,7 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     calls = math.ceil(todo.size / (devices * lanes * groups))
     chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
     light = todo.size < MANY and is_small(target, widened(_take(data, 0)))
-    # Not LIGHT: in single precision jaxlib 0.10 has compiled a first stage so (eight schools, 8 lanes) that never ended.
+    # Not LIGHT, with which a first stage has not ended (workaround "light first stage").
     options = accepted(jax.default_backend(), LIGHTER) if light else ()
     program = _program(stage.run, target, lanes, mesh, options)
     began, compiled = time.perf_counter(), compiled_so_far()

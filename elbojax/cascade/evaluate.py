@@ -4,10 +4,8 @@ One program serves a model: `vmap(value_and_grad(log_density))` over points that
 compiled for other numbers of them. It is compiled with light options, and better once it has run for as long as that takes.
 """
 
-import contextlib
-import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -17,11 +15,12 @@ import numpy as np
 from elbojax import xla
 from elbojax.cascade.programs import SMALL, work_of
 from elbojax.host.requests import Gradients, Stage
-from elbojax.loops.options import accepted
 from elbojax.loops.time_limit import in_time
 from elbojax.structures import kinds
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
+from elbojax.workarounds.blas import one_blas_thread
+from elbojax.workarounds.options import accepted
 
 ROOM = 512
 """Points of a call. The check has 4,096: eight calls, of some 50 microseconds each."""
@@ -65,51 +64,6 @@ def drive(stage: Stage[Any], model: Model) -> Any:
             except StopIteration as end:
                 return end.value
             answer = model.answer(request)
-
-
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """NumPy's matrix products by one thread, while the context lasts.
-
-    The threads of OpenBLAS wait for each other by spinning. On two cores with other work on them, products of [16384, 21] took
-    0.5 seconds with two threads and 0.001 with one. To be dropped when OpenBLAS waits otherwise.
-    """
-    # The number is one of the process: of contexts that overlap in several threads, the last one out gives back what the
-    # first one found.
-    with _limited:
-        if _limited.contexts == 0:
-            _limited.limit = _libraries().limit(limits=1, user_api="blas")
-        _limited.contexts += 1
-    try:
-        yield
-    finally:
-        with _limited:
-            _limited.contexts -= 1
-            if _limited.contexts == 0:
-                _limited.limit.restore_original_limits()
-
-
-class _Limited:
-    """Contexts of `one_blas_thread` that last, in all threads."""
-
-    def __init__(self) -> None:
-        self.contexts, self.limit, self._lock = 0, None, threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *unused: object) -> None:
-        self._lock.release()
-
-
-_limited: Any = _Limited()
-
-
-@functools.cache
-def _libraries() -> Any:
-    import threadpoolctl  # type: ignore[import-untyped]
-
-    return threadpoolctl.ThreadpoolController()
 
 
 class Compiled:

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.cascade.evaluate import one_blas_thread
 from elbojax.cascade.programs import SMALL, work_of
 from elbojax.host.requests import Gradients, Stage
-from elbojax.loops.options import LIGHTER, accepted
 from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
+from elbojax.workarounds.blas import one_blas_thread
+from elbojax.workarounds.options import LIGHTER, accepted
 
 CHUNK, WIDE_CHUNK = 8, 64
 """Points of one model that are computed side by side, with gradients and without: as many as it has paths; and so many that a

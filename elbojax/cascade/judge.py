@@ -108,7 +108,7 @@ def judge(
         num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
         noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
     num_draws = len(noise)
-    # One after the other: jaxlib 0.10 can hang on few cores when two batched triangular solves run side by side.
+    # One after the other: batched triangular solves side by side can hang (workaround "lapack").
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
     together = max(SIDE_BY_SIDE // draws.shape[1], 1)
     each = log_density if rough is None else rough

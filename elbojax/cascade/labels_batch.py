@@ -16,11 +16,11 @@ from elbojax import thresholds, xla
 from elbojax.cascade import labels
 from elbojax.cascade.programs import is_small
 from elbojax.cascade.symmetries import Leaf, Map
-from elbojax.loops.options import accepted
 from elbojax.results.notes import LABELS
 from elbojax.results.resolution import widened
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
+from elbojax.workarounds.options import accepted
 
 TOGETHER = 16
 """Models whose draws are looked at together, and rows of points in one call of a program."""

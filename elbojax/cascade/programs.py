@@ -4,17 +4,16 @@ import contextlib
 import functools
 import inspect
 import math
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from elbojax import targets, xla
-from elbojax.loops.options import accepted
 from elbojax.loops.traces import host_calls
 from elbojax.types import PyTree
+from elbojax.workarounds.callbacks import doubled_in_all_threads
+from elbojax.workarounds.options import accepted
 
 SMALL = 100_000
 """Numbers that a log-density computes, below which its programs are compiled light."""
@@ -78,54 +77,14 @@ def work_of(target: targets.Target, data: PyTree) -> float:
 def doubled_on_host(target: targets.Target, data: PyTree) -> Iterator[None]:
     """Double precision in all threads, where the log-density calls Python on the host and expects it back so.
 
-    `jax.enable_x64` counts in the thread that says so. A host function (`jax.pure_callback`) is run by a thread of XLA's, and
-    what it gives is narrowed there to float32. So the setting of the process is changed until the fit has ended, and other
-    threads of it work in double precision meanwhile; only for such log-densities.
+    The setting of the process is changed until the fit has ended; only for such log-densities (see `workarounds.callbacks`).
 
     Args:
       target: whose log-density it is.
       data: what it is given; only shapes and dtypes count.
     """
-    if not _seen(target, data)[1]:
+    with doubled_in_all_threads() if _seen(target, data)[1] else contextlib.nullcontext():
         yield
-        return
-    with _counted:
-        if _counted.fits == 0:
-            _counted.before = _of_the_process()
-            jax.config.update("jax_enable_x64", True)
-        _counted.fits += 1
-    try:
-        yield
-    finally:
-        with _counted:
-            _counted.fits -= 1
-            if _counted.fits == 0:
-                jax.config.update("jax_enable_x64", _counted.before)
-
-
-class _Counted:
-    """Fits that have host functions in double precision, in all threads."""
-
-    def __init__(self) -> None:
-        self.fits, self.before, self._lock = 0, False, threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *unused: object) -> None:
-        self._lock.release()
-
-
-_counted = _Counted()
-
-
-def _of_the_process() -> bool:
-    """Whether double precision is on where no thread has said otherwise: as a new one sees it."""
-    seen: list[bool] = []
-    thread = threading.Thread(target=lambda: seen.append(jnp.result_type(float) == jnp.float64))
-    thread.start()
-    thread.join()
-    return seen[0]
 
 
 def _seen(target: targets.Target, data: PyTree) -> tuple[float, bool]:
@@ -139,7 +98,7 @@ def _traced(target: targets.Target, structure: Any, shapes: tuple) -> tuple[floa
     data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     position = jax.ShapeDtypeStruct((target.size,), float)
     arguments = (position,) if data is None else (position, data)
-    traced = jax.make_jaxpr(lambda *a: target.log_density(*a))(*arguments)  # a new function: JAX keeps traces
+    traced = jax.make_jaxpr(lambda *a: target.log_density(*a))(*arguments)  # a new function (workaround "kept traces")
     wide = any(var.aval.dtype.itemsize == 8 for equation in host_calls(traced) for var in equation.outvars)
     return work(traced.jaxpr), wide
 

@@ -64,7 +64,7 @@ class GaussianChain(Reparameterised):
 
     def _innovations(self, deviation: Array) -> Array:
         r"""[T, d] :math:`S_t^{-1} (d_t - A_t d_{t-1})`."""
-        # Not `deviation.at[1:].add`: jaxlib 0.10 on CPU updates in place what it still has to read, and is wrong.
+        # Not `deviation.at[1:].add`, which is compiled wrongly (workaround "in place").
         drift = recursions.matvec(self.transition, deviation[:-1])
         steps = deviation - jnp.pad(drift, ((1, 0), (0, 0)))
         return recursions.solve_lower(self.scale_tril, steps[..., None])[..., 0]

@@ -12,6 +12,7 @@ import jax
 from jax.extend.core import Literal
 
 from elbojax.types import Key, PyTree
+from elbojax.workarounds.equations import bind
 
 
 def hoist(
@@ -82,8 +83,6 @@ def _read(values: dict[Any, Any], variable: Any) -> Any:
 
 def _evaluate(equations: list[Any], values: dict[Any, Any]) -> dict[Any, Any]:
     for eqn in equations:
-        bound = eqn.primitive.get_bind_params(eqn.params)
-        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # the first form up to jax 0.9
-        results = eqn.primitive.bind(*functions, *(_read(values, v) for v in eqn.invars), **params)
+        results = bind(eqn, [_read(values, v) for v in eqn.invars])
         values.update(zip(eqn.outvars, results if eqn.primitive.multiple_results else [results], strict=True))
     return values

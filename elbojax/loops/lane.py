@@ -18,8 +18,8 @@ LONGEST_BLOCK = 50
 """Steps between two looks at a lane. Measured: noise for 50 to 100 steps at once is as cheap as it gets."""
 
 LONGEST_PIECE = 10
-"""Steps of the innermost loop. Measured: XLA on CPU up to jaxlib 0.10 runs a loop over a few hundred bytes of draws
-without a scheduler, which takes a third off a small step; elsewhere it is a tie."""
+"""Steps of the innermost loop. Measured inside `run_batch` on CPU: a loop over a few hundred bytes of draws runs without
+XLA's scheduler, which takes a third off a small step (workaround "short loops"); elsewhere it is a tie."""
 
 DRAWS_BUDGET = 64 * 2**20
 """Bytes that the draws of one block may take over all lanes; past that a step is large and draws its own."""

@@ -45,7 +45,7 @@ def fingerprint(function: Callable[..., Any], *arguments: PyTree, values: PyTree
     """
     digest = hashlib.sha256(f"elbojax {sys.modules['elbojax'].__version__}".encode())  # which imports this module
     digest.update(spelled((arguments, values, results)).encode())  # a trace does not tell types apart
-    traced = jax.make_jaxpr(lambda *a: function(*a))(*arguments)  # a new one, for JAX keeps traces of old ones
+    traced = jax.make_jaxpr(lambda *a: function(*a))(*arguments)  # a new function (workaround "kept traces")
     programs = [traced]
     if any(equation.primitive.name.startswith("custom_") for equation in _equations(traced)):
         programs += _derivatives(function, arguments)

@@ -9,9 +9,9 @@ import numpy as np
 from elbojax import thresholds
 from elbojax.bijectors import Bijector, Real
 from elbojax.host import tails
-from elbojax.loops.options import accepted
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
+from elbojax.workarounds.options import accepted
 
 ROOM = 4096
 """Draws of a call: as many as a check has."""

@@ -25,6 +25,7 @@ from elbojax.results.summary import BatchSummary, PosteriorSummary, digits, of_b
 from elbojax.targets import Target
 from elbojax.types import Array, Key, PyTree, Status
 from elbojax.weights import pick
+from elbojax.workarounds.transfers import on_device
 
 LEAST = 4
 """Draws of a tree for ArviZ, at least: fewer it does not look at."""
@@ -426,7 +427,7 @@ def handed_q(q: Any, draws: Any, log_weights: Any) -> Family:
     if not all(holds(dtype, loc, sd, x) for x in jax.tree.leaves(q) if np.asarray(x).dtype == np.float64):
         return q
     narrow = lambda x: np.asarray(x, dtype) if np.asarray(x).dtype == np.float64 else x  # noqa: E731
-    return jax.tree.map(lambda x: jax.device_put(narrow(x)), q)  # jnp.asarray compiles a program for each shape
+    return jax.tree.map(lambda x: on_device(narrow(x)), q)
 
 
 def joined(fits: Sequence[Fit], places: Any, note: str = "") -> Fit:

@@ -8,6 +8,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.types import PyTree
+from elbojax.workarounds.transfers import on_device
 
 
 def is_traced(*trees: PyTree) -> bool:
@@ -96,6 +97,5 @@ def handed(values: PyTree, mean: PyTree, sd: PyTree) -> PyTree:
     """
     dtype = jnp.result_type(float)
     # Narrowed by NumPy, for JAX compiles a program for each shape.
-    # Not jnp.asarray, which compiles a program for each shape (jax 0.10).
-    one = lambda x, m, s: jax.device_put(np.asarray(x, dtype)) if holds(dtype, m, s, x) else x  # noqa: E731
+    one = lambda x, m, s: on_device(np.asarray(x, dtype)) if holds(dtype, m, s, x) else x  # noqa: E731
     return jax.tree.map(one, values, mean, sd)

@@ -115,7 +115,7 @@ def dadvi(
     draws = _draw(key, num_draws, num_replicates, loc)
     cost: Array | float = 0.0
     if not isinstance(start, MeanField):
-        # After the draws, and not beside them: batched LAPACK calls side by side can deadlock XLA on two cores.
+        # After the draws, and not beside them: batched LAPACK calls side by side can hang (workaround "lapack").
         loc = loc + 0 * draws[0, 0]
         found, scouted = pathfinder(jax.random.fold_in(key, 1), log_density, loc)
         start = MeanField(found.loc, jnp.log(scouted.conditional_scale))

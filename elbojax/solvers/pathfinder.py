@@ -162,8 +162,8 @@ def _imply(position: Array, gradient: Array, memory: Memory) -> _Implied:
     triangle = jnp.triu(steps @ falls.T) + unused
     root = jnp.sqrt(diagonal)
     scaled = root * falls
-    # Each factorisation takes the result of the one before: two batched LAPACK calls that run side by side can
-    # deadlock XLA's thread pool on a machine with two cores (seen in jaxlib 0.10.2).
+    # Each factorisation takes the result of the one before: batched LAPACK calls side by side can wait for each
+    # other for good (workaround "lapack").
     axes, _ = jnp.linalg.qr(jnp.concatenate([scaled, steps / root]).T)
     inner = linalg.solve_lower(triangle.T, (steps / root) @ axes, transposed=True)
     cross = (scaled @ axes).T @ inner

@@ -75,7 +75,7 @@ def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     def settled(last, now):
         (mean, log_sd), (mean_now, log_sd_now) = last, now
         shift = jnp.abs(mean_now - mean) * jnp.exp(-log_sd_now)
-        # Not of the maximum: over a large array XLA on CPU takes it of what is not NaN.
+        # Not of the maximum, which leaves NaN out (workaround "maxima").
         return jnp.all(shift < tolerance) & jnp.all(jnp.abs(log_sd_now - log_sd) < tolerance)
 
     def init(q: PyTree) -> _Windows:

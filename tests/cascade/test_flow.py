@@ -13,8 +13,8 @@ from elbojax.cascade import handover, single
 from elbojax.cascade.flow import bend
 from elbojax.cascade.gaussian import fit_gaussian
 from elbojax.cascade.leaks import cost
-from elbojax.loops.options import accepted
 from elbojax.results import Stage
+from elbojax.workarounds.options import accepted
 
 SEEDS = (1, 2, 3)
 AWAY = np.array([60.0, 0.0])

@@ -9,7 +9,7 @@ import pytest
 
 import elbojax
 from elbojax import Status
-from elbojax.loops.options import accepted
+from elbojax.workarounds.options import accepted
 
 KEYS = jnp.stack([jax.random.key(seed) for seed in (1, 2, 3)])
 light = functools.partial(jax.jit, compiler_options=dict(accepted(jax.default_backend())))

@@ -141,6 +141,23 @@ def stages():
         elbojax.fit_batch(jax.random.key(0), log_density, 0.5 * jnp.ones(size), jnp.linspace(1.5, 2.5, 12))
 
 
+def mixtures(num_points):
+    """Two modes of Gaussian processes, which need the stage of mixtures: two batched factors side by side, one per mode."""
+    import jax
+    import jax.numpy as jnp
+
+    import elbojax
+
+    log_density, start, ys = _processes(num_points, 2)
+
+    def modes(z, ys):
+        return jnp.logaddexp(log_density(z - 2.0, ys), log_density(-z - 2.0, ys))
+
+    many = tuple(jnp.stack([y, 0.5 * y, y + 0.1, -y]) for y in ys)
+    fits = elbojax.fit_batch(jax.random.key(0), modes, start + 0.5, many)
+    assert jnp.all(jnp.isfinite(fits.certificate.khat))
+
+
 def studies():
     """Refits, simulation-based calibration, and rows in minibatches."""
     import jax
@@ -174,6 +191,7 @@ PROGRAMS = {
     "loops-40": lambda: loops(40),
     "solvers-3": lambda: solvers(3),
     "solvers-40": lambda: solvers(40),
+    "mixtures-40": lambda: mixtures(40),
     "stages": stages,
     "studies": studies,
 }

@@ -1,21 +1,15 @@
-"""A workaround for jaxlib 0.10 on CPU: Cholesky factors and triangular solves that wait for each other for good.
+"""Cholesky factors and triangular solves without LAPACK, for jaxlib 0.10 on CPU, where LAPACK calls side by side hang.
 
-`jnp.linalg.cholesky` and
-`jax.scipy.linalg.solve_triangular` are LAPACK calls. A batched one divides its batch over XLA's thread pool and waits for
-the parts; where as many run side by side as the pool has threads (two, on two cores), all wait, none is left to work, and
-the program never ends. Smallest reproduction, jaxlib 0.10.2 on two cores: `jax.jit(lambda *a: [jnp.linalg.cholesky(x) for
-x in a])` of eight arrays [32, 40, 40]; a log-density that sums four Gaussian processes of 40 points hangs in `fit`. Of
-XLA's options none helps in every case (a scheduler that saves memory does up to 64 matrices, and not for 4,096;
-`--xla_cpu_multi_thread_eigen=false` does nothing). jaxlib 0.9.0 and 0.12.0 do not hang. QR, eigenvalues, singular values
-and LU were not seen to.
+A batched LAPACK call divides its batch over XLA's thread pool and waits for the parts; where as many run side by side as
+the pool has threads (two, on two cores), all wait, none is left to work, and the program never ends. Of XLA's options none
+helps in every case (a scheduler that saves memory does up to 64 matrices, and not for 4,096;
+`--xla_cpu_multi_thread_eigen=false` does nothing). QR, eigenvalues, singular values and LU were not seen to.
 
-So on import, and with jaxlib 0.10 alone, both operations are lowered to those of `linalg` on CPU: for the log-densities of
-users, whose calls we do not choose, and for all else in the process. ELBOJAX_LAPACK=1 in the environment leaves JAX as it
-is. May go with jaxlib 0.10.
+So both operations are lowered to those of `linalg`: for the log-densities of users, whose calls we do not choose, and for
+all else in the process.
 """
 
 import importlib.metadata
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +18,10 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax.types import Array
+from elbojax.workarounds.base import is_on
 
 AFFECTED = importlib.metadata.version("jaxlib").startswith("0.10.")
 """Whether LAPACK calls side by side can wait for each other."""
-KEEP_LAPACK = "ELBOJAX_LAPACK"
-"""Of the environment: set to 1 it leaves JAX's own lowering in place."""
 
 NEAR = 2**18
 """Bytes of the matrices that are factorised side by side. Measured on two cores, double precision: 4,096 factors of D = 20
@@ -40,13 +33,13 @@ def replace_lapack() -> bool:
     """Lower Cholesky factors and triangular solves of real matrices on CPU to plain operations, for this process.
 
     Returns:
-      Whether it was done: with jaxlib 0.10, unless ELBOJAX_LAPACK=1.
+      Whether it was done: with jaxlib 0.10, unless ELBOJAX_WORKAROUNDS=-lapack.
 
     Example:
       >>> replace_lapack() in (True, False)
       True
     """
-    if not AFFECTED or os.environ.get(KEEP_LAPACK) == "1":
+    if not AFFECTED or not is_on("lapack"):
         return False
     # Private to JAX, and so for the versions named above only, whose code does not change any more.
     from jax._src.interpreters import mlir

@@ -1,9 +1,11 @@
-"""XLA's options for programs of which compiling takes longer than running."""
+"""XLA's options for programs of small models, whose compilation is all that a person waits for."""
 
 import functools
 from typing import Any
 
 import jax
+
+from elbojax.workarounds.base import is_on
 
 LIGHT = {
     "xla_backend_optimization_level": 0,
@@ -24,9 +26,9 @@ def accepted(backend: str, wanted: dict[str, Any] = LIGHT) -> tuple[tuple[str, A
       wanted: name -> value.
 
     Returns:
-      Pairs of name and value; none but for a CPU.
+      Pairs of name and value; none but for a CPU, nor with `ELBOJAX_WORKAROUNDS=-options`.
     """
-    if backend != "cpu":
+    if backend != "cpu" or not is_on("options"):
         return ()
     options = tuple(wanted.items())
     return options if _known(options) else tuple(option for option in options if _known((option,)))

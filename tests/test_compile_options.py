@@ -1,6 +1,6 @@
 """Options that a version of XLA does not know are not given to it."""
 
-from elbojax.loops.options import LIGHT, accepted
+from elbojax.workarounds.options import LIGHT, accepted
 
 
 def test_options_unknown_to_this_version_are_left_out():

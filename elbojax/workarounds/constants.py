@@ -1,28 +1,20 @@
-"""A workaround for jaxlib 0.10 and later: a NumPy array that a traced function names, in the precision of the moment.
+"""NumPy arrays that a traced function names, in the precision of the moment, for jaxlib 0.10 and later.
 
 A function `lambda z: jnp.sum((y - z) ** 2)` with `y` a NumPy array of float64 was called in a session of float32, as JAX
 is by default: then JAX keeps `y` rounded to float32, and as long as that program lives, gives it to every other trace
 of the same array, within `jax.enable_x64(True)` too. `fit`, which computes in double precision, got rounded data without a
 word, or a TypeError ("lax.sub requires arguments to have the same dtypes") where the function is mapped. After a `fit`, the
-user's own programs of single precision got float64. Smallest reproduction, jaxlib 0.10.2 and 0.12.0:
-
-    y = np.array([1e9 + 1]); f = lambda z: jnp.sum(y - z)
-    traced = jax.make_jaxpr(f)(jnp.float32(0))
-    with jax.enable_x64(True): print(jax.make_jaxpr(f)(jnp.float64(0)).consts)  # float32
-
-So on import, where JAX is seen to do this, it is given a conversion that tells the two precisions apart.
-ELBOJAX_CONSTANTS=1 in the environment leaves JAX as it is. May go with the last jaxlib for which `is_affected` says True.
+user's own programs of single precision got float64. Where JAX is seen to do this, it is given a conversion that tells the
+two precisions apart.
 """
 
-import os
 import weakref
 from typing import Any
 
 import jax
 import numpy as np
 
-KEEP_CONSTANTS = "ELBOJAX_CONSTANTS"
-"""Of the environment: set to 1 it leaves JAX's own conversion in place."""
+from elbojax.workarounds.base import is_on
 
 
 def is_affected() -> bool:
@@ -47,13 +39,13 @@ def replace_constants() -> bool:
     """Convert NumPy arrays in traced functions by the precision of the moment, for this process.
 
     Returns:
-      Whether it was done: where JAX is affected, unless ELBOJAX_CONSTANTS=1.
+      Whether it was done: where JAX is affected, unless ELBOJAX_WORKAROUNDS=-constants.
 
     Example:
       >>> replace_constants() in (True, False)
       True
     """
-    if os.environ.get(KEEP_CONSTANTS) == "1" or not is_affected():
+    if not is_on("constants") or not is_affected():
         return False
     # Private to JAX, of those versions that have them only: others convert in Python, by the precision of the moment.
     from jax._src import dtypes, literals
