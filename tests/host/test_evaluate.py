@@ -14,6 +14,7 @@ from elbojax.cascade import evaluate
 from elbojax.cascade.evaluate import Compiled
 from elbojax.cascade.single import prepare
 from elbojax.host.requests import Gradients, Values
+from elbojax.workarounds import blas
 
 KEY = jax.random.key(0)
 SIZES = (1, 7, 8, 9, 63, 64, 65, 512, 513, 1000)
@@ -267,12 +268,12 @@ def test_threads_at_once_in_one_program():
 
 
 def blas_threads():
-    return [library["num_threads"] for library in evaluate._libraries().info() if library["user_api"] == "blas"]
+    return [library["num_threads"] for library in blas._libraries().info() if library["user_api"] == "blas"]
 
 
 def test_threads_of_blas_are_given_back_whoever_ends_first():
     before = blas_threads()
-    first, second = evaluate.one_blas_thread(), evaluate.one_blas_thread()
+    first, second = blas.one_blas_thread(), blas.one_blas_thread()
     first.__enter__()
     second.__enter__()
     assert set(blas_threads()) <= {1}
@@ -280,7 +281,7 @@ def test_threads_of_blas_are_given_back_whoever_ends_first():
     assert set(blas_threads()) <= {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
-    with pytest.raises(KeyError), evaluate.one_blas_thread():
+    with pytest.raises(KeyError), blas.one_blas_thread():
         raise KeyError
     assert blas_threads() == before
 
