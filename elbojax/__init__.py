@@ -21,7 +21,12 @@ from elbojax.minibatch import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403
 from elbojax.results import *  # noqa: F403
 from elbojax.solvers import *  # noqa: F403
+from elbojax.structure import Conditional as Conditional
+from elbojax.structure import Corrected as Corrected
+from elbojax.structure import Nested as Nested
+from elbojax.structure import NestedStatus as NestedStatus
 from elbojax.structure import find_structure as find_structure
+from elbojax.structure import integrate_out as integrate_out
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
 

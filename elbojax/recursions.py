@@ -38,6 +38,18 @@ def solve_lower(tril: Array, b: Array) -> Array:
     return jnp.stack(rows, axis=-2)
 
 
+def transpose_solve_lower(tril: Array, b: Array) -> Array:
+    """The inverse of the transposes of [..., d, d] lower triangles by [..., d, e]."""
+    size = tril.shape[-1]
+    if size > SMALL:
+        return linalg.each(lambda a, x: linalg.solve_lower(a, x, transposed=True))(tril, b)
+    rows: list[Array] = []
+    for i in reversed(range(size)):
+        rest = b[..., i, :] - sum(tril[..., size - 1 - j, i, None] * row for j, row in enumerate(rows))
+        rows.append(rest / tril[..., i, i, None])
+    return jnp.stack(rows[::-1], axis=-2)
+
+
 def cholesky(a: Array) -> Array:
     """Lower factors of [..., d, d], NaN where they are not positive definite."""
     return jnp.sqrt(a) if a.shape[-1] == 1 else linalg.each(linalg.cholesky)(a)
