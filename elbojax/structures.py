@@ -4,6 +4,7 @@ import dataclasses
 import operator
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -11,7 +12,7 @@ import jax
 C = TypeVar("C", bound=type)
 
 
-def register(cls: C) -> C:
+def register(cls: C, build: Callable[..., Any] | None = None) -> C:
     """Register a dataclass as a pytree; fields with `static` in their metadata are part of its structure.
 
     `jax.tree_util.register_dataclass` will not do: structures of two different dataclasses registered by it compare
@@ -21,6 +22,7 @@ def register(cls: C) -> C:
 
     Args:
       cls: a dataclass.
+      build: makes the object again from its fields by name; the class itself by default.
 
     Returns:
       The same class.
@@ -39,6 +41,7 @@ def register(cls: C) -> C:
     names = tuple(field.name for field in fields if not field.metadata.get("static"))
     static = tuple(field.name for field in fields if field.metadata.get("static"))
     paths = tuple(jax.tree_util.GetAttrKey(name) for name in names)
+    make = cls if build is None else build
     leaves_of, static_of = _getter(names), _getter(static)
 
     def flatten(it):
@@ -51,7 +54,7 @@ def register(cls: C) -> C:
         return tuple(zip(paths, leaves, strict=True)), structure
 
     def unflatten(structure, leaves):
-        return cls(**dict(zip(names, leaves, strict=True)), **dict(zip(static, structure[1], strict=True)))
+        return make(**dict(zip(names, leaves, strict=True)), **dict(zip(static, structure[1], strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

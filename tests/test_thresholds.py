@@ -40,6 +40,7 @@ ALLOWED = {
     "evaluate_many.WIDE_CHUNK": "points in one call",
     "evaluate_many.ROOM": "points in one call",
     "evaluate_many.WIDEST": "memory",
+    "fit.SHOWN": "rows of a report",
     "handover.COORDINATES": "coordinates in one call",
     "judge.SIDE_BY_SIDE": "memory",
     "labels.CHUNK": "points in one call",

@@ -39,7 +39,8 @@ from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
 from elbojax.results import notes
-from elbojax.results.posterior import Fit, handed_over
+from elbojax.results.fits import Fits
+from elbojax.results.handing import handed_over_many
 from elbojax.results.resolution import widened
 from elbojax.types import Key, PyTree, Scalar, Status
 from elbojax.workarounds.options import LIGHTER, accepted
@@ -106,7 +107,7 @@ def fit_batch(
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
-) -> Fit:
+) -> Fits:
     """Fit many posteriors without tuning, one for each data set of a batch.
 
     All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it go through the
@@ -135,9 +136,9 @@ def fit_batch(
       progress: True for a bar of models done, and a line after each stage that tells compile time and run time apart.
 
     Returns:
-      A `Fit` whose arrays have a leading axis M; under `jax.distributed`, where every process makes the same call,
-      that of the models which are its `share`. Its draws are 512 for each model, its means and sds from all draws
-      of the check, and its `q` Gaussian, for models that a richer stage answered too.
+      `Fits`, whose arrays have a leading axis M; under `jax.distributed`, where every process makes the same call,
+      those of the models which are its `share`. Draws are 512 for each model, means and sds from all draws
+      of the check, and `q` Gaussian, for models that a richer stage answered too.
 
     Raises:
       TypeError: `init` has a leaf that is not floating point, `data` is a list of data sets or has a list of numbers in
@@ -181,7 +182,7 @@ def noted(
     checkpoint: str | None = None,
     progress: bool | None = False,
     known_as: np.ndarray | None = None,
-) -> tuple[Fit, Remarks]:
+) -> tuple[Fits, Remarks]:
     """`fit_batch` as a part of a call that has more batches: what there is to say of its models is not a sentence yet.
 
     Args:
@@ -198,7 +199,7 @@ def noted(
       known_as: [M] numbers of the models in the note; None for their places.
 
     Returns:
-      A `Fit` without a note, and `Remarks`.
+      `Fits` without a note, and `Remarks`.
     """
     check_host("fit_batch", key=key, init=init, data=data)
     check_key(key)
@@ -252,7 +253,7 @@ def noted(
     known = numbers.astype(int) if known_as is None else np.asarray(known_as)[mine]
     remarks = Remarks(known[elsewhere], labelled._replace(models=known[labelled.models]))
     q, certificate, mean, sd, draws, log_weights = results
-    return handed_over(q, certificate, draws, log_weights, target, moments=(mean, sd)), remarks
+    return handed_over_many(q, certificate, draws, log_weights, target, (mean, sd)), remarks
 
 
 def _labelled(target, data, results):

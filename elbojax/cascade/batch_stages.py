@@ -22,7 +22,7 @@ from elbojax.cascade.thinned import thinned
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
 from elbojax.results.certificate import Certificate
-from elbojax.results.posterior import examined
+from elbojax.results.moments import examined
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
 

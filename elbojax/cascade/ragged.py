@@ -10,7 +10,8 @@ from elbojax.cascade.batch import note_of, noted
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
 from elbojax.loops.shards import check_folder
-from elbojax.results.posterior import Fit, joined
+from elbojax.results.fits import Fits
+from elbojax.results.handing import joined
 from elbojax.types import Key, PyTree, Scalar
 
 
@@ -25,7 +26,7 @@ def fit_ragged(
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
-) -> Fit:
+) -> Fits:
     r"""Fit many posteriors without tuning, one for each data set of a list, whatever their lengths.
 
     .. math:: \log p(z, x_m) = \log p(z) + \sum_{n : \mathrm{mask}_n} \log p(x_{mn} \mid z)
@@ -47,7 +48,7 @@ def fit_ragged(
       progress: True for one bar of all models, False for none, None for one where a person is watching.
 
     Returns:
-      A `Fit` whose arrays have a leading axis M, as of `fit_batch`.
+      `Fits`, whose arrays have a leading axis M, as of `fit_batch`.
 
     Raises:
       TypeError: as in `fit_batch`.

@@ -29,8 +29,9 @@ from elbojax.loops.time_limit import OutOfTime
 from elbojax.objects import DensityObject
 from elbojax.results import notes
 from elbojax.results.certificate import NEXT_STEP, Stage
+from elbojax.results.fit import Fit
+from elbojax.results.handing import handed_over
 from elbojax.results.positions import flat, rests_on_few
-from elbojax.results.posterior import Fit, handed_over
 from elbojax.results.resolution import widened
 from elbojax.solvers.newton import TOLERANCE, draws_for
 from elbojax.types import Array, Key, PyTree, Scalar, Status
@@ -131,7 +132,7 @@ def fit(
         seconds = host.seconds()
         if progress:
             print(f"{'seconds':>12}: {seconds}", flush=True)
-        fit = handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, shown, note).settled()
+        fit = handed_over(outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, shown, note)
         return fit.timed(seconds)
     except BaseException as error:
         _keep(error, host, shown)
@@ -205,7 +206,7 @@ def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
         q, draws, log_weights, certificate = best
         certificate = certificate._replace(certified=np.bool_(False), status=np.int32(Status.OUT_OF_BUDGET))
         note = f"{type(error).__name__} ended the fit: the best answer so far, which no later look has confirmed"
-        found = handed_over(q, certificate, draws, log_weights, target, note).settled().timed(host.seconds())
+        found = handed_over(q, certificate, draws, log_weights, target, note).timed(host.seconds())
     elif host is not None and host.highest is not None and objects.is_from_outside(error):
         value, point = host.highest
         error.add_note(

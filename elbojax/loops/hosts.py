@@ -42,7 +42,7 @@ def gather(tree: PyTree) -> PyTree:
     large batch are not.
 
     Args:
-      tree: what this process has of its share, leading axis of models: a `Fit` of `fit_batch`, its certificate, a
+      tree: what this process has of its share, leading axis of models: `Fits` of `fit_batch`, its certificate, a
         `Run` of `run_batch`, or any pytree of arrays.
 
     Returns:

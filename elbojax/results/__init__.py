@@ -1,7 +1,8 @@
 """Results: what `fit` and `fit_batch` give back. Posterior, certificate, summary, files."""
 
 from elbojax.results.certificate import Certificate, Stage
+from elbojax.results.fit import Fit
+from elbojax.results.fits import Fits
 from elbojax.results.loading import load
-from elbojax.results.posterior import Fit
 
-__all__ = ["Certificate", "Fit", "Stage", "load"]
+__all__ = ["Certificate", "Fit", "Fits", "Stage", "load"]

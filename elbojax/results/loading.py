@@ -12,7 +12,9 @@ from elbojax import objects, targets
 from elbojax.bijectors import Bijector, resolve
 from elbojax.results import held, storage
 from elbojax.results.certificate import Certificate
-from elbojax.results.posterior import Fit, handed_q
+from elbojax.results.fit import Fit
+from elbojax.results.fits import Fits
+from elbojax.results.handing import handed_q
 from elbojax.types import PyTree, Scalar
 
 
@@ -21,8 +23,8 @@ def load(
     log_density: Callable[..., Scalar] | None = None,
     init: PyTree = None,
     support: PyTree = None,
-) -> Fit:
-    """A fit, or fits of a batch, from a file that `fit.save` wrote.
+) -> Fit | Fits:
+    """A fit, or the fits of a batch, from a file that `fit.save` wrote.
 
     The file holds all that draws, moments and certificates take, and is no pickle: it runs no code. Only
     `fit.target.log_density` needs the log-density again.
@@ -35,7 +37,7 @@ def load(
       support: as it was given to `fit`. Needed only where a bijector is not one of elbojax.
 
     Returns:
-      A `Fit` with the same numbers, held in the precision of the file.
+      A `Fit`, or `Fits`, with the same numbers, held in the precision of the file.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -59,8 +61,8 @@ def load(
     structure = jax.tree.structure(_like(space, init))
     if moments is not None:
         moments = tuple(jax.tree.unflatten(structure, leaves) for leaves in moments)
-    fit = Fit(handed_q(q, draws, log_weights), certificate, draws, log_weights, target, note, moments)
-    return fit if fit.batched else fit.settled()
+    parts = handed_q(q, draws, log_weights), certificate, draws, log_weights, target, note, moments
+    return Fits(*parts) if log_weights.ndim == 2 else Fit(*parts).settled()
 
 
 def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, support: PyTree) -> targets.Target:

@@ -11,7 +11,7 @@ import numpy as np
 
 from elbojax import linalg, thresholds, xla
 from elbojax.inputs import unmasked
-from elbojax.results import Fit
+from elbojax.results import Fits
 from elbojax.results.resolution import doubled, widened
 from elbojax.types import Array, PyTree, Scalar
 
@@ -56,7 +56,7 @@ def repeated(tree: PyTree, times: int) -> PyTree:
 
 
 def log_predictive(
-    fits: Fit, log_likelihood: Callable[[PyTree, PyTree], Scalar], observations: PyTree, models: Any
+    fits: Fits, log_likelihood: Callable[[PyTree, PyTree], Scalar], observations: PyTree, models: Any
 ) -> np.ndarray:
     r"""Log-densities of observations under posteriors that have not seen them.
 
@@ -77,7 +77,7 @@ def log_predictive(
         return np.asarray(_log_predictive(fits.draws, log_weights, *arguments, log_likelihood, fits.target.constrain))
 
 
-def matched(fits: Fit) -> np.ndarray:
+def matched(fits: Fits) -> np.ndarray:
     r"""Log-weights under which the draws that a batch holds have the means and sds that it knows from many more.
 
     With c the standardised draws and their squares less one, in the user's space, the weights are those of the

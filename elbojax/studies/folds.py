@@ -9,7 +9,7 @@ import numpy as np
 from elbojax.cascade import fit_batch
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size
-from elbojax.results import Fit
+from elbojax.results import Fits
 from elbojax.studies.base import Weighted, log_predictive, repeated
 from elbojax.types import Key, PyTree, Scalar
 
@@ -29,7 +29,7 @@ class CrossValidation(NamedTuple):
     se: Scalar
     pointwise: np.ndarray
     folds: np.ndarray
-    fits: Fit
+    fits: Fits
 
 
 def k_fold(

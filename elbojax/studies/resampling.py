@@ -9,7 +9,7 @@ import numpy as np
 
 from elbojax.cascade import fit_batch
 from elbojax.loops.checks import batch_size
-from elbojax.results import Fit
+from elbojax.results import Fits
 from elbojax.results.resolution import doubled, handed
 from elbojax.studies.base import Weighted, repeated
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -30,7 +30,7 @@ class Bootstrap(NamedTuple):
     sampling_sd: PyTree
     bagged_sd: PyTree
     weights: Array
-    fits: Fit
+    fits: Fits
 
 
 def bootstrap(

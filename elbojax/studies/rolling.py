@@ -9,8 +9,8 @@ import numpy as np
 
 from elbojax.cascade.batch import note_of, noted
 from elbojax.loops.checks import batch_size
-from elbojax.results import Fit
-from elbojax.results.posterior import joined
+from elbojax.results import Fits
+from elbojax.results.handing import joined
 from elbojax.studies.base import log_predictive
 from elbojax.types import Key, PyTree, Scalar
 
@@ -33,7 +33,7 @@ class Backtest(NamedTuple):
     se: Any
     scores: np.ndarray
     ends: np.ndarray
-    fits: Fit
+    fits: Fits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from elbojax.cascade import fit_batch
 from elbojax.loops.checks import batch_size
-from elbojax.results import Fit
+from elbojax.results import Fits
 from elbojax.results.resolution import doubled
 from elbojax.studies.base import repeated
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -32,7 +32,7 @@ class Sensitivity(NamedTuple):
     shift: PyTree
     log_bayes_factor: Array
     log_bayes_factor_se: np.ndarray
-    fits: Fit
+    fits: Fits
 
 
 @dataclasses.dataclass(frozen=True)

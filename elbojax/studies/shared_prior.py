@@ -13,7 +13,7 @@ from elbojax import targets, xla
 from elbojax.cascade import fit_batch
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
-from elbojax.results import Fit
+from elbojax.results import Fits
 from elbojax.results.resolution import doubled
 from elbojax.solvers import bfgs
 from elbojax.studies.base import matched, repeated
@@ -45,7 +45,7 @@ class EmpiricalBayes(NamedTuple):
     log_evidence: np.ndarray
     log_evidence_se: np.ndarray
     rounds: PyTree
-    fits: Fit
+    fits: Fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,16 +168,16 @@ class _Round(NamedTuple):
     """Hyperparameters, flat and unconstrained, and the fits under them."""
 
     flat: np.ndarray
-    fits: Fit
+    fits: Fits
 
 
-def _rise(before: Fit, after: Fit) -> float:
+def _rise(before: Fits, after: Fits) -> float:
     """Nats of evidence gained by the models that have one before and after."""
     change = np.asarray(after.certificate.log_evidence, float) - np.asarray(before.certificate.log_evidence, float)
     return float(np.sum(change[np.isfinite(change)]))
 
 
-def _pooled(fits: Fit) -> tuple[float, float]:
+def _pooled(fits: Fits) -> tuple[float, float]:
     """Evidence of all models that have one, and its error."""
     evidence = np.asarray(fits.certificate.log_evidence, float)
     known = np.isfinite(evidence)

@@ -44,14 +44,15 @@ def certificate(*, models=None, **given):
 
 
 def fit(q, *, models=None, dtype=np.float64, note="", moments=False, init=INIT, support=SUPPORT, **given):
-    """A `Fit` whose draws are standard normal and whose weights are not equal."""
+    """A `Fit`, or `Fits` of so many models, whose draws are standard normal and whose weights are not equal."""
     target = targets.unconstrain(log_density, init, support)
     lead = () if models is None else (models,)
     rng = np.random.default_rng(0)
     draws = jnp.asarray(rng.normal(size=(*lead, DRAWS, target.size)), dtype)
     weights = rng.gamma(1.0, size=(*lead, DRAWS))
     log_weights = jnp.asarray(np.log(weights / weights.sum(-1, keepdims=True)), dtype)
-    made = elbojax.Fit(q, certificate(models=models, **given), draws, log_weights, target, note)
+    kind = elbojax.Fit if models is None else elbojax.Fits
+    made = kind(q, certificate(models=models, **given), draws, log_weights, target, note)
     if moments:
-        made = elbojax.Fit(q, made.certificate, draws, log_weights, target, note, (made.mean(), made.sd()))
+        made = kind(q, made.certificate, draws, log_weights, target, note, (made.mean(), made.sd()))
     return made

@@ -8,7 +8,7 @@ import pytest
 from elbojax import bijectors, targets
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import bijector
-from elbojax.results import positions, posterior
+from elbojax.results import moments, positions
 
 LOWS = np.array([-1.0, 0.0, 5.0])
 EYE = np.eye(3)
@@ -69,10 +69,10 @@ def test_positions_moments_and_the_way_back_of_all_supports_at_once():
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
     with np.errstate(divide="ignore"):
         mean, sd = positions.moments(target, draws, log_weights)
-    wanted = posterior.moments(jnp.asarray(draws), jnp.asarray(log_weights), target)
+    wanted = moments.moments(jnp.asarray(draws), jnp.asarray(log_weights), target)
     same(mean, wanted[0], rtol=1e-10, atol=1e-12)
     same(sd, wanted[1], rtol=1e-7, atol=1e-8)
-    wanted = posterior.examined(jnp.asarray(draws), jnp.asarray(log_weights), target)[2]
+    wanted = moments.examined(jnp.asarray(draws), jnp.asarray(log_weights), target)[2]
     assert positions.rests_on_few(target, draws, log_weights) == bool(wanted)
     np.testing.assert_allclose(positions.flat(target, init), target.unconstrain(init), rtol=1e-12, atol=1e-12)
     assert all(target.supports[i].contains(leaf[0]) for i, leaf in enumerate(jax.tree.leaves(found)))

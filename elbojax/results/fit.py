@@ -1,0 +1,146 @@
+"""What `fit` gives back: the posterior of one model in the user's own space, with its certificate."""
+
+import dataclasses
+from typing import Any, ClassVar, NoReturn
+
+import jax
+import numpy as np
+
+from elbojax import thresholds
+from elbojax.loops.strict import relaxed
+from elbojax.results import positions, space
+from elbojax.results.certificate import Stage, report
+from elbojax.results.moments import moments, resampled
+from elbojax.results.posterior import Posterior, axes
+from elbojax.results.resolution import handed
+from elbojax.results.seconds import Seconds
+from elbojax.results.summary import PosteriorSummary, digits, of_posterior
+from elbojax.types import Array, Key, PyTree, Status
+
+SHOWN = 12
+"""Numbers that a report has a line for."""
+
+
+@axes(1)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit(Posterior):
+    """A fitted posterior of one model; those of many, of `fit_batch`, are `Fits`.
+
+    Draws, weights, moments and certificate are held in double precision, as NumPy arrays, whatever the session's
+    setting. `mean`, `sd` and `sample` give arrays of the session's dtype; a leaf that single precision cannot hold
+    (1.7e9 +- 4, whose spacing of floats is 128; or numbers out of its range) stays a NumPy array in double precision,
+    and takes part in JAX's computations under `jax.enable_x64(True)`.
+
+    A fit is true, as any object is, whatever came of it: `fit or default` is `fit`; `fit.certificate.certified` says
+    whether it can be used. A model whose log-density is nowhere finite (status NON_FINITE) has NaN for means, sds,
+    draws and `q`.
+
+    Attributes:
+      q: the `Family` found, on flat unconstrained vectors; of the session's dtype, or NumPy arrays in double precision
+        where that cannot hold them.
+      certificate: what it is worth; `certificate.certified` says whether means and sds can be used.
+      draws: [S, D] flat draws that the check took.
+      log_weights: [S] that turn them into draws of the posterior.
+      target: from flat vectors to the user's space.
+      note: what to do next, where the fit failed and more is known than the status says; of an answer to a posterior
+        with several labellings (exchangeable components, a free sign), whether it describes one of them or several.
+      moments: means and sds in the user's space, of one model of a batch, which keeps them from more draws than it
+        holds; else None.
+    """
+
+    batched: ClassVar[bool] = False
+
+    @property
+    def seconds(self) -> Seconds | None:
+        """Where the time went, `Seconds`; None of a model of a batch, and of a fit from a file."""
+        return self.__dict__.get("_seconds")
+
+    @property
+    def num_distinct(self) -> int:
+        """How many different draws are held that have weight. `sample` of more repeats some."""
+        return distinct(np.asarray(self.draws), np.asarray(self.log_weights))
+
+    def _resampled(self, key: Key, draws: Array, log_weights: Array, num_samples: int) -> PyTree:
+        return resampled(key, draws, log_weights, self.target, num_samples)
+
+    def _moments_compiled(self) -> tuple[PyTree, PyTree]:
+        return moments(self.draws, self.log_weights, self.target)
+
+    def _moments_on_host(self) -> tuple[PyTree, PyTree]:
+        return positions.moments(self.target, np.asarray(self.draws), np.asarray(self.log_weights))
+
+    @relaxed
+    def _positions(self) -> PyTree:
+        """The draws in the user's space, in double precision."""
+        with space.on_host():
+            return positions.positions(self.target, np.asarray(self.draws))
+
+    @relaxed
+    def summary(self) -> PosteriorSummary:
+        """A table to print, whose entries are its fields: mean, sd and quantiles of each number of the user's pytree."""
+        values = space.rows(self._positions(), len(self.draws))
+        mean, sd = (space.rows(part, 1)[0] for part in self._exact)
+        weights = np.exp(np.asarray(self.log_weights))
+        return of_posterior(tuple(space.names(self.target)), mean, sd, values, weights, self.certificate)
+
+    def _chains(self, num_samples: int | None) -> PyTree:
+        num_chains = self._num_chains()
+        if num_samples is None and num_chains > 1:
+            chains = handed(self._positions(), *self._exact)
+            return jax.tree.map(lambda x: x.reshape(num_chains, -1, *x.shape[1:]), chains)
+        size = self._num_effective(self._worth()) if num_samples is None else num_samples
+        return jax.tree.map(lambda x: np.asarray(x)[None], self.sample(jax.random.key(0), size))
+
+    def _num_chains(self) -> int:
+        """How many chains of one length, one after the other, the draws are."""
+        chains = thresholds.NUTS_CHAINS
+        return chains if int(self.certificate.stage) == Stage.NUTS and len(self.draws) % chains == 0 else 1
+
+    def __len__(self) -> NoReturn:
+        """Not of one model."""
+        raise TypeError("one fit has no length, for it is one model; fits of fit_batch have")
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        """Not of one model."""
+        raise TypeError("one fit cannot be indexed, for it is one model; fits of fit_batch can")
+
+    def settled(self) -> "Fit":
+        """The same fit, with the certificate's codes as enums that print their names."""
+        c = self.certificate
+        named = c._replace(
+            certified=bool(c.certified), status=Status(int(c.status)), stage=Stage(int(c.stage)), modes=int(c.modes)
+        )
+        return dataclasses.replace(self, certificate=named)
+
+    def timed(self, seconds: Seconds) -> "Fit":
+        """The same fit, which tells where its time went: no part of what it is, and lost where it is taken apart."""
+        object.__setattr__(self, "_seconds", seconds)
+        return self
+
+    def __str__(self) -> str:
+        """The report."""
+        return report(self.certificate, self._title(), self.note)
+
+    def _title(self) -> str:
+        """The numbers, mean ± sd; of those that have none, what they have and the quantiles."""
+        lines = [f"posterior of {self.target.size} parameters"]
+        mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in self._exact)
+        shown = min(len(mean), SHOWN)
+        has_draws = bool(np.isfinite(self.draws).all())
+        lacking = np.isnan(sd) & has_draws
+        table: Any = self.summary() if lacking[:shown].any() else None
+        for number, (name, m, s) in enumerate(list(zip(space.names(self.target), mean, sd, strict=False))[:shown]):
+            if not lacking[number]:
+                lines.append(f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}")
+                continue
+            low, median, high = table.quantiles[number]
+            none = "no finite mean or sd found" if np.isnan(m) else f"mean {m:.4g}, no finite sd found"
+            lines.append(f"  {name:<13} {median:12.4g} median, 90 % from {low:.4g} to {high:.4g}; {none}")
+        if len(mean) > shown:
+            lines.append(f"  ... and {len(mean) - shown} more")
+        return "\n".join(lines)
+
+
+def distinct(draws: np.ndarray, log_weights: np.ndarray) -> int:
+    """How many draws [S, D] of one model differ and have weight."""
+    return len(np.unique(draws[np.exp(log_weights) > 0], axis=0))
