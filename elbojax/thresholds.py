@@ -537,6 +537,136 @@ GRADIENT_RELATIVE = _number(
 )
 GRADIENT_ALIKE = _number(1e-5, "relative", "Difference of values that come alone and values that come with gradients.")
 
+_group("Minibatches: the fit")
+
+MINIBATCH_DENSE = _number(50, "parameters", "Up to which `q` is full-rank by default; above it is mean-field.")
+MINIBATCH_SCOUTED = _number(
+    1024, "rows", "On which the start and the units are found, or four minibatches if more.", low=1
+)
+MINIBATCH_COOLING = _number(0.25, "factor", "What the step is cut to between two chains.", low=1e-9, high=1)
+MINIBATCH_FAILURES = _number(3, "chains", "That may turn NaN.")
+MINIBATCH_LEGS = _number(
+    5, "times", "That the log-likelihood is expanded anew, about, while a chain still travels.", low=1
+)
+MINIBATCH_SHORTEST_LEG = _number(2000, "steps", "Before it is expanded anew, at least.", low=1)
+MINIBATCH_NEAR = _number(
+    10.0,
+    "posterior sds",
+    "By the gradient of all rows, within which a start is left where some rows put it: where rows are less alike than the"
+    " model's noise their sample mean is many posterior sds off.",
+)
+MINIBATCH_CENTRINGS = _number(4, "passes", "That move it nearer, at most.")
+MINIBATCH_GROSS = _number(
+    1.0, "sds and log-sds", "A Newton step that shows a chain to be lost: another optimiser begins from the start."
+)
+MINIBATCH_LONG = _number(
+    1800,
+    "steps",
+    "After which a chain is tested that has not become precise: it may be noise that it cannot average out.",
+)
+MINIBATCH_SAME = _number(2.0, "tolerances", "By which the averages of two chains may differ.")
+MINIBATCH_LOOSE = _number(3.0, "tolerances", "That a chain may have as long as averages still differ by more.")
+MINIBATCH_ALLOWED = _number(2.5, "tolerances", "That the Newton step of the bound may measure at the end.")
+MINIBATCH_ALLOWED_LEAST = _number(0.02, "sds", "It may always measure so much.")
+MINIBATCH_ALLOWED_MOST = _number(0.1, "sds", "It may never measure more.")
+MINIBATCH_CORRECTIONS = _number(
+    4, "Newton steps", "In a row that are taken where the test fails, before the optimiser goes on."
+)
+MINIBATCH_DRAWS = _number(
+    2, "draws", "To a step, an antithetic pair: in the gradient of the mean all that is odd in them cancels.", low=2
+)
+MINIBATCH_MOMENT_DRAWS = _number(4096, "draws", "For means and sds in the user's space.", low=256)
+MINIBATCH_WHITENED = _number(512, "numbers of noise", "Up to which these draws are given the exact second moment.")
+MINIBATCH_RESOLUTION = _number(
+    0.01, "sds", "That a spacing of floats may measure before numbers are not left in single precision."
+)
+LOW_RANK_FACTOR = _number(
+    0.1,
+    "sds",
+    "Standard deviation of the entries of a fresh low-rank factor; one that is zero would stay there.",
+    low=1e-9,
+)
+
+_group("Minibatches: averages of a chain, and the race")
+
+AVERAGE_BLOCK = _number(25, "steps", "Of a block, whose means are kept, to begin with.", low=2)
+AVERAGE_BLOCKS = _number(8, "blocks", "Between two looks.", low=1)
+AVERAGE_QUARTERS = _number(4, "pieces", "Of a window that R-hat compares.", low=2)
+AVERAGE_BATCHES = _number(8, "pieces", "Of a window whose means give the Monte Carlo standard error.", low=2)
+AVERAGE_WINDOWS = _number(
+    (1.0, 0.75, 0.5, 0.25), "shares of the chain", "From its end, that are tried as windows.", low=1e-9, high=1
+)
+AVERAGE_RHAT = _number(
+    1.1, "R-hat", "Of the iterates that are averaged, above which their average is not the answer.", low=1
+)
+RACE_HALVING = _number(
+    3,
+    "optimisers",
+    "Of which one goes on after a heat, and the next heat is so many times longer: all heats cost alike.",
+    low=2,
+)
+RACE_CHECKS = _number(64, "minibatches", "Fresh, the same for all, on which the averages of a heat are judged.", low=2)
+
+_group("Minibatches: the curvature at the start")
+
+CURVATURE_PROBES = _number(
+    4,
+    "vectors",
+    "Of random signs that find the diagonal of the prior's curvature, from which the first sds come.",
+    low=1,
+)
+CURVATURE_JITTER = _number(
+    1e-3, "correlation", "Added to the diagonal of those of scores, which are singular for fewer rows than parameters."
+)
+CURVATURE_EXACT = _number(100, "parameters", "Up to which differences are taken along each; above, along random signs.")
+CURVATURE_SIGNS = _number(
+    16,
+    "vectors",
+    "Of random signs to a round above CURVATURE_EXACT.",
+    "the error of a curvature is a quarter of what lies off the diagonal (derived)",
+    low=1,
+)
+CURVATURE_ROUNDS = _number(
+    6,
+    "rounds",
+    "Of differences and new sds, at most.",
+    "one or two are usual; a prior's sd 1e5 times the posterior's takes three",
+    low=1,
+)
+CURVATURE_SETTLED = _number(
+    0.7, "log-curvature", "Largest change after which there is no other round: a factor 1.4 in an sd."
+)
+CURVATURE_SMALLEST = _number(
+    1e-4, "present units", "A curvature counts as no smaller: the sds grow by 100 in a round at most.", low=1e-300
+)
+CURVATURE_LARGEST = _number(1e12, "present units", "A curvature counts as no larger.", low=1)
+CURVATURE_UNTRIED = _number(
+    0.1, "factor", "What a direction is shortened to in which a gradient is not finite.", high=1
+)
+
+_group("Minibatches: the test at the end")
+
+BALANCE_PAIRS = _number(
+    32, "pairs", "Of antithetic draws, to begin with, and twice the size of the noise where that is more.", low=2
+)
+BALANCE_REGRESSED = _number(
+    128, "parameters", "Up to which each is regressed on all of the noise, above on its own coordinate."
+)
+BALANCE_MANY_PAIRS = _number(256, "pairs", "Of draws above that.", low=2)
+BALANCE_EPOCH = _number(
+    64, "minibatches", "To an epoch, up to which a pair of draws is given them all, rather than 16."
+)
+BALANCE_NARROWEST = _number(
+    1e-4,
+    "eigenvalues",
+    "Of the step's matrix that it heeds, at least: an sd changes by a factor of 100 at most.",
+    low=1e-300,
+)
+BALANCE_WIDEST = _number(1e4, "eigenvalues", "Of the step's matrix that it heeds, at most.", low=1)
+BALANCE_REPLICATES = _number(
+    6, "replicates", "Of a low-rank step, from residuals of random signs, for its standard error.", low=2
+)
+
 _group("What is handed over")
 
 SPACINGS = _number(

@@ -14,24 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches, xla
+from elbojax import minibatches, thresholds, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.halving import like, step_data
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 
-BLOCK, BLOCKS = 25, 8
-"""Steps of a block, whose means are kept, to begin with; and blocks between two looks."""
-QUARTERS = 4
-"""Pieces of a window that R-hat compares."""
-BATCHES = 8
-"""Pieces of a window whose means give the Monte Carlo standard error."""
-WINDOWS = (1.0, 0.75, 0.5, 0.25)
-"""Shares of the chain, from its end, that are tried as windows."""
 MOST_BLOCKS = 64
 """Kept at a time; then neighbours are merged and blocks are twice as long, so that memory does not grow with the steps."""
-MAX_RHAT = 1.1
 
 
 class Settled(NamedTuple):
@@ -121,8 +112,8 @@ def settle(
     key_noise, key_rows = jax.random.split(key)
     origin = _moments(state.q)
     chain: list[_Block] = []
-    length, done, status, found = BLOCK, 0, Status.MAX_STEPS, _Window(np.nan, np.nan, 0)
-    while done == 0 or done + length * BLOCKS <= max_steps:
+    length, done, status, found = thresholds.AVERAGE_BLOCK, 0, Status.MAX_STEPS, _Window(np.nan, np.nan, 0)
+    while done == 0 or done + length * thresholds.AVERAGE_BLOCKS <= max_steps:
         new_state, chunk = _advance(
             key_noise, key_rows, done, length, state, data, shared, rate, origin, loss, optimizer, batch_size
         )
@@ -130,10 +121,10 @@ def settle(
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(chunk)):
             status = Status.NON_FINITE
             break
-        state, done = new_state, done + length * BLOCKS
-        chain += [jax.tree.map(lambda x, i=i: x[i], chunk) for i in range(BLOCKS)]
+        state, done = new_state, done + length * thresholds.AVERAGE_BLOCKS
+        chain += [jax.tree.map(lambda x, i=i: x[i], chunk) for i in range(thresholds.AVERAGE_BLOCKS)]
         found = _best_window(chain, np.asarray(origin[1]), tolerance)
-        if found.rhat <= MAX_RHAT and found.mcse < tolerance:
+        if found.rhat <= thresholds.AVERAGE_RHAT and found.mcse < tolerance:
             status = Status.CONVERGED
             break
         if len(chain) >= MOST_BLOCKS:
@@ -167,8 +158,8 @@ def _best_window(chain: list[_Block], log_sd: np.ndarray, tolerance: float) -> _
     """The window of the smallest R-hat, a multiple of eight blocks at the end of the chain."""
     means, squares = np.stack([b.mean for b in chain]), np.stack([b.square for b in chain])
     windows = []
-    for share in WINDOWS:
-        blocks = int(share * len(chain)) // BATCHES * BATCHES
+    for share in thresholds.AVERAGE_WINDOWS:
+        blocks = int(share * len(chain)) // thresholds.AVERAGE_BATCHES * thresholds.AVERAGE_BATCHES
         if blocks:
             windows.append(_window(means[-blocks:], squares[-blocks:], log_sd, tolerance))
     return min(windows)
@@ -182,13 +173,17 @@ def _window(means: np.ndarray, squares: np.ndarray, log_sd: np.ndarray, toleranc
 
     sd = np.exp(log_sd + means[:, 1].mean(axis=0))
     units = np.stack([sd, np.ones_like(sd)])
-    quarters = pieces(means, QUARTERS)
-    within = np.mean(np.maximum(pieces(squares, QUARTERS) - quarters**2, 0), axis=0)
+    quarters = pieces(means, thresholds.AVERAGE_QUARTERS)
+    within = np.mean(np.maximum(pieces(squares, thresholds.AVERAGE_QUARTERS) - quarters**2, 0), axis=0)
     between = np.var(quarters, axis=0, ddof=1)
     # An optimiser whose steps shrink leaves hardly any spread: quarters that differ by
     # half of the tolerance count as still.
     rhat = np.sqrt(1 + between / (within + (tolerance * units) ** 2))
-    error = np.std(pieces(means, BATCHES), axis=0, ddof=1) / math.sqrt(BATCHES) / units
+    error = (
+        np.std(pieces(means, thresholds.AVERAGE_BATCHES), axis=0, ddof=1)
+        / math.sqrt(thresholds.AVERAGE_BATCHES)
+        / units
+    )
     return _Window(float(np.max(rhat)), float(np.max(error)), len(means))
 
 
@@ -216,4 +211,4 @@ def _advance(key_noise, key_rows, done, length, state, data, shared, rate, origi
         state, sums = jax.lax.fori_loop(first, first + length, step, (state, zeros))
         return state, jax.tree.map(lambda x: x / jnp.asarray(length, x.dtype), sums)
 
-    return jax.lax.scan(block, state, jnp.arange(BLOCKS))
+    return jax.lax.scan(block, state, jnp.arange(thresholds.AVERAGE_BLOCKS))

@@ -13,28 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import minibatches, xla
+from elbojax import minibatches, thresholds, xla
 from elbojax.minibatch.standardised import Model, Units, triangular
 from elbojax.numerics import linearized
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, PyTree, Status
-
-PROBES = 4
-"""Random signs that find the diagonal of the prior's curvature, from which the first sds come."""
-JITTER = 1e-3
-"""Added to the diagonal of a correlation matrix of scores, which is singular for fewer rows than parameters."""
-EXACT = 100
-"""Up to so many parameters differences are taken along each; above, along random signs."""
-SIGNS = 16
-"""Random signs to a round above `EXACT`: the error of a curvature is a quarter of what lies off the diagonal."""
-ROUNDS = 6
-"""Of differences and new sds. One or two are usual; a prior's sd 1e5 times the posterior's takes three."""
-SETTLED = 0.7
-"""Largest change of a log-curvature after which there is no other round: a factor 1.4 in an sd."""
-SMALLEST, LARGEST = 1e-4, 1e12
-"""Curvatures in present units count as no smaller and no larger: the sds grow by 100 in a round at most."""
-UNTRIED = 0.1
-"""What a direction is shortened to in which a gradient is not finite."""
 
 
 def scout(key: Key, position: Array, data: PyTree, model: Model, num_rows: int, dense: bool) -> tuple[Units, float]:
@@ -68,12 +51,14 @@ def scout(key: Key, position: Array, data: PyTree, model: Model, num_rows: int, 
         return 0.5 * (slopes[len(directions) :] - slopes[: len(directions)])
 
     signs = np.random.default_rng(0)
-    for _ in range(ROUNDS):
+    for _ in range(thresholds.CURVATURE_ROUNDS):
         if dense:
             scale, settled = _dense_round(scale, differences)
         else:
             scale, settled = _diagonal_round(scale, differences, signs)
-        cost += 2 * (scale.shape[0] if dense or scale.size <= EXACT else SIGNS)
+        cost += 2 * (
+            scale.shape[0] if dense or scale.size <= thresholds.CURVATURE_EXACT else thresholds.CURVATURE_SIGNS
+        )
         if settled:
             break
     scale = triangular(scale) if dense else scale
@@ -85,7 +70,7 @@ def _root(sds: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     if not np.isfinite(correlation).all():
         return np.diag(sds)
     values, vectors = np.linalg.eigh(correlation)
-    return sds[:, None] * vectors / np.sqrt(np.maximum(values, JITTER))
+    return sds[:, None] * vectors / np.sqrt(np.maximum(values, thresholds.CURVATURE_JITTER))
 
 
 def _dense_round(root: np.ndarray, differences: Any) -> tuple[np.ndarray, bool]:
@@ -93,31 +78,31 @@ def _dense_round(root: np.ndarray, differences: Any) -> tuple[np.ndarray, bool]:
     falls = differences(root.T)
     seen = np.isfinite(falls).all(axis=1)
     if not seen.all():
-        return root * np.where(seen, 1, UNTRIED), False
+        return root * np.where(seen, 1, thresholds.CURVATURE_UNTRIED), False
     curvature = falls @ root
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     factor = _factors(values)
-    return (root @ vectors) / np.sqrt(factor), bool(np.abs(np.log(factor)).max() < SETTLED)
+    return (root @ vectors) / np.sqrt(factor), bool(np.abs(np.log(factor)).max() < thresholds.CURVATURE_SETTLED)
 
 
 def _diagonal_round(scale: np.ndarray, differences: Any, signs: np.random.Generator) -> tuple[np.ndarray, bool]:
     """Sds [D] by the diagonal of the curvature."""
-    if scale.size <= EXACT:
+    if scale.size <= thresholds.CURVATURE_EXACT:
         curvature = np.diagonal(differences(np.diag(scale))) * scale
         finite = np.isfinite(curvature)
     else:
-        directions = scale * signs.choice([-1.0, 1.0], (SIGNS, scale.size))
+        directions = scale * signs.choice([-1.0, 1.0], (thresholds.CURVATURE_SIGNS, scale.size))
         each = differences(directions) * directions
-        curvature, error = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(SIGNS)
+        curvature, error = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(thresholds.CURVATURE_SIGNS)
         finite = np.isfinite(curvature)
         curvature = np.where(curvature > 2 * error, curvature, 0)  # lost in what lies off the diagonal
-    factor = np.where(finite, _factors(np.where(finite, curvature, 1)), UNTRIED**-2)
-    return scale / np.sqrt(factor), bool(np.abs(np.log(factor)).max() < SETTLED)
+    factor = np.where(finite, _factors(np.where(finite, curvature, 1)), thresholds.CURVATURE_UNTRIED**-2)
+    return scale / np.sqrt(factor), bool(np.abs(np.log(factor)).max() < thresholds.CURVATURE_SETTLED)
 
 
 def _factors(curvature: np.ndarray) -> np.ndarray:
     """What to divide variances by: one where the curvature is not positive."""
-    return np.where(curvature > 0, np.clip(curvature, SMALLEST, LARGEST), 1)
+    return np.where(curvature > 0, np.clip(curvature, thresholds.CURVATURE_SMALLEST, thresholds.CURVATURE_LARGEST), 1)
 
 
 @functools.partial(xla.jit, static_argnames=("model", "num_rows", "dense"))
@@ -133,13 +118,13 @@ def _approach(key, position, data, model, num_rows, dense):
     weight = model.num_data / num_rows
     scores = jax.vmap(jax.grad(model.likelihood), (None, 0))(loc, rows)
     _, product, _ = linearized(lambda z: (jax.grad(model.log_prior)(z), None), loc)
-    signs = jax.random.rademacher(key_signs, (PROBES, position.size), loc.dtype)
+    signs = jax.random.rademacher(key_signs, (thresholds.CURVATURE_PROBES, position.size), loc.dtype)
     prior = jnp.abs(jnp.mean(signs * jax.vmap(product)(signs), axis=0))
     precision = weight * jnp.sum(scores**2, axis=0) + prior
     scale = jax.lax.rsqrt(jnp.where((precision > 0) & (precision < jnp.inf), precision, 1))
     if dense:
         scores = jnp.sqrt(jnp.asarray(weight, loc.dtype)) * scores * scale
-        correlation = scores.T @ scores + jnp.diag(prior * scale**2 + JITTER)
+        correlation = scores.T @ scores + jnp.diag(prior * scale**2 + thresholds.CURVATURE_JITTER)
     return loc, scale, correlation if dense else None, rows, info.num_gradients + 1
 
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches, noise, targets, xla
+from elbojax import minibatches, noise, targets, thresholds, xla
 from elbojax.families import Family
 from elbojax.inputs import unmasked
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch import stationarity
-from elbojax.minibatch.averaging import MAX_RHAT, Settled, settle
+from elbojax.minibatch.averaging import Settled, settle
 from elbojax.minibatch.curvature import scout
-from elbojax.minibatch.halving import NUM_CHECKS, Race, check, portfolio, race
+from elbojax.minibatch.halving import Race, check, portfolio, race
 from elbojax.minibatch.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.minibatches import Expansion
 from elbojax.objectives import elbo_entropy, elbo_stl
@@ -28,36 +28,9 @@ from elbojax.solvers.svi import Loss, SviState
 from elbojax.targets import Target
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar, Status
 
-DENSE = 50
-"""Up to this many parameters `q` is full-rank by default, above it mean-field."""
-SCOUTED = 1024
-"""Rows on which the start and the units are found, or four minibatches if that is more."""
-COOLING, MOST_FAILURES = 0.25, 3
-"""What the step is cut to between two chains; and chains that may turn NaN."""
-LEGS, SHORTEST_LEG = 5, 2000
-"""While a chain still travels, the log-likelihood is expanded anew about so often in all, but not after fewer steps."""
-NEAR, CENTRINGS = 10.0, 4
-"""Posterior sds, by the gradient of all rows, within which a start is left where some rows put it; and passes at most. Where
-rows are less alike than the model's noise their sample mean is many posterior sds off."""
-GROSS = 1.0
-"""A Newton step, in sds and log-sds, that shows a chain to be lost: another optimiser begins from the start."""
-LONG = 1800
-"""Steps after which a chain is tested that has not become precise: it may be noise that it cannot average out."""
-SAME, LOOSE = 2.0, 3.0
-"""Tolerances by which the averages of two chains may differ; and their factor as long as averages still differ by more."""
-ALLOWED, LEAST, MOST = 2.5, 0.02, 0.1
-"""Tolerances that the Newton step of the bound may measure at the end; and no less and no more than this, in sds."""
-CORRECTIONS = 4
-"""Newton steps in a row that are taken where the test fails, before the optimiser goes on."""
-NUM_SAMPLES = 2
-"""Draws to a step, an antithetic pair: in the gradient of the mean all that is odd in them cancels."""
-DRAWS, CHUNK = 4096, 256
-"""For means and sds in the user's space; and those that are looked at together."""
-WHITENED = 512
-"""Up to so many numbers of noise these draws are given the exact second moment."""
+CHUNK = 256
+"""Draws for means and sds that are looked at together."""
 RANK = 10
-RESOLUTION = 0.01
-"""Spacings of floats, in sds, above which numbers are not left in single precision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +120,7 @@ class MinibatchFit:
         mean, sd = self._moments
 
         def narrow(x, m, s):
-            coarse = np.any(np.abs(m) * jnp.finfo(self.dtype).eps > RESOLUTION * s)
+            coarse = np.any(np.abs(m) * jnp.finfo(self.dtype).eps > thresholds.MINIBATCH_RESOLUTION * s)
             return x if coarse else jnp.asarray(x, self.dtype)
 
         return jax.tree.map(narrow, values, mean, sd)
@@ -179,12 +152,13 @@ def _offsets(q, constrain, draws, origin):
 
 
 def _noise_chunks(size: int) -> Any:
-    """Antithetic draws [CHUNK, size], `DRAWS` of them in all and always the same; whitened where they are not too many."""
+    """Antithetic draws [CHUNK, size], always the same; whitened where they are not too many."""
     rng = np.random.default_rng(0)
-    half = DRAWS // 2 if size <= WHITENED else CHUNK // 2
-    for _ in range(DRAWS // (2 * half)):
+    num_draws, few = thresholds.MINIBATCH_MOMENT_DRAWS, size <= thresholds.MINIBATCH_WHITENED
+    half = num_draws // 2 if few else CHUNK // 2
+    for _ in range(num_draws // (2 * half)):
         draws = rng.standard_normal((half, size))
-        if size <= WHITENED:
+        if few:
             draws = np.linalg.solve(np.linalg.cholesky(draws.T @ draws / half), draws.T).T
         for piece in np.split(draws, half // (CHUNK // 2)):
             yield np.concatenate([piece, -piece])
@@ -316,12 +290,13 @@ class _Setting(NamedTuple):
 
     @property
     def step_cost(self) -> int:
-        return NUM_SAMPLES * (2 if self.control_variate else 1)
+        return thresholds.MINIBATCH_DRAWS * (2 if self.control_variate else 1)
 
     @property
     def allowed(self) -> float:
         """The Newton step that the bound may promise at the end."""
-        return min(max(ALLOWED * self.tolerance, LEAST), MOST)
+        least, most = thresholds.MINIBATCH_ALLOWED_LEAST, thresholds.MINIBATCH_ALLOWED_MOST
+        return min(max(thresholds.MINIBATCH_ALLOWED * self.tolerance, least), most)
 
     def about(self, q: Any, units: Units) -> tuple[Units, Expansion | None]:
         return units, _expand(q.mean(), units, self.data, self.model) if self.control_variate else None
@@ -358,7 +333,7 @@ class _Progress:
 
 def _begin(key: Key, s: _Setting, family: str, rank: int, position: Array) -> _Begun:
     key_units, key_factor = jax.random.split(key)
-    num_rows = min(s.model.num_data, max(SCOUTED, 4 * s.batch_size))
+    num_rows = min(s.model.num_data, max(thresholds.MINIBATCH_SCOUTED, 4 * s.batch_size))
     units, cost = scout(key_units, position, s.data, s.model, num_rows, family == "full_rank")
     return _Begun(standard(key_factor, family, position, rank), units, cost * num_rows / s.batch_size)
 
@@ -366,7 +341,7 @@ def _begin(key: Key, s: _Setting, family: str, rank: int, position: Array) -> _B
 def _centred(s: _Setting, begun: _Begun) -> tuple[_Begun, Expansion]:
     """The start, moved by Newton steps with the gradient of all rows while it is far off; and the expansion there."""
     cost, best, units = begun.cost, None, begun.units
-    for _ in range(CENTRINGS):
+    for _ in range(thresholds.MINIBATCH_CENTRINGS):
         expansion = _expand(jnp.zeros_like(units.loc), units, s.data, s.model)
         cost += s.pass_cost
         slope = expansion.gradient + _prior_slope(units.loc, s.model)
@@ -375,7 +350,7 @@ def _centred(s: _Setting, begun: _Begun) -> tuple[_Begun, Expansion]:
         if best is not None and not length < best[0]:
             break
         best = (length, units, expansion)
-        if not NEAR < length < np.inf:
+        if not thresholds.MINIBATCH_NEAR < length < np.inf:
             break
         units = Units(units.place(slope), units.scale)
     assert best is not None
@@ -396,7 +371,7 @@ def _fit(key: Key, target: Target, s: _Setting, begun: _Begun, dtype: Any) -> Mi
     shared = (begun.units, expansion if s.control_variate else None)
     won = race(key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers)
     spent = begun.cost + s.step_cost * won.num_steps
-    leg = max(s.max_steps // LEGS, SHORTEST_LEG)
+    leg = max(s.max_steps // thresholds.MINIBATCH_LEGS, thresholds.MINIBATCH_SHORTEST_LEG)
     p = _Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, spent, leg)
     order = np.lexsort((won.losses, -won.heats))  # NaN last
     p.names = [won.winner, *(won.names[i] for i in order if won.names[i] != won.winner and np.isfinite(won.losses[i]))]
@@ -414,7 +389,8 @@ def _one_chain(key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, 
     optimizer = s.optimizers[p.names[0]]
     shared = s.about(p.state.q, p.units)
     p.expansion = shared[1]
-    wanted = s.tolerance if p.moved < LOOSE * SAME * s.tolerance else LOOSE * s.tolerance
+    loose = thresholds.MINIBATCH_LOOSE * s.tolerance
+    wanted = s.tolerance if p.moved < loose * thresholds.MINIBATCH_SAME else loose
     settled = settle(
         key,
         loss,
@@ -427,22 +403,26 @@ def _one_chain(key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, 
         tolerance=wanted,
         max_steps=min(p.leg, s.max_steps - p.steps),
     )
-    p.steps += max(settled.num_steps, SHORTEST_LEG // 10)
+    p.steps += max(settled.num_steps, thresholds.MINIBATCH_SHORTEST_LEG // 10)
     p.spent += s.pass_cost * s.control_variate + s.step_cost * settled.num_steps
     if settled.status == Status.NON_FINITE:
-        p.failures, p.rate = p.failures + 1, p.rate * COOLING
+        p.failures, p.rate = p.failures + 1, p.rate * thresholds.MINIBATCH_COOLING
         p.state = p.state._replace(optimizer=optimizer.init(p.state.q))
-        return Status.RUNNING if p.failures < MOST_FAILURES else Status.NON_FINITE
+        return Status.RUNNING if p.failures < thresholds.MINIBATCH_FAILURES else Status.NON_FINITE
     p.state, p.rhat, p.mcse = settled.state._replace(q=settled.q), settled.rhat, settled.mcse
     p.moved = np.nan if p.last is None else _distance(p.last, settled.moments)
     p.last, p.tested = settled.moments, None
     key_test = jax.random.fold_in(key_tests, p.steps)
-    settles = settled.status == Status.CONVERGED and wanted == s.tolerance and p.moved < SAME * s.tolerance
-    if settles or settled.status == Status.MAX_STEPS and settled.num_steps >= LONG:
+    settles = (
+        settled.status == Status.CONVERGED
+        and wanted == s.tolerance
+        and p.moved < thresholds.MINIBATCH_SAME * s.tolerance
+    )
+    if settles or settled.status == Status.MAX_STEPS and settled.num_steps >= thresholds.MINIBATCH_LONG:
         status = _verdict(key_test, s, p, shared, optimizer, settles)
         if status != Status.RUNNING:
             return status
-        if p.tested is not None and not p.tested.size < GROSS:
+        if p.tested is not None and not p.tested.size < thresholds.MINIBATCH_GROSS:
             p.names = p.names[1:] or p.names
             p.state = SviState(begun.q, s.optimizers[p.names[0]].init(begun.q))
             p.units, p.last, p.moved, p.tested = begun.units, None, np.nan, None
@@ -453,9 +433,9 @@ def _one_chain(key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, 
 
 def _cool(s: _Setting, p: _Progress, settled: Settled, wanted: float) -> None:
     """A smaller step, or longer chains, where a stationary chain was not enough."""
-    if settled.rhat <= MAX_RHAT and not p.moved < SAME * wanted:
-        p.rate *= COOLING
-    elif settled.rhat <= MAX_RHAT:  # the step is small enough, and only more of them are wanting
+    if settled.rhat <= thresholds.AVERAGE_RHAT and not p.moved < thresholds.MINIBATCH_SAME * wanted:
+        p.rate *= thresholds.MINIBATCH_COOLING
+    elif settled.rhat <= thresholds.AVERAGE_RHAT:  # the step is small enough, and only more of them are wanting
         p.leg *= 2
 
 
@@ -468,12 +448,12 @@ def _verdict(
     """
     # The largest of 2 D normal numbers is about this.
     errors = max(2.0, math.sqrt(2 * math.log(2 * p.state.q.loc.size)))
-    for i in range(CORRECTIONS + 1):
+    for i in range(thresholds.MINIBATCH_CORRECTIONS + 1):
         step = _tested(jax.random.fold_in(key, i), s, p, shared)
         precise = step.error <= s.allowed / 2
         better = precise and i == 0 and not settles and not p.mcse < max(step.error, s.tolerance)
         if step.exceeds(s.allowed, errors) or better:
-            if i == CORRECTIONS or not _take(s, p, step, optimizer):
+            if i == thresholds.MINIBATCH_CORRECTIONS or not _take(s, p, step, optimizer):
                 break
             shared = (p.units, None)
             continue
@@ -512,12 +492,15 @@ def _report(
 ) -> MinibatchFit:
     """The fit, unless the start is better than its answer, on fresh minibatches that both share."""
     losses, placed = [], []  # of the same minibatches and draws, so from a key that is the same on purpose
-    for q, units, count in ((p.state.q, p.units, NUM_CHECKS), (begun.q, begun.units, NUM_CHECKS // 2)):
+    for q, units, count in (
+        (p.state.q, p.units, thresholds.RACE_CHECKS),
+        (begun.q, begun.units, thresholds.RACE_CHECKS // 2),
+    ):
         each = check(jax.random.clone(key), [q], s.data, (units, p.expansion), loss, s.batch_size, count)[:, 0]
         placed.append(in_units(q, units))
         losses.append(np.asarray(each, float) - placed[-1][1])
         p.spent += s.step_cost * count
-    worse = losses[0][: NUM_CHECKS // 2] - losses[1]
+    worse = losses[0][: thresholds.RACE_CHECKS // 2] - losses[1]
     rounding = float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0])))
     slack = max(0.01, 10 * rounding)
     best = 0
@@ -551,7 +534,7 @@ def _too_fine(x: Any) -> bool:
     if jnp.result_type(float) == jnp.float64 or not isinstance(x, np.ndarray) or x.dtype != np.float64:
         return False
     lost = np.max(np.abs(x - x.astype(np.float32)), axis=0)
-    return bool(np.any(lost > RESOLUTION * np.std(x, axis=0)))
+    return bool(np.any(lost > thresholds.MINIBATCH_RESOLUTION * np.std(x, axis=0)))
 
 
 def _unresolved(units: Units, target: Target) -> bool:
@@ -563,7 +546,7 @@ def _unresolved(units: Units, target: Target) -> bool:
     values = [units.loc, *jax.tree.leaves(target.constrain(units.loc))]
     ahead = [units.loc + step, *jax.tree.leaves(target.constrain(units.loc + step))]
     pairs = [(np.asarray(x, float), np.asarray(y, float)) for x, y in zip(values, ahead, strict=True)]
-    return any(bool(np.any(np.abs(x) * eps > RESOLUTION * np.abs(y - x))) for x, y in pairs)
+    return any(bool(np.any(np.abs(x) * eps > thresholds.MINIBATCH_RESOLUTION * np.abs(y - x))) for x, y in pairs)
 
 
 def _losses(model: Model) -> tuple[Loss, Loss]:
@@ -572,7 +555,7 @@ def _losses(model: Model) -> tuple[Loss, Loss]:
     The second scores draws by the density of `q`, which for a scale matrix that some optimiser has ruined is rounding,
     and may be rounding in its favour: who wins is judged by the first, whose entropy is exact.
     """
-    settings: dict[str, Any] = {"num_samples": NUM_SAMPLES, "draws": noise.antithetic}
+    settings: dict[str, Any] = {"num_samples": thresholds.MINIBATCH_DRAWS, "draws": noise.antithetic}
     return tuple(as_loss(form, model.standardised, **settings) for form in (elbo_entropy, elbo_stl))  # type: ignore[return-value]
 
 
@@ -584,7 +567,7 @@ def _expand(w, units, data, model):
 def _family_name(family: str, size: int) -> str:
     names = ("mean_field", "full_rank", "low_rank")
     if family == "auto":
-        return "full_rank" if size <= DENSE else "mean_field"
+        return "full_rank" if size <= thresholds.MINIBATCH_DENSE else "mean_field"
     if family not in names:
         raise ValueError(f"family must be one of auto, {', '.join(names)}, got {family!r}")
     return family

@@ -10,18 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches, xla
+from elbojax import minibatches, thresholds, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
 from elbojax.loops.strict import relaxed
 from elbojax.numerics import tree_all_finite
 from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
-
-HALVING = 3
-"""One optimiser in so many goes on after a heat, and the next heat is so many times longer: all heats cost alike."""
-NUM_CHECKS = 64
-"""Fresh minibatches, the same for all, on which the averages of a heat are judged."""
 
 
 class Race(NamedTuple):
@@ -166,22 +161,26 @@ def race(
             key_noise, key_rows, done, states, jnp.asarray(active), data, shared, loss, entries, batch_size, num_steps
         )
         contenders = [q, *(averages[k] for k in active)]  # the start too: nobody may be worse
-        scores = np.asarray(check(jax.random.fold_in(key_checks, done), contenders, data, shared, loss, batch_size))
+        scores = np.asarray(
+            check(
+                jax.random.fold_in(key_checks, done), contenders, data, shared, loss, batch_size, thresholds.RACE_CHECKS
+            )
+        )
         finite = np.isfinite(scores).all(axis=0)
         mean = np.where(finite, scores.mean(axis=0), np.inf)
         best = 1 + np.argmin(mean[1:])
         gap = scores[:, 1:] - scores[:, best : best + 1]
         losses[active] = np.where(finite[1:], mean[1:], np.nan)
-        errors[active] = np.where(finite[1:], gap.std(axis=0, ddof=1) / math.sqrt(NUM_CHECKS), np.nan)
+        errors[active] = np.where(finite[1:], gap.std(axis=0, ddof=1) / math.sqrt(thresholds.RACE_CHECKS), np.nan)
         heats[active] += 1
         total, done = total + num_steps * len(active), done + num_steps
         if len(active) == 1 or not finite[1:].any():
             break
-        kept = max(1, len(active) // HALVING)
+        kept = max(1, len(active) // thresholds.RACE_HALVING)
         active = active[np.argsort(mean[1:])[:kept]]
         if kept == 1:
             break
-        active, num_steps = np.sort(active), num_steps * HALVING
+        active, num_steps = np.sort(active), num_steps * thresholds.RACE_HALVING
 
     first = int(active[0])
     if not finite[1:].any():
@@ -242,7 +241,7 @@ def check(
     shared: PyTree,
     loss: Loss,
     batch_size: int,
-    count: int = NUM_CHECKS,
+    count: int,
 ) -> Array:
     """Losses of several distributions on the same fresh minibatches and noise.
 

@@ -8,14 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import targets
+from elbojax import targets, thresholds
 from elbojax.families import FullRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.minibatches import Expansion
 from elbojax.results.resolution import widened
 from elbojax.types import Array, Key, LogDensity, PyTree, Scalar
-
-FACTOR = 0.1
-"""Standard deviation of the entries of a fresh low-rank factor, in units of the sds; one that is zero would stay there."""
 
 
 class Units(NamedTuple):
@@ -74,7 +71,7 @@ def standard(key: Key, family: str, like: Array, rank: int) -> Any:
         return mean_field(zeros, 1.0)
     if family == "full_rank":
         return full_rank(zeros, jnp.eye(like.size, dtype=like.dtype))
-    return low_rank(zeros, FACTOR * jax.random.normal(key, (like.size, rank), like.dtype), 1.0)
+    return low_rank(zeros, thresholds.LOW_RANK_FACTOR * jax.random.normal(key, (like.size, rank), like.dtype), 1.0)
 
 
 def in_units(q: Any, units: Units) -> tuple[Any, float]:

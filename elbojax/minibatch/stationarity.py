@@ -19,27 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise as noises
-from elbojax import xla
+from elbojax import thresholds, xla
 from elbojax.families import FullRank, LowRank, MeanField, full_rank, low_rank, mean_field
 from elbojax.minibatch.halving import step_data
 from elbojax.minibatch.low_rank import best
 from elbojax.minibatch.standardised import Model
 from elbojax.types import Key, PyTree
 
-PAIRS = 32
-"""Of antithetic draws, to begin with, and twice the size of the noise where that is more."""
-REGRESSED = 128
-"""Up to so many parameters u is regressed on all of e, above on its own coordinate."""
-MANY_PAIRS = 256
-"""Of draws above that."""
 PASSES = ((1, 1), (1, 4), (1, 16), (4, 16))
 """Factors of the pairs, and minibatches to a pair, that are tried in turn while the answer is too noisy."""
-EPOCH = 64
-"""Up to so many minibatches to an epoch a pair of draws is given them all, rather than 16."""
-NARROWEST, WIDEST = 1e-4, 1e4
-"""Eigenvalues of A that a Newton step heeds: an sd changes by a factor of 100 at most."""
-REPLICATES = 6
-"""Of a low-rank step, from residuals of random signs, for its standard error."""
 
 
 class Step(NamedTuple):
@@ -97,11 +85,12 @@ def newton_step(
       A `Step`.
     """
     size = q.noise_size
-    pairs = max(PAIRS, 2 * size) if size <= REGRESSED or isinstance(q, FullRank) else MANY_PAIRS
+    regressed = size <= thresholds.BALANCE_REGRESSED or isinstance(q, FullRank)
+    pairs = max(thresholds.BALANCE_PAIRS, 2 * size) if regressed else thresholds.BALANCE_MANY_PAIRS
     most = max(model.num_data // batch_size, 1)
     cost, last = 0, None
     for i, (more, passes) in enumerate(PASSES):
-        plan = (more * pairs, most if passes > 4 and most <= EPOCH else min(passes, most))
+        plan = (more * pairs, most if passes > 4 and most <= thresholds.BALANCE_EPOCH else min(passes, most))
         if plan == last:
             continue
         last = plan
@@ -187,9 +176,9 @@ def _inverse(matrix: np.ndarray, rest: np.ndarray, worth: int) -> _Inverse:
     curvature = np.eye(len(matrix)) - 0.5 * (matrix + matrix.T)
     values, vectors = np.linalg.eigh(curvature)
     error = np.sqrt(np.mean((rest @ vectors) ** 2, axis=0) * len(matrix) / worth)
-    floor = np.maximum(NARROWEST, np.minimum(2 * error, 0.5))
-    used = np.clip(values, floor, WIDEST)
-    least = np.where(values < floor, np.clip(values - error, NARROWEST, used), used)
+    floor = np.maximum(thresholds.BALANCE_NARROWEST, np.minimum(2 * error, 0.5))
+    used = np.clip(values, floor, thresholds.BALANCE_WIDEST)
+    least = np.where(values < floor, np.clip(values - error, thresholds.BALANCE_NARROWEST, used), used)
     return _Inverse(vectors, used, least)
 
 
@@ -213,15 +202,16 @@ def _full_rank(q, e, even, odd, cost):
 
 def _mean_field(q, e, even, odd, cost):
     loc, sds = np.asarray(q.loc, float), np.exp(np.asarray(q.log_scale, float))
-    if len(loc) <= REGRESSED:
+    if len(loc) <= thresholds.BALANCE_REGRESSED:
         matrix, rest, worth = _regressed(e, odd)
         diagonal = np.diagonal(matrix)
         shift, shift_se = _inverse(matrix, rest, worth).moved(even, np.eye(len(loc)))
     else:
         diagonal = np.mean(odd * e, axis=0) / np.mean(e**2, axis=0)
-        rest, worth, moved = odd - diagonal * e, len(e), even / np.clip(1 - diagonal, NARROWEST, WIDEST)
+        eigenvalues = np.clip(1 - diagonal, thresholds.BALANCE_NARROWEST, thresholds.BALANCE_WIDEST)
+        rest, worth, moved = odd - diagonal * e, len(e), even / eigenvalues
         shift, shift_se = moved.mean(axis=0), moved.std(axis=0) / np.sqrt(len(e))
-    stretch = -0.5 * np.log(np.clip(1 - diagonal, NARROWEST, WIDEST))
+    stretch = -0.5 * np.log(np.clip(1 - diagonal, thresholds.BALANCE_NARROWEST, thresholds.BALANCE_WIDEST))
     stretch_se = 0.5 * (rest * e).std(axis=0) / np.sqrt(worth)
     dtype = q.loc.dtype
     after = mean_field(jnp.asarray(loc + sds * shift, dtype), jnp.asarray(sds * np.exp(stretch), dtype))
@@ -232,7 +222,7 @@ def _low_rank(q, e, even, odd, cost):
     """The covariance of the family that is best for the curvature at hand; above `REGRESSED` see `_low_rank_slope`."""
     loc, factor, scale = (np.asarray(x, float) for x in (q.loc, q.factor, jnp.exp(q.log_scale)))
     size = len(loc)
-    if size > REGRESSED:
+    if size > thresholds.BALANCE_REGRESSED:
         return _low_rank_slope(loc, factor, scale, e, even, odd, cost)
     sds = np.sqrt(scale**2 + np.sum(factor**2, axis=1))
     factor, scale = factor / sds[:, None], scale / sds
@@ -255,7 +245,7 @@ def _low_rank(q, e, even, odd, cost):
         return np.log(np.sqrt(s**2 + np.sum(f**2, axis=1)) / new)
 
     rng, changes = np.random.default_rng(0), []
-    for _ in range(REPLICATES):
+    for _ in range(thresholds.BALANCE_REPLICATES):
         noise = np.linalg.lstsq(white, rng.choice([-1.0, 1.0], (len(rest), 1)) * rest, rcond=None)[0]
         values, vectors = np.linalg.eigh(curvature - 0.5 * (noise + noise.T))
         changes.append(change((vectors * np.clip(values, 0.5 * inverse.values.min(), None)) @ vectors.T))

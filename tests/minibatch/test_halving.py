@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo_entropy, mean_field, portfolio, race, svi, targets
+from elbojax import Status, as_loss, elbo_entropy, mean_field, portfolio, race, svi, targets, thresholds
 from elbojax.minibatch import halving
 from elbojax.minibatches import reshuffle, take
 from elbojax.solvers.svi import SviState
@@ -45,12 +45,12 @@ def test_the_right_one_wins(seed):
 def test_scores_are_the_exact_bound():
     """Minus the ELBO of three distributions in closed form, and errors that are those of the difference."""
     qs = [mean_field(jnp.array([m]), s) for m, s in ((2.9, 0.05), (2.0, 0.2), (MEAN, SD))]
-    scores = np.asarray(halving.check(jax.random.key(3), qs, jnp.asarray(X), None, LOSS, 40))
+    scores = np.asarray(halving.check(jax.random.key(3), qs, jnp.asarray(X), None, LOSS, 40, thresholds.RACE_CHECKS))
     for score, q in zip(scores.T, qs, strict=True):
         mean, variance = float(q.loc[0]), float(jnp.exp(2 * q.log_scale[0]))
         energy = 0.5 * (mean**2 + variance) + 0.5 * np.sum((X - mean) ** 2 + variance)
         exact = energy - float(q.entropy())
-        assert abs(score.mean() - exact) < 4 * score.std() / np.sqrt(halving.NUM_CHECKS)
+        assert abs(score.mean() - exact) < 4 * score.std() / np.sqrt(thresholds.RACE_CHECKS)
     assert np.std(scores[:, 0] - scores[:, 2]) < np.std(scores[:, 0])
 
 
