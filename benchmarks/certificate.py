@@ -7,7 +7,7 @@
 Funnels of all kinds, heavy tails, skew, bananas, rings, modes of unequal weight. A certified answer with a mean or an sd off
 by more than half an sd is wrong; at most one in a hundred may be, and one in twenty off by more than a tenth; at least 95 in
 a hundred fits are to be certified. `fit_batch` is called once for each seed, with a batch of one model: models of one batch share
-draws of the first check, and would be no independent trials. A column whose excess kurtosis is above 50 is judged
+draws of the first check, and would be no independent trials. A column whose excess kurtosis is above 50 is assessed
 by its median and the width of its central 90 %, as in `posteriordb.py`: no sample of this size tells its sd.
 
 Any threshold (`docs/thresholds.md`) can be given another value (`--set`), or several in turn (`--sweep`). Pages of the defaults
@@ -268,7 +268,7 @@ def run(target: Target, seeds: int, call: str = "fit", settings: dict[str, Any] 
         began = time.perf_counter()
         fit = called(call, jax.random.key(seed), target, init)
         found, c = fit.summary(), fit.certificate
-        # A number whose sd is withheld is judged by its quantiles too.
+        # A number whose sd is withheld is assessed by its quantiles too.
         by_quantiles = heavy | np.isnan(found.sd) | np.isnan(found.mean)
         scale = np.where(by_quantiles, width, target.sd)
         found_width = (found.quantiles[:, Q95] - found.quantiles[:, Q05]) / NORMAL_90
@@ -346,7 +346,7 @@ def markdown(record: dict[str, Any]) -> str:
             f"one call of `{call}` for each seed. Funnels (mu, s) have heads"
             " N(mu, s^2) whose exponential, to a power, is the variance of their others. Errors of means in sds, of sds"
             f" relative: those of the worst column of the worst certified fit. Columns whose excess kurtosis is above {HEAVY:g}"
-            " are judged by median and central 90 %; how far their sds themselves were off stands beside it.",
+            " are assessed by median and central 90 %; how far their sds themselves were off stands beside it.",
             "",
             f"**{sums[0]}.**",
             "",

@@ -8,7 +8,7 @@ from scipy import stats
 from benchmarks.reference import Reference
 
 HEAVY = 50.0
-"""Excess kurtosis of the reference draws above which their own mean and sd are noise: quantiles judge such a column."""
+"""Excess kurtosis of the reference draws above which their own mean and sd are noise: such a column is compared by quantiles."""
 NORMAL_90 = 2 * 1.6448536269514722
 """Width of the central 90 % of a standard normal."""
 GOOD, WRONG = 0.1, 0.5
@@ -24,7 +24,7 @@ class Errors(NamedTuple):
       sd: sd / sd_ref - 1; of a heavy-tailed column s / s_ref - 1.
       wasserstein: 1-Wasserstein distance to the reference draws over sd_ref or s_ref. About 0.03 for a perfect answer
         where the reference has 1,000 draws.
-      heavy: which columns quantiles judge.
+      heavy: which columns are compared by quantiles.
     """
 
     mean: np.ndarray
@@ -38,7 +38,7 @@ class Errors(NamedTuple):
 
 
 def heavy_tailed(reference: Reference) -> np.ndarray:
-    """[C] whether the moments of a column are too noisy to judge by."""
+    """[C] whether the moments of a column are too noisy to compare."""
     return stats.kurtosis(reference.draws, axis=0) > HEAVY
 
 

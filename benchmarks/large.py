@@ -148,10 +148,10 @@ def reference(problem: Problem, size: int, data: Any, outcome: Any) -> tuple[tup
     program = jax.jit(lambda key, outcome, data: handover.hand_over(key, density_of(target, data), outcome))
     began = time.perf_counter()
     chains = jax.block_until_ready(program(jax.random.key(1), outcome, data))
-    spent = chains.certificate.num_gradients - outcome.certificate.num_gradients
+    used = chains.certificate.num_gradients - outcome.certificate.num_gradients
     return (jnp.mean(chains.draws, axis=0), jnp.std(chains.draws, axis=0)), {
         "cold_seconds": time.perf_counter() - began,
-        "gradients": float(spent),
+        "gradients": float(used),
         "ess": float(chains.certificate.ess),
         "certified": bool(chains.certificate.certified),
     }
@@ -212,7 +212,7 @@ def markdown(record: dict[str, Any]) -> str:
         + f" Load: {record['load'][0]} at the start, {record['load'][1]} at the end."
         + (" A short run." if record["quick"] else ""),
         "",
-        "The low-rank stage of `fit` alone: scouts, `newton_low_rank`, and the check with 4,096 draws. A Hessian-vector"
+        "The low-rank stage of `fit` alone: paths, `newton_low_rank`, and the check with 4,096 draws. A Hessian-vector"
         " product counts as two gradients. Errors of means in reference sds, of sds relative, of the 4,096 draws that the"
         " stage hands on; reference: exact for the random walk, for the logistic regression NUTS (its own error about"
         " 0.02). The last column: seconds with compilation and gradients of the chains to which `fit` goes on. Warm"

@@ -37,7 +37,7 @@ def reference(name: str, problem: Any) -> Reference:
       The `Reference`.
 
     Raises:
-      RuntimeError: the chains do not agree, or diverge: no truth to judge by.
+      RuntimeError: the chains do not agree, or diverge: no truth to compare with.
     """
     file = folder() / f"{name}.npz"
     if not file.is_file():

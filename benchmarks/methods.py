@@ -59,11 +59,11 @@ def _one_shot(solve: Callable[..., tuple[Any, Any]]) -> Method:
 
 def _newton(key, log_density, start):
     """From the Gaussian of a Pathfinder, narrowed as in `fit`; its gradients are counted."""
-    found, scouted = elbojax.pathfinder(jax.random.fold_in(key, 0), log_density, start)
+    found, path_info = elbojax.pathfinder(jax.random.fold_in(key, 0), log_density, start)
     # Pathfinder gives low-rank Gaussians above D = 100.
     upper = jnp.linalg.cholesky(found.covariance())
     q, info = elbojax.newton(jax.random.fold_in(key, 1), log_density, elbojax.full_rank(found.loc, 0.3 * upper))
-    return q, info._replace(num_gradients=info.num_gradients + scouted.num_gradients)
+    return q, info._replace(num_gradients=info.num_gradients + path_info.num_gradients)
 
 
 def _linear_response(key, log_density, start):

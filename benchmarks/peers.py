@@ -132,11 +132,11 @@ def _paths(num_paths: int):
             starts, draws, log_p, log_q = result
             usable = jnp.isfinite(log_p) & jnp.isfinite(log_q)
             smoothed = psis(jnp.where(usable, log_p - log_q, -jnp.inf))
-            # The draws of one path are judged by themselves; their k-hat is the benchmark's look, not the method's.
+            # The draws of one path are assessed by themselves; their k-hat is the benchmark's look, not the method's.
             weights, checks = (jnp.zeros(NUM_DRAWS), 0) if num_paths == 1 else (smoothed.log_weights, len(draws))
-            spent = counted(starts, problem.model.data) + 0.5 * (num_paths * PATH_DRAWS * (PATH_STEPS + 1) + checks)
+            used = counted(starts, problem.model.data) + 0.5 * (num_paths * PATH_DRAWS * (PATH_STEPS + 1) + checks)
             status = "done" if usable.any() else "non_finite"
-            return Answer(draws, weights, float(spent), status, khat=float(smoothed.khat))
+            return Answer(draws, weights, float(used), status, khat=float(smoothed.khat))
 
         return lambda key: timed(key, problem.model.data), answer
 
@@ -154,7 +154,7 @@ def _path_gradients(density, starts):
         return running & (steps < PATH_STEPS)
 
     def step(carry):
-        z, state, steps, spent, _ = carry
+        z, state, steps, used, _ = carry
         before, gradient = cached(z, state=state)
         updates, state = solver.update(gradient, state, z, value=before, grad=gradient, value_fn=value)
         z = optax.apply_updates(z, updates)
@@ -162,7 +162,7 @@ def _path_gradients(density, starts):
         change = jnp.abs(before - after) / jnp.maximum(jnp.maximum(jnp.abs(before), jnp.abs(after)), 1)
         running = (jnp.linalg.norm(gradient) > 1e-8) & (change > 1e-5)
         # One more at the new point, outside of the line search.
-        return z, state, steps + 1, spent + state[-1].info.num_linesearch_steps + 1, running
+        return z, state, steps + 1, used + state[-1].info.num_linesearch_steps + 1, running
 
     def path(start):
         return jax.lax.while_loop(unfinished, step, (start, solver.init(start), 0, 1, True))[3]

@@ -119,7 +119,7 @@ def markdown(ledger: Ledger, picture: str, title: str) -> str:
         *elsewhere(ledger),
         *([f"Not installed, so not run: {', '.join(where['absent'])}.", ""] if where.get("absent") else [""]),
         "Errors are in reference standard deviations: of a mean (m - m_ref) / sd_ref, of an sd sd / sd_ref - 1; columns with a"
-        " heavy tail (excess kurtosis above 50) are judged by their median and the width of their central 90 % instead. The"
+        " heavy tail (excess kurtosis above 50) are assessed by their median and the width of their central 90 % instead. The"
         " references' own error is about 0.01, W1 against 1,000 reference draws about 0.03 for a perfect answer. Gradients"
         " count 1, Hessian-vector products 2, values 1/2; what a check takes is a column of its own, and the k-hat of a solver"
         " alone is the benchmark's look at it, charged to nobody. Cold is the first call in a fresh process without"

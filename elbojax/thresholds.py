@@ -147,7 +147,7 @@ TAILS_PER_PARAMETER = _number(
     "The least of these for each parameter, for in high dimension a Gaussian's draws lie in a thin shell.",
     "on a Gaussian posterior it keeps 60 % of the draws effective for every D, where ten degrees keep 10 % at D = 2,000",
 )
-DOUBTFUL = _number(
+UNKNOWN_ERROR = _number(
     0.25,
     "Monte Carlo error: of a mean in sds, of an sd relative",
     "Above which a moment is not known: a few heavy draws carry the sd where the posterior has none (Cauchy tails).",
@@ -299,7 +299,7 @@ FUNNEL_MOVED = _number(1.0, "log-scale", "Change over the bulk that makes a funn
 _group("The flow")
 
 FLOW_LARGEST = _number(50, "parameters", "Above which there is no flow: there its weights were not measured to hold.")
-FLOW_HEAT = _number(
+FLOW_TEMPERATURE = _number(
     3.0,
     "temperature",
     "Of the first round, whose flow is wider than the posterior: a tenth of the draws of all checks are from it.",
@@ -318,24 +318,24 @@ FLOW_ROUNDS_ALONE = _number(5, "rounds", "Likewise where there is no NUTS to go 
 
 _group("Short chains from a certified answer")
 
-LEAK_CHAINS = _number(128, "chains", "That look whether the posterior goes on where the answer ends.", low=1)
-LEAK_STEP_SIZES = _number(
+EXPLORATION_CHAINS = _number(128, "chains", "That look whether the posterior goes on where the answer ends.", low=1)
+EXPLORATION_STEP_SIZES = _number(
     (1.0, 0.5, 0.25, 0.125, 0.06, 0.03),
     "sds",
     "Steps tried one after the other: no warm-up, for one of them suits.",
     low=1e-9,
 )
-LEAK_TRIED = _number(3, "leapfrog steps", "Of a trajectory that tries a step size.", low=1)
-LEAK_LONG = _number(14, "leapfrog steps", "Of a trajectory with the one that went furthest.", low=1)
-LEAK_TRAJECTORIES = _number(3, "trajectories", "Of these.")
-LEAK_BEYOND = _number(
+EXPLORATION_TRIED = _number(3, "leapfrog steps", "Of a trajectory that tries a step size.", low=1)
+EXPLORATION_LONG = _number(14, "leapfrog steps", "Of a trajectory with the one that went furthest.", low=1)
+EXPLORATION_TRAJECTORIES = _number(3, "trajectories", "Of these.")
+EXPLORATION_BEYOND = _number(
     30.0,
     "nats",
     "By which the ends, all together, may exceed the highest start.",
     "were starts and ends alike and k-hat 0.7, each that exceeds would do so by 0.7 / 0.3 nats on average, and so much would"
     " come with a probability of one in a thousand (derived)",
 )
-LEAK_HARMLESS = _number(
+EXPLORATION_HARMLESS = _number(
     0.0,
     "Pareto shape",
     "The k-hat up to which no chains are run: where an answer ends short of the posterior, its last draws are heavy.",
@@ -422,15 +422,15 @@ UNFINISHED = _number(
 GROWN = _number(
     1e6, "sds of the path's Gaussian", "From which a fit that did not converge has grown without end.", low=1
 )
-FALL_NEAR = _number(
+END_NEAR = _number(
     1e2,
     "sds",
-    "From the centre; between here and FALL_FAR a density that ends falls faster than one over the distance.",
+    "From the centre; between here and END_FAR a density that ends falls faster than one over the distance.",
     low=1,
 )
-FALL_FAR = _number(1e4, "sds", "See FALL_NEAR.", low=1)
-BLAME_TRIALS = _number(
-    32, "values", "Of one leaf tried in its place, to see whether it is to blame for a bad start.", low=1
+END_FAR = _number(1e4, "sds", "See END_NEAR.", low=1)
+DIAGNOSIS_TRIALS = _number(
+    32, "values", "Of one leaf tried in its place, to see whether it is at fault for a bad start.", low=1
 )
 
 _group("Batches")
@@ -451,7 +451,7 @@ QUICK_ROUGH = _number(
     "Above which a certified answer of the first fit is not the last.",
     "1,000 logistic regressions (n=200, D=10): 512 draws leave 0.016 and 0.020, the median, 0.027 and 0.039 at most",
 )
-KEPT_DRAWS = _number(512, "draws", "Held of each model; more would be most of the memory of a batch.", low=4)
+STORED_DRAWS = _number(512, "draws", "Held of each model; more would be most of the memory of a batch.", low=4)
 TAILED = _number(
     0.5,
     "Pareto shape",
@@ -460,14 +460,14 @@ TAILED = _number(
     " draws see 1.2 to 1.7 %, and 32,768 hardly more",
     low=-math.inf,
 )
-OUTSKIRTS_SCALES = _number(
+OUTER_SCALES = _number(
     (3.0, 6.0, 12.0, 24.0),
     "sds",
     "Of the Gaussians whose draws look for variance outside the first fit of a batch.",
     low=1,
 )
-OUTSKIRTS_PROBES = _number(64, "draws", "Of these, all together.", low=4)
-OUTSKIRTS_SHARE = _number(0.1, "of the variance", "Outside, above which the answer is not certified.")
+OUTER_PROBES = _number(64, "draws", "Of these, all together.", low=4)
+OUTER_SHARE = _number(0.1, "of the variance", "Outside, above which the answer is not certified.")
 
 _group("Labellings")
 
@@ -540,7 +540,7 @@ GRADIENT_ALIKE = _number(1e-5, "relative", "Difference of values that come alone
 _group("Minibatches: the fit")
 
 MINIBATCH_DENSE = _number(50, "parameters", "Up to which `q` is full-rank by default; above it is mean-field.")
-MINIBATCH_SCOUTED = _number(
+MINIBATCH_UNIT_ROWS = _number(
     1024, "rows", "On which the start and the units are found, or four minibatches if more.", low=1
 )
 MINIBATCH_COOLING = _number(0.25, "factor", "What the step is cut to between two chains.", low=1e-9, high=1)
@@ -602,10 +602,12 @@ AVERAGE_RHAT = _number(
 RACE_HALVING = _number(
     3,
     "optimisers",
-    "Of which one goes on after a heat, and the next heat is so many times longer: all heats cost alike.",
+    "Of which one goes on after a round, and the next round is so many times longer: all rounds cost alike.",
     low=2,
 )
-RACE_CHECKS = _number(64, "minibatches", "Fresh, the same for all, on which the averages of a heat are judged.", low=2)
+RACE_CHECKS = _number(
+    64, "minibatches", "Fresh, the same for all, on which the averages of a round are assessed.", low=2
+)
 
 _group("Minibatches: the curvature at the start")
 
@@ -700,7 +702,7 @@ def validated(name: str, value: Any) -> Any:
       ValueError, TypeError: with the nearest name, the type, or the range.
 
     Example:
-      >>> validated("ENOUGH", 200), validated("DOUBTFUL", 1)
+      >>> validated("ENOUGH", 200), validated("UNKNOWN_ERROR", 1)
       (200, 1.0)
     """
     if name not in TABLE:

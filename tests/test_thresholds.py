@@ -30,7 +30,7 @@ ALLOWED = {
     "batch.SIDE_BY_SIDE": "models in step",
     "batch.TRIED": "models in one call",
     "differences.STEPS": "a grid, of which the best step is taken",
-    "doubts.BATCH": "axes in one call",
+    "diagnosis.BATCH": "axes in one call",
     "evaluate.CHUNK": "points in one call",
     "evaluate.WIDE_CHUNK": "points in one call",
     "evaluate.GRADIENT": "cost",
@@ -45,7 +45,7 @@ ALLOWED = {
     "fit.RANK": "a default of an argument",
     "fit.SHOWN": "rows of a report",
     "handover.COORDINATES": "coordinates in one call",
-    "judge.SIDE_BY_SIDE": "memory",
+    "importance.SIDE_BY_SIDE": "memory",
     "labels.CHUNK": "points in one call",
     "labels.SHOWN": "words of a report",
     "labels_batch.NONE": "nothing",
@@ -170,17 +170,17 @@ def test_page_is_current():
         ("validated", 3, ValueError, "there is no threshold"),
         ("CHECK_DRAWS", 4096.0, TypeError, "an integer"),
         ("CHECK_DRAWS", True, TypeError, "an integer"),
-        ("DOUBTFUL", "0.2", TypeError, "a number"),
-        ("DOUBTFUL", None, TypeError, "a number"),
-        ("DOUBTFUL", (0.2,), TypeError, "a number"),
-        ("LEAK_STEP_SIZES", 0.5, TypeError, "a tuple"),
-        ("LEAK_STEP_SIZES", (), TypeError, "a tuple"),
-        ("LEAK_STEP_SIZES", (1.0, "2"), TypeError, "a tuple"),
-        ("LEAK_STEP_SIZES", (1.0, 0.0), ValueError, "lies from"),
+        ("UNKNOWN_ERROR", "0.2", TypeError, "a number"),
+        ("UNKNOWN_ERROR", None, TypeError, "a number"),
+        ("UNKNOWN_ERROR", (0.2,), TypeError, "a number"),
+        ("EXPLORATION_STEP_SIZES", 0.5, TypeError, "a tuple"),
+        ("EXPLORATION_STEP_SIZES", (), TypeError, "a tuple"),
+        ("EXPLORATION_STEP_SIZES", (1.0, "2"), TypeError, "a tuple"),
+        ("EXPLORATION_STEP_SIZES", (1.0, 0.0), ValueError, "lies from"),
         ("CHECK_DRAWS", 0, ValueError, "lies from 64 to inf"),
         ("ENSEMBLE_JOINED", 1.5, ValueError, "lies from 0 to 1"),
-        ("DOUBTFUL", float("nan"), ValueError, "lies from"),
-        ("DOUBTFUL", -1.0, ValueError, "lies from"),
+        ("UNKNOWN_ERROR", float("nan"), ValueError, "lies from"),
+        ("UNKNOWN_ERROR", -1.0, ValueError, "lies from"),
     ],
 )
 def test_misuse(name, value, error, words):
@@ -192,10 +192,12 @@ def test_misuse(name, value, error, words):
 
 def test_nested_and_after_an_error():
     with thresholds.overridden(ENOUGH=1):
-        with pytest.raises(ZeroDivisionError), thresholds.overridden(ENOUGH=2, DOUBTFUL=1):
-            assert (thresholds.ENOUGH, thresholds.DOUBTFUL) == (2, 1.0) and isinstance(thresholds.DOUBTFUL, float)
+        with pytest.raises(ZeroDivisionError), thresholds.overridden(ENOUGH=2, UNKNOWN_ERROR=1):
+            assert (thresholds.ENOUGH, thresholds.UNKNOWN_ERROR) == (2, 1.0) and isinstance(
+                thresholds.UNKNOWN_ERROR, float
+            )
             raise ZeroDivisionError
-        assert (thresholds.ENOUGH, thresholds.DOUBTFUL) == (1, 0.25)
+        assert (thresholds.ENOUGH, thresholds.UNKNOWN_ERROR) == (1, 0.25)
     assert thresholds.ENOUGH == 400
     with pytest.raises(AttributeError, match="overridden"):
         thresholds.ENOUGH = 200
@@ -220,7 +222,7 @@ def test_compiled_programs_heed_it():
     """The first stage of a batch, and the values that it holds, are constants of a program."""
     fit = lambda: elbojax.fit_batch(jax.random.key(0), log_density, np.zeros(2), np.array([1.0, 2.0]))  # noqa: E731
     before = fit()
-    with thresholds.overridden(QUICK_DRAWS_FEW=256, KEPT_DRAWS=128, QUICK_ENOUGH=10.0, ENOUGH=10):
+    with thresholds.overridden(QUICK_DRAWS_FEW=256, STORED_DRAWS=128, QUICK_ENOUGH=10.0, ENOUGH=10):
         during = fit()
     after = fit()
     assert before.draws.shape[1] == after.draws.shape[1] == 512 and during.draws.shape[1] == 128

@@ -17,11 +17,11 @@ from elbojax import thresholds, xla
 from elbojax.cascade import batch_stages, handover, labels_batch
 from elbojax.cascade import starts as other_starts
 from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
-from elbojax.cascade.kept import keep
 from elbojax.cascade.labels_batch import Labelled
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import doubled_on_host, is_small, work
 from elbojax.cascade.single import density_of, prepare
+from elbojax.cascade.stored import keep
 from elbojax.cascade.thorough import HOPELESS, thorough
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import (
@@ -127,7 +127,7 @@ def fit_batch(
         data sets is no such pytree and is refused: stack them, or give them to `fit_ragged`.
       support: as in `fit`.
       starts: starts of each model's own in place of `init`: a pytree like it with a leading axis M, or axes [M, K] for
-        K of them, all of which the scouts climb from. Means of neighbours make good ones.
+        K of them, all of which the paths climb from. Means of neighbours make good ones.
       tails: True where quantiles far out count. A certificate is about means and sds; weights that do for them, of a
         k-hat between 0.5 and 0.7, leave the outermost few per cent too light. Such models then get a richer stage too.
       mesh: devices over which the models of compiled stages are spread; the first of them computes for those on the host.
@@ -245,9 +245,9 @@ def noted(
                     if again.size:
                         anew = stage._replace(name="elsewhere", lanes=min(stage.lanes, FEW))
                         verdict: Any = results.certificate
-                        spent = verdict.num_gradients[again]
+                        used = verdict.num_gradients[again]
                         _run(anew, key, numbers, target, flat_starts, data, results, again, mesh, shards, bar)
-                        verdict.num_gradients[again] += spent
+                        verdict.num_gradients[again] += used
                         elsewhere = again[verdict.status[again] != Status.NON_FINITE]
         labelled = _labelled(target, data, results)
     known = numbers.astype(int) if known_as is None else np.asarray(known_as)[mine]
@@ -508,11 +508,11 @@ def _after(before, held, target, rng):
         if isinstance(held, Failed):
             raise held.error
         new = held.best.certificate
-        spent = dict(
+        used = dict(
             num_gradients=old.num_gradients + new.num_gradients,
             num_log_densities=old.num_log_densities + new.num_log_densities,
         )
-        return keep(rng, held.best._replace(certificate=new._replace(**spent)), target), None
+        return keep(rng, held.best._replace(certificate=new._replace(**used)), target), None
     except Exception as error:
         status = old.status if old.status in HOPELESS else np.int32(Status.UNRELIABLE)
         return before._replace(certificate=old._replace(certified=np.bool_(False), status=status)), error

@@ -1,8 +1,8 @@
 """The stages of the cascade for one model of a batch: each takes what is kept of the stage before, and keeps the better.
 
 All take the same arguments: a key that the models share, for draws that are made once and for the places where the
-scouts start, so that each stage sees the modes that the one before saw; the model's own key; its log-density; the
-target and the start; and what is `Kept`.
+paths start, so that each stage sees the modes that the one before saw; the model's own key; its log-density; the
+target and the start; and what is `Stored`.
 """
 
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import thresholds
-from elbojax.cascade import flow, funnel, handover, outskirts
+from elbojax.cascade import flow, funnel, handover, outer_variance
 from elbojax.cascade.funnel import fit_along, recount
-from elbojax.cascade.gaussian import fit_gaussian, scout
-from elbojax.cascade.judge import Outcome, envelope
-from elbojax.cascade.refit import is_rough, match, sharpen
+from elbojax.cascade.gaussian import fit_gaussian, optimise_paths
+from elbojax.cascade.importance import Outcome, envelope
+from elbojax.cascade.refit import is_rough, match, recheck
 from elbojax.cascade.thinned import thinned
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
@@ -27,7 +27,7 @@ from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
 
 
-class Kept(NamedTuple):
+class Stored(NamedTuple):
     """What a batch holds of one model.
 
     Attributes:
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
       certificate: the verdict.
       mean: posterior means in the user's space, from all draws of the check.
       sd: likewise, standard deviations.
-      draws: [S, D], S `thresholds.KEPT_DRAWS`, flat.
+      draws: [S, D], S `thresholds.STORED_DRAWS`, flat.
       log_weights: [S], normalised.
     """
 
@@ -51,7 +51,7 @@ WHOLE = ("status", "stage", "modes", "num_log_densities")
 """Integers of a certificate."""
 
 
-def nothing(target: Any, num_models: int) -> Kept:
+def nothing(target: Any, num_models: int) -> Stored:
     """Room for what a batch will hold, nothing certified so far.
 
     Args:
@@ -59,7 +59,7 @@ def nothing(target: Any, num_models: int) -> Kept:
       num_models: M.
 
     Returns:
-      `Kept` of NumPy arrays with a leading axis M.
+      `Stored` of NumPy arrays with a leading axis M.
     """
 
     def zeros(*shape, dtype=np.float64):
@@ -71,10 +71,10 @@ def nothing(target: Any, num_models: int) -> Kept:
     position = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((size,), np.float64))
     mean, sd = (jax.tree.map(lambda x: zeros(*x.shape, dtype=x.dtype), position) for _ in range(2))
     q = FullRank(zeros(size), zeros(size), zeros(size, size))
-    return Kept(q, certificate, mean, sd, zeros(thresholds.KEPT_DRAWS, size), zeros(thresholds.KEPT_DRAWS))
+    return Stored(q, certificate, mean, sd, zeros(thresholds.STORED_DRAWS, size), zeros(thresholds.STORED_DRAWS))
 
 
-def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept:
+def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Stored:
     """Moments from all draws, and as many of the draws as a batch holds.
 
     Args:
@@ -85,7 +85,7 @@ def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept
         then infinite, which makes the answer rough.
 
     Returns:
-      `Kept`.
+      `Stored`.
     """
     q = outcome.q if isinstance(outcome.q, FullRank) else match(outcome.draws, outcome.log_weights)
     mean, sd, doubtful = examined(outcome.draws, outcome.log_weights, target, thorough)
@@ -96,15 +96,15 @@ def keep(key: Key, outcome: Outcome, target: Any, thorough: bool = True) -> Kept
     if len(draws) > max(thresholds.QUICK_DRAWS_FEW, thresholds.QUICK_DRAWS_MORE):
         leaves = jax.tree.leaves(jax.vmap(target.constrain)(draws))
         numbers = jnp.concatenate([jnp.reshape(leaf, (len(draws), -1)) for leaf in leaves], axis=1)
-        chosen, log_weights = thinned(key, numbers, log_weights, thresholds.KEPT_DRAWS)
+        chosen, log_weights = thinned(key, numbers, log_weights, thresholds.STORED_DRAWS)
         draws = draws[chosen]
-    elif len(draws) > thresholds.KEPT_DRAWS:
-        draws = draws[pick(key, log_weights, thresholds.KEPT_DRAWS)]
-        log_weights = jnp.full((thresholds.KEPT_DRAWS,), -jnp.log(thresholds.KEPT_DRAWS), log_weights.dtype)
-    return Kept(q, certificate, mean, sd, draws, log_weights)
+    elif len(draws) > thresholds.STORED_DRAWS:
+        draws = draws[pick(key, log_weights, thresholds.STORED_DRAWS)]
+        log_weights = jnp.full((thresholds.STORED_DRAWS,), -jnp.log(thresholds.STORED_DRAWS), log_weights.dtype)
+    return Stored(q, certificate, mean, sd, draws, log_weights)
 
 
-def better(before: Kept, after: Kept) -> Kept:
+def better(before: Stored, after: Stored) -> Stored:
     """The certified one, or the one whose weights are worth more draws; of two certified, that of lower k-hat.
 
     Costs are added up.
@@ -113,16 +113,16 @@ def better(before: Kept, after: Kept) -> Kept:
     wins = jnp.where(old.certified, new.khat < old.khat, new.ess > old.ess)
     wins = jnp.where(old.certified == new.certified, wins, new.certified)
     kept = tree_where(wins, after, before)
-    spent = dict(
+    used = dict(
         num_gradients=old.num_gradients + new.num_gradients,
         num_log_densities=old.num_log_densities + new.num_log_densities,
     )
-    return kept._replace(certificate=kept.certificate._replace(**spent))
+    return kept._replace(certificate=kept.certificate._replace(**used))
 
 
 def settled(
     key: Key, log_density: LogDensity, target: Any, outcome: Outcome, front: Reparameterised | None = None
-) -> Kept:
+) -> Stored:
     """What is kept of a stage after a second look, which is taken where the answer is certified but rough.
 
     The second look has the last word, as in `fit`: its answer is kept where it is certified, else the first one without
@@ -136,13 +136,13 @@ def settled(
       front: the proposal of a family richer than a Gaussian.
 
     Returns:
-      `Kept`.
+      `Stored`.
     """
     first_key, look_key, last_key = jax.random.split(key, 3)
 
     def look(state):
         first = state[1]
-        after = keep(last_key, sharpen(look_key, log_density, outcome, front), target)
+        after = keep(last_key, recheck(look_key, log_density, outcome, front), target)
         withdrawn = first.certificate._replace(
             certified=jnp.zeros((), bool),
             status=jnp.full((), Status.UNRELIABLE, jnp.int32),
@@ -158,7 +158,7 @@ def settled(
     return jax.lax.while_loop(lambda state: state[0], look, (is_rough(first.certificate), first))[1]
 
 
-def num_scouts(start: Array) -> int:
+def num_paths(start: Array) -> int:
     """As many as `fit` sends out, and no fewer than there are starts, [D] or [K, D]."""
     return max(thresholds.PATHS, len(jnp.atleast_2d(start)))
 
@@ -200,23 +200,23 @@ def quick(
     before: Any,
     rough: LogDensity | None = None,
     noise: Array | None = None,
-) -> Kept:
+) -> Stored:
     """A Gaussian with the least that a check needs: what nearly all models of most batches get by with.
 
-    As many scouts as in `fit`, for the modes, but of each only the end; funnels, where that is a trap, fail the check.
+    As many paths as in `fit`, for the modes, but of each only the end; funnels, where that is a trap, fail the check.
     Takes the log-density in single precision too, if there is one, and the draws of the check, if they are made already.
     """
     del before
-    fit_key, scout_key = jax.random.split(shared)
+    fit_key, path_key = jax.random.split(shared)
     if noise is None:
         noise = quick_noise(shared, start.shape[-1], start.dtype)
     outcome, _ = fit_gaussian(
         fit_key,
         log_density,
         start,
-        num_scouts=num_scouts(start),
+        num_paths=num_paths(start),
         record=False,
-        scout_key=scout_key,
+        path_key=path_key,
         rough=rough,
         noise=noise,
         enough=thresholds.QUICK_ENOUGH,
@@ -228,14 +228,14 @@ def inside(outcome: Outcome, log_density: LogDensity, noise: Array) -> Outcome:
     """The outcome of `quick`; without its certificate where a share of the variance lies outside of its draws."""
     q, certificate = outcome.q, outcome.certificate
     assert isinstance(q, FullRank), "the first stage of a batch is for few parameters"
-    probes = noise[: thresholds.OUTSKIRTS_PROBES, : q.loc.size]
-    share = outskirts.variance_outside(probes, q, log_density, certificate.log_evidence, len(noise))
-    lost = certificate.certified & (share > thresholds.OUTSKIRTS_SHARE)
+    probes = noise[: thresholds.OUTER_PROBES, : q.loc.size]
+    share = outer_variance.variance_outside(probes, q, log_density, certificate.log_evidence, len(noise))
+    lost = certificate.certified & (share > thresholds.OUTER_SHARE)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~lost,
             status=jnp.where(lost, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
-            num_log_densities=certificate.num_log_densities + thresholds.OUTSKIRTS_PROBES,
+            num_log_densities=certificate.num_log_densities + thresholds.OUTER_PROBES,
         )
     )
 
@@ -252,35 +252,35 @@ def unfinished(certificate: Certificate) -> np.ndarray:
     return ~np.asarray(certificate.certified) | is_rough(certificate, thresholds.QUICK_ROUGH, thresholds.QUICK_ROUGH)
 
 
-def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+def along(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Stored) -> Stored:
     """A funnel: a coordinate along which the others move and change their spread."""
     fit_key, count_key, keep_key = jax.random.split(jax.random.fold_in(key, 3), 3)
-    outcome = fit_along(fit_key, log_density, before.q, _unspent(before))
-    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    recounted = recount(count_key, log_density, scouts, outcome)
+    outcome = fit_along(fit_key, log_density, before.q, _at_no_cost(before))
+    paths = optimise_paths(jax.random.split(shared)[1], log_density, start, num_paths=num_paths(start))
+    recounted = recount(count_key, log_density, paths, outcome)
     several = jnp.equal(outcome.certificate.status, Status.MULTIMODAL)  # all that a recount can mend
     certificate = tree_where(several, recounted.certificate, outcome.certificate)
     outcome = outcome._replace(certificate=certificate)
     return better(before, settled(keep_key, log_density, target, outcome, funnel.cover(outcome.q)))  # type: ignore[arg-type]
 
 
-def bent(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+def bent(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Stored) -> Stored:
     """A bend: a normalising flow on top of the Gaussian that is kept."""
     fit_key, keep_key = jax.random.split(jax.random.fold_in(key, 4))
-    scouts = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    outcome = flow.bend(fit_key, log_density, before.q, scouts, _unspent(before))
+    paths = optimise_paths(jax.random.split(shared)[1], log_density, start, num_paths=num_paths(start))
+    outcome = flow.bend(fit_key, log_density, before.q, paths, _at_no_cost(before))
     return better(before, settled(keep_key, log_density, target, outcome, flow.cover(outcome.q)))  # type: ignore[arg-type]
 
 
-def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Kept) -> Kept:
+def chains(shared: Key, key: Key, log_density: LogDensity, target: Any, start: Array, before: Stored) -> Stored:
     """NUTS, warm-started from what is kept."""
     run_key, keep_key = jax.random.split(jax.random.fold_in(key, 2))
-    paths = scout(jax.random.split(shared)[1], log_density, start, num_scouts=num_scouts(start))
-    outcome = handover.hand_over(run_key, log_density, _unspent(before), paths)
+    paths = optimise_paths(jax.random.split(shared)[1], log_density, start, num_paths=num_paths(start))
+    outcome = handover.hand_over(run_key, log_density, _at_no_cost(before), paths)
     return better(before, keep(keep_key, outcome, target))
 
 
-def _unspent(before: Kept, **spent: Array) -> Outcome:
+def _at_no_cost(before: Stored, **used: Array) -> Outcome:
     """What is kept, as a stage takes it, at no cost so far: `better` adds the costs up."""
     zeros = {name: jnp.zeros_like(getattr(before.certificate, name)) for name in ("num_gradients", "num_log_densities")}
-    return Outcome(before.q, before.draws, before.log_weights, before.certificate._replace(**zeros | spent))
+    return Outcome(before.q, before.draws, before.log_weights, before.certificate._replace(**zeros | used))

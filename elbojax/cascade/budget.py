@@ -20,7 +20,7 @@ class Budget:
         self.gradients = np.float64(math.inf if max_gradients is None else max_gradients)
         self._seconds = math.inf if max_seconds is None else float(max_seconds)
         self._began = time.perf_counter()
-        self._reason, self._spent = "", 0
+        self._reason, self._used = "", 0
         self._untried: list[str] = []
         self._shortened: list[str] = []
 
@@ -40,7 +40,7 @@ class Budget:
           stage: its name.
           certificate: of the outcome before it, with its gradients counted.
         """
-        self._spent = int(certificate.num_gradients)
+        self._used = int(certificate.num_gradients)
         self._reason = self._reason or f"max_seconds={self._seconds:g}"
         self._shortened.append(stage)
 
@@ -55,8 +55,8 @@ class Budget:
         Returns:
           True or False.
         """
-        self._spent = int(certificate.num_gradients)
-        if least and self._spent + least > self.gradients:
+        self._used = int(certificate.num_gradients)
+        if least and self._used + least > self.gradients:
             self._reason = self._reason or f"max_gradients={int(self.gradients):,}"
         elif self.late():
             self._reason = self._reason or f"max_seconds={self._seconds:g}"
@@ -73,14 +73,14 @@ class Budget:
           certificate: of its outcome.
           more: gradients that it would have needed to go on.
         """
-        self._spent = int(certificate.num_gradients)
-        if not certificate.certified and more and self._spent + more > self.gradients:
+        self._used = int(certificate.num_gradients)
+        if not certificate.certified and more and self._used + more > self.gradients:
             self._reason = self._reason or f"max_gradients={int(self.gradients):,}"
             self._shortened.append(stage)
 
     def sentence(self) -> str:
         """Which budget ended the fit, and what was not tried."""
-        parts = [f"{self._reason} ended the fit after {self._spent:,} gradients"]
+        parts = [f"{self._reason} ended the fit after {self._used:,} gradients"]
         if self._shortened:
             parts.append(f"cut short: {', '.join(self._shortened)}")
         if self._untried:

@@ -22,7 +22,7 @@ class Driver:
     Attributes:
       foreign: whether the log-density is an object's, which JAX has not differentiated.
       best: the best outcome so far, None before the first stage has ended.
-      scouts: the paths, None before these have ended.
+      paths: the paths, None before these have ended.
       highest: the highest log-density seen by the stages on the host, and where; None before there was one.
       num_gradients: asked for by the stages that were watched.
     """
@@ -35,7 +35,7 @@ class Driver:
         self._evaluating = 0.0
         self._watching = False
         self.best: Any = None
-        self.scouts: Any = None
+        self.paths: Any = None
         self.highest: tuple[float, np.ndarray] | None = None
         self.num_gradients = 0
 
@@ -75,9 +75,9 @@ class Driver:
         total = time.perf_counter() - self._began
         return Seconds(compiling, self._evaluating, max(total - compiling - self._evaluating, 0.0))
 
-    def keep(self, scouts: Any) -> None:
+    def keep(self, paths: Any) -> None:
         """Keep the paths, until there is more."""
-        self.scouts = scouts
+        self.paths = paths
 
     def over(self) -> bool:
         """Whether the seconds are over."""

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.exploration import chain_gradients, confirmed
+from elbojax.cascade.gaussian import Paths
 from elbojax.cascade.handover import available
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed, cost
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope
 from elbojax.cascade.refit import match
 from elbojax.families import Flow, FullRank, coupling_flow
 from elbojax.numerics import tree_where
@@ -23,7 +23,7 @@ def bend(
     key: Key,
     log_density: LogDensity,
     start: FullRank,
-    scouts: Scouts,
+    paths: Paths,
     outcome: Outcome,
     limit: Scalar | None = None,
     *,
@@ -35,7 +35,7 @@ def bend(
       key: consumed.
       log_density: [D] -> scalar, D >= 2.
       start: the Gaussian of an earlier stage.
-      scouts: their ends.
+      paths: their ends.
       outcome: of the stage before, for its cost and its draws.
       limit: gradients of all stages, traced: no round begins that would exceed them.
       num_rounds: at most, static; `rounds()` by default.
@@ -50,34 +50,34 @@ def bend(
 
     def body(carry):
         i, q, hot, best = carry
-        fit_key, check_key, leak_key = jax.random.split(jax.random.fold_in(key, i), 3)
-        heat = jnp.where(i < 2, thresholds.FLOW_HEAT, 1).astype(q.dtype)
-        cooled = jnp.where(i < 1, thresholds.FLOW_HEAT, 1).astype(q.dtype)
+        fit_key, check_key, explore_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        temperature = jnp.where(i < 2, thresholds.FLOW_TEMPERATURE, 1).astype(q.dtype)
+        cooled = jnp.where(i < 1, thresholds.FLOW_TEMPERATURE, 1).astype(q.dtype)
         q, info = fit_flow(
             fit_key,
             log_density,
             q,
             num_steps=thresholds.FLOW_STEPS,
             num_samples=thresholds.FLOW_DRAWS,
-            heat=heat,
+            temperature=temperature,
             cooled=cooled,
         )
         hot = tree_where(i < 1, q, hot)
-        spent = Spent(
+        cost = Cost(
             num_gradients=best.certificate.num_gradients + info.num_gradients,
             num_log_densities=best.certificate.num_log_densities,
-            modes=count_modes(q, log_density, scouts),
+            modes=count_modes(q, log_density, paths),
             decrement=old.decrement,
             fisher_divergence=old.fisher_divergence,
         )
         # No number of steps is known to be enough: the check decides.
         status = jnp.where(info.status == Status.NON_FINITE, info.status, Status.CONVERGED).astype(jnp.int32)
         proposal = Defended(Defended(cover(q), cover(hot), thresholds.GUARDED), guard, thresholds.GUARDED)
-        new = judge(check_key, q, proposal, log_density, Stage.FLOW, status, spent)
-        new = confirmed(leak_key, log_density, new, proposal)
+        new = check_importance(check_key, q, proposal, log_density, Stage.FLOW, status, cost)
+        new = confirmed(explore_key, log_density, new, proposal)
         new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, best)
-        cost = {name: getattr(new.certificate, name) for name in ("num_gradients", "num_log_densities")}
-        best = best._replace(certificate=best.certificate._replace(**cost))
+        totals = {name: getattr(new.certificate, name) for name in ("num_gradients", "num_log_densities")}
+        best = best._replace(certificate=best.certificate._replace(**totals))
         better = new.certificate.certified | (new.certificate.ess > best.certificate.ess)
         return i + 1, q, hot, tree_where(better, new, best)
 
@@ -99,7 +99,7 @@ def bend(
 
 def least() -> int:
     """Gradients of one round and its check."""
-    return thresholds.FLOW_STEPS * thresholds.FLOW_DRAWS + cost()
+    return thresholds.FLOW_STEPS * thresholds.FLOW_DRAWS + chain_gradients()
 
 
 def rounds() -> int:
@@ -112,21 +112,21 @@ def cover(q: Flow) -> Flow:
     return dataclasses.replace(q, df=max(thresholds.TAILS, q.loc.shape[-1]))
 
 
-def count_modes(q: Flow, log_density: LogDensity, scouts: Scouts) -> Array:
-    """One, plus the scouts that ended where the flow puts nothing and the density is not negligible.
+def count_modes(q: Flow, log_density: LogDensity, paths: Paths) -> Array:
+    """One, plus the paths that ended where the flow puts nothing and the density is not negligible.
 
     An end that from the Gaussian looked like a mode of its own may lie on the flow's bend.
 
     Args:
       q: the flow.
       log_density: [D] -> scalar.
-      scouts: their ends.
+      paths: their ends.
 
     Returns:
       Integer scalar.
     """
     size = q.loc.shape[-1]
-    distance = jax.vmap(lambda mode: jnp.sum(q.standardised(mode) ** 2))(scouts.modes)
+    distance = jax.vmap(lambda mode: jnp.sum(q.standardised(mode) ** 2))(paths.modes)
     centre = q.transport(jnp.zeros(size, q.dtype))
-    heavy = (scouts.values > log_density(centre) - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    heavy = (paths.values > log_density(centre) - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + jnp.sum((distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size) & heavy)

@@ -10,9 +10,9 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed, cost
+from elbojax.cascade.exploration import chain_gradients, confirmed
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope
 from elbojax.cascade.refit import match
 from elbojax.families import FullRank, Funnel
 from elbojax.results.certificate import Stage
@@ -39,11 +39,11 @@ def fit_along(
     Returns:
       An `Outcome`.
     """
-    fit_key, check_key, leak_key = jax.random.split(key, 3)
+    fit_key, check_key, explore_key = jax.random.split(key, 3)
     old = outcome.certificate
-    left = None if limit is None else limit - old.num_gradients - cost()
+    left = None if limit is None else limit - old.num_gradients - chain_gradients()
     q, info = fit_funnel(fit_key, log_density, start, max_gradients=left)
-    spent = Spent(
+    cost = Cost(
         num_gradients=old.num_gradients + info.num_gradients,
         num_log_densities=old.num_log_densities,
         modes=jnp.asarray(old.modes),
@@ -52,12 +52,12 @@ def fit_along(
     )
     guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
     proposal = Defended(cover(q), guard, thresholds.GUARDED)
-    new = judge(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, spent)
-    return confirmed(leak_key, log_density, new, proposal)
+    new = check_importance(check_key, q, proposal, log_density, Stage.FUNNEL, info.status, cost)
+    return confirmed(explore_key, log_density, new, proposal)
 
 
-def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome) -> Outcome:
-    """The modes counted anew: a scout that ended in the neck looked from the Gaussian like a mode of its own.
+def recount(key: Key, log_density: LogDensity, paths: Paths, outcome: Outcome) -> Outcome:
+    """The modes counted anew: a path that ended in the neck looked from the Gaussian like a mode of its own.
 
     An end is none where the funnel covers it, or where the slice of the posterior around it, at its value of the
     leading coordinate, holds next to nothing.
@@ -65,7 +65,7 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
     Args:
       key: consumed.
       log_density: [D] -> scalar.
-      scouts: their ends.
+      paths: their ends.
       outcome: of a `Funnel`, MULTIMODAL.
 
     Returns:
@@ -82,14 +82,14 @@ def recount(key: Key, log_density: LogDensity, scouts: Scouts, outcome: Outcome)
         tiny = jnp.full(y[1:].shape, jnp.log(thresholds.FUNNEL_TINY), y.dtype)
         return newton(key, along, FullRank(y[1:], tiny, jnp.zeros((tiny.size, tiny.size), y.dtype)))[1].elbo
 
-    masses = jax.vmap(mass)(jnp.concatenate([scouts.modes, centre[None]]))
-    a, epsilon = jax.vmap(q.standardised)(scouts.modes)
+    masses = jax.vmap(mass)(jnp.concatenate([paths.modes, centre[None]]))
+    a, epsilon = jax.vmap(q.standardised)(paths.modes)
     within = (a >= q.knots[0]) & (a <= q.knots[-1])
     covered = within & (
         jnp.sum(epsilon**2, axis=-1) < thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * centre.size
     )
     negligible = masses[:-1] < masses[-1] - thresholds.NEGLIGIBLE
-    others = (scouts.status == Status.CONVERGED) & ~covered & ~negligible
+    others = (paths.status == Status.CONVERGED) & ~covered & ~negligible
     modes = 1 + jnp.sum(others)
     certified = modes == 1
     status = jnp.where(certified, Status.CONVERGED, Status.MULTIMODAL).astype(jnp.int32)
@@ -105,7 +105,7 @@ def least(size: int) -> int:
     Returns:
       Their number, at most.
     """
-    return first_cost(size) + cost()
+    return first_cost(size) + chain_gradients()
 
 
 def cover(q: Funnel) -> Funnel:

@@ -1,4 +1,4 @@
-"""The first stages: scouts that find where the mass is, and a full-rank Gaussian put there by second-order steps."""
+"""The first stage: optimisation paths from several starts, and a full-rank Gaussian fitted by second-order steps."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import linalg, thresholds
 from elbojax import noise as noises
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope
 from elbojax.families import FullRank, Gaussian
 from elbojax.objectives import elbo_entropy_at
 from elbojax.results.certificate import Stage
@@ -16,8 +16,8 @@ from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 
-class Scouts(NamedTuple):
-    """What the scouts have found, leading axis P.
+class Paths(NamedTuple):
+    """What the paths have found, leading axis P.
 
     Attributes:
       q: Gaussians of best bound along each path.
@@ -36,14 +36,14 @@ class Scouts(NamedTuple):
     num_gradients: Any
 
 
-def scout(
+def optimise_paths(
     key: Key,
     log_density: LogDensity,
     start: Array,
     *,
-    num_scouts: int | None = None,
+    num_paths: int | None = None,
     record: bool = True,
-) -> Scouts:
+) -> Paths:
     r"""Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
     The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
@@ -52,24 +52,24 @@ def scout(
       key: consumed.
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
-      num_scouts: P, static, `thresholds.PATHS` by default; the first start at `start` itself, or the K of them.
-      record: static; whether points along each path are judged, or its end alone, at a fraction of the cost.
+      num_paths: P, static, `thresholds.PATHS` by default; the first start at `start` itself, or the K of them.
+      record: static; whether points along each path are assessed, or its end alone, at a fraction of the cost.
 
     Returns:
-      `Scouts`.
+      `Paths`.
 
     References:
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
     around_key, noise_key = jax.random.split(key)
-    num_scouts = thresholds.PATHS if num_scouts is None else num_scouts
+    num_paths = thresholds.PATHS if num_paths is None else num_paths
     num_candidates = thresholds.PATH_CANDIDATES if record else 1
     centres = jnp.atleast_2d(start)
     num_centres, size = centres.shape
-    away = jnp.maximum(jnp.arange(num_scouts, dtype=start.dtype) - (num_centres - 1), 0)
-    radius = thresholds.PATH_AROUND * away / max(num_scouts - num_centres, 1)
-    around = jax.random.uniform(around_key, (num_scouts, size), start.dtype, -1, 1)
-    starts = centres[jnp.arange(num_scouts) % num_centres] + radius[:, None] * around
+    away = jnp.maximum(jnp.arange(num_paths, dtype=start.dtype) - (num_centres - 1), 0)
+    radius = thresholds.PATH_AROUND * away / max(num_paths - num_centres, 1)
+    around = jax.random.uniform(around_key, (num_paths, size), start.dtype, -1, 1)
+    starts = centres[jnp.arange(num_paths) % num_centres] + radius[:, None] * around
     noise = noises.antithetic(noise_key, thresholds.PATH_CANDIDATE_DRAWS, size, start.dtype)
 
     def path(start):
@@ -87,7 +87,7 @@ def scout(
         return jax.tree.map(lambda x: x[best], candidates), elbos[best], *end, path.status, cost
 
     q, elbo, modes, values, status, cost = jax.vmap(path)(starts)
-    return Scouts(q, elbo, modes, values, status, jnp.sum(cost))
+    return Paths(q, elbo, modes, values, status, jnp.sum(cost))
 
 
 def _implied(position: Array, gradient: Array, inverse_hessian: Array) -> FullRank:
@@ -102,21 +102,21 @@ def narrowed(q: FullRank, factor: float) -> FullRank:
     return FullRank(q.loc, q.log_diagonal + jnp.log(jnp.asarray(factor, q.loc.dtype)), factor * q.lower)
 
 
-def count_modes(q: Gaussian, log_density: LogDensity, scouts: Scouts) -> Array:
-    """One, plus the scouts that ended where `q` puts nothing and the density is not negligible.
+def count_modes(q: Gaussian, log_density: LogDensity, paths: Paths) -> Array:
+    """One, plus the paths that ended where `q` puts nothing and the density is not negligible.
 
     Args:
       q: the fit.
       log_density: [D] -> scalar.
-      scouts: their ends.
+      paths: their ends.
 
     Returns:
       Integer scalar.
     """
     size = q.loc.size
-    distance = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(scouts.modes)
+    distance = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(paths.modes)
     far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size
-    heavy = (scouts.values > log_density(q.loc) - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    heavy = (paths.values > log_density(q.loc) - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + jnp.sum(far & heavy)
 
 
@@ -138,64 +138,64 @@ def fit_gaussian(
     log_density: LogDensity,
     start: Array,
     *,
-    num_scouts: int | None = None,
+    num_paths: int | None = None,
     record: bool = True,
     num_draws: int | None = None,
-    scout_key: Key | None = None,
+    path_key: Key | None = None,
     rough: LogDensity | None = None,
     noise: Array | None = None,
     enough: float | None = None,
     limit: Scalar | None = None,
-) -> tuple[Outcome, Scouts]:
-    """Scouts, a full-rank Gaussian, and its check.
+) -> tuple[Outcome, Paths]:
+    """Paths, a full-rank Gaussian, and its check.
 
     Args:
       key: consumed.
       log_density: [D] -> scalar.
       start: [D], or [K, D] for several.
-      num_scouts: static, `thresholds.PATHS` by default.
-      record: of the scouts.
+      num_paths: static, `thresholds.PATHS` by default.
+      record: of the paths.
       num_draws: of the check, static, a power of two.
-      scout_key: of the scouts, for a second look from the same starts; from `key` by default.
+      path_key: of the paths, for a second look from the same starts; from `key` by default.
       rough: the log-density in less than full precision, for all but what the check holds it against.
       noise: draws of the check, made before.
       enough: effective draws that a certificate needs.
-      limit: gradients, traced, above which the Gaussian is fitted no further; all scouts end their paths, for else
+      limit: gradients, traced, above which the Gaussian is fitted no further; all paths run to their end, for else
         modes would go uncounted.
 
     Returns:
-      An `Outcome`, and the `Scouts` for the stages that follow.
+      An `Outcome`, and the `Paths` for the stages that follow.
     """
     own_key, fit_key, check_key = jax.random.split(key, 3)
     climbed = log_density if rough is None else rough
-    scouts = scout(
-        own_key if scout_key is None else scout_key,
+    paths = optimise_paths(
+        own_key if path_key is None else path_key,
         climbed,
         start,
-        num_scouts=num_scouts,
+        num_paths=num_paths,
         record=record,
     )
-    best = jax.tree.map(lambda x: x[jnp.argmax(scouts.elbo)], scouts.q)
-    max_steps = MAX_STEPS if limit is None else affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
+    best = jax.tree.map(lambda x: x[jnp.argmax(paths.elbo)], paths.q)
+    max_steps = MAX_STEPS if limit is None else affordable(limit - paths.num_gradients, draws_for(start.shape[-1]))
     q, info = newton(fit_key, climbed, narrowed(best, thresholds.NARROWED), max_steps=max_steps)
-    spent = Spent(
-        num_gradients=scouts.num_gradients + info.num_gradients,
+    cost = Cost(
+        num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),
-        modes=count_modes(q, climbed, scouts),
+        modes=count_modes(q, climbed, paths),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    outcome = judge(
+    outcome = check_importance(
         check_key,
         q,
         envelope(q),
         log_density,
         Stage.FULL_RANK,
         info.status,
-        spent,
+        cost,
         num_draws=num_draws,
         rough=rough,
         noise=noise,
         enough=enough,
     )
-    return outcome, scouts
+    return outcome, paths

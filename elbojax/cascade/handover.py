@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from elbojax import linalg, thresholds
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Outcome
 from elbojax.families import LowRank
 from elbojax.interop.blackjax_nuts import MOST, nuts
 from elbojax.results.certificate import Stage
@@ -43,7 +43,7 @@ def available() -> bool:
 
 
 def hand_over(
-    key: Key, log_density: LogDensity, outcome: Outcome, scouts: Scouts | None = None, limit: Scalar | None = None
+    key: Key, log_density: LogDensity, outcome: Outcome, paths: Paths | None = None, limit: Scalar | None = None
 ) -> Outcome:
     r"""Chains of NUTS in the coordinates that whiten the draws so far, from starts resampled among them.
 
@@ -60,7 +60,7 @@ def hand_over(
       key: consumed.
       log_density: [D] -> scalar.
       outcome: the best so far.
-      scouts: the paths, whose ends the modes were counted from; without them several modes are not certified.
+      paths: the paths, whose ends the modes were counted from; without them several modes are not certified.
       limit: gradients of all stages, traced, that are not to be exceeded; chains that it stops are worth nothing.
 
     Returns:
@@ -76,8 +76,8 @@ def hand_over(
     picked = jax.random.choice(start_key, weights.size, (thresholds.NUTS_CHAINS,), replace=False, p=flat)
     several = outcome.certificate.modes > 1
     starts = outcome.draws[picked]
-    if scouts is not None:
-        starts = jnp.where(several, _spread_out(scouts, starts), starts)
+    if paths is not None:
+        starts = jnp.where(several, _spread_out(paths, starts), starts)
     starts = jax.vmap(whitening.inverse)(starts)
 
     chains = nuts(
@@ -105,7 +105,7 @@ def hand_over(
     )
     pooled = draws.reshape(-1, draws.shape[-1])
     within = jnp.sqrt(jnp.mean(jnp.var(draws, axis=1), axis=0))
-    everywhere = jnp.zeros((), bool) if scouts is None else visited(pooled, within, scouts)
+    everywhere = jnp.zeros((), bool) if paths is None else visited(pooled, within, paths)
     certified = agree & (~several | everywhere) & ~chains.cut
     certificate = outcome.certificate._replace(
         certified=certified,
@@ -122,42 +122,42 @@ def hand_over(
     return Outcome(outcome.q, pooled, uniform, certificate)
 
 
-def _counted(scouts: Scouts) -> Array:
+def _counted(paths: Paths) -> Array:
     """[P] whether the path has ended, and where the density is not negligible."""
-    ended = scouts.status == Status.CONVERGED
-    highest = jnp.max(jnp.where(ended, scouts.values, -jnp.inf))
-    return ended & (scouts.values > highest - thresholds.NEGLIGIBLE)
+    ended = paths.status == Status.CONVERGED
+    highest = jnp.max(jnp.where(ended, paths.values, -jnp.inf))
+    return ended & (paths.values > highest - thresholds.NEGLIGIBLE)
 
 
-def _spread_out(scouts: Scouts, otherwise: Array) -> Array:
+def _spread_out(paths: Paths, otherwise: Array) -> Array:
     """[C, D] ends of paths, each the one furthest from those before it; `otherwise` where there are none left."""
-    counted, ends = _counted(scouts), scouts.modes
-    scale = jnp.sqrt(jax.vmap(lambda q: q.variance())(scouts.q)[jnp.argmax(scouts.elbo)])
+    counted, ends = _counted(paths), paths.modes
+    scale = jnp.sqrt(jax.vmap(lambda q: q.variance())(paths.q)[jnp.argmax(paths.elbo)])
     apart = jnp.max(jnp.abs(ends[:, None] - ends) / scale, axis=-1)
     far = jnp.where(counted, jnp.inf, 0.0).astype(ends.dtype)  # from those taken so far
     starts = []
     for chain in range(len(otherwise)):
         # The first is that of highest density.
-        place = jnp.argmax(jnp.where(counted, scouts.values, -jnp.inf)) if chain == 0 else jnp.argmax(far)
+        place = jnp.argmax(jnp.where(counted, paths.values, -jnp.inf)) if chain == 0 else jnp.argmax(far)
         starts.append(jnp.where(far[place] > thresholds.NUTS_APART, ends[place], otherwise[chain]))
         far = jnp.minimum(far, apart[place])
     return jnp.stack(starts)
 
 
-def visited(draws: Array, scale: Array, scouts: Scouts) -> Array:
+def visited(draws: Array, scale: Array, paths: Paths) -> Array:
     """Whether every end of a path has draws that lie nearer to it than to the others.
 
     Args:
       draws: [S, D] of all chains.
       scale: [D], the unit of distances: standard deviations within a chain.
-      scouts: the paths; ends of negligible density and paths without one do not count, nor ends that are all but one.
+      paths: the paths; ends of negligible density and paths without one do not count, nor ends that are all but one.
 
     Returns:
       Boolean scalar.
     """
-    ends = scouts.modes / scale
+    ends = paths.modes / scale
     near = jnp.max(jnp.abs(ends[:, None] - ends), axis=-1) < thresholds.NUTS_APART
-    counted = _counted(scouts)
+    counted = _counted(paths)
     first = jnp.argmax(near & counted, axis=1) == jnp.arange(len(ends))  # of those that are all but one
     alone = counted & first
     distance = lambda draw: jnp.sum((draw / scale - ends) ** 2, axis=-1)  # noqa: E731

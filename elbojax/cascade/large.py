@@ -1,4 +1,4 @@
-"""The first stage for many parameters: scouts and a low-rank Gaussian, in time and memory linear in D."""
+"""The first stage for many parameters: optimisation paths and a low-rank Gaussian, in time and memory linear in D."""
 
 import math
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from elbojax import noise as noises
 from elbojax import thresholds
-from elbojax.cascade.gaussian import Scouts, count_modes
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.gaussian import Paths, count_modes
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope
 from elbojax.diagnostics import khat_threshold
 from elbojax.families import MeanField
 from elbojax.results.certificate import Stage
@@ -23,7 +23,7 @@ UNCHECKED = (
 """What to do where a low-rank answer is not certified."""
 
 
-def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts, Array]:
+def low_rank_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Paths, Array]:
     """Paths of L-BFGS from `start` and from around it, each with its Gaussian of best bound.
 
     Args:
@@ -32,7 +32,7 @@ def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts
       start: [D].
 
     Returns:
-      `Scouts` with `LowRank` Gaussians, and [P, D] sds of each coordinate given the others.
+      `Paths` with `LowRank` Gaussians, and [P, D] sds of each coordinate given the others.
     """
     around_key, path_key = jax.random.split(key)
     radius = (
@@ -48,14 +48,14 @@ def scout_paths(key: Key, log_density: LogDensity, start: Array) -> tuple[Scouts
         lambda start: pathfinder(path_key, log_density, start, max_steps=thresholds.PATH_STEPS_LARGE), starts
     )
     values = jax.vmap(log_density)(info.mode)
-    scouts = Scouts(
+    paths = Paths(
         qs, info.elbo, info.mode, values, info.status, jnp.sum(info.num_gradients) + 0.5 * thresholds.PATHS_LARGE
     )
-    return scouts, info.conditional_scale
+    return paths, info.conditional_scale
 
 
-def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome, Scouts]:
-    """Scouts, a low-rank Gaussian, and its check.
+def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome, Paths]:
+    """Paths, a low-rank Gaussian, and its check.
 
     The check is that of all stages. Where it fails, as it must for most posteriors of a thousand parameters that are
     not Gaussian themselves, its weights rest on a few draws: the draws handed on are then those of `q`, all of one
@@ -67,20 +67,20 @@ def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome,
       start: [D].
 
     Returns:
-      An `Outcome`, and the `Scouts`.
+      An `Outcome`, and the `Paths`.
     """
-    scout_key, fit_key, check_key, draw_key = jax.random.split(key, 4)
-    scouts, scales = scout_paths(scout_key, log_density, start)
-    best = jnp.argmax(scouts.elbo)
-    q, info = newton_low_rank(fit_key, log_density, MeanField(scouts.q.loc[best], jnp.log(scales[best])))
-    spent = Spent(
-        num_gradients=scouts.num_gradients + info.num_gradients,
+    path_key, fit_key, check_key, draw_key = jax.random.split(key, 4)
+    paths, scales = low_rank_paths(path_key, log_density, start)
+    best = jnp.argmax(paths.elbo)
+    q, info = newton_low_rank(fit_key, log_density, MeanField(paths.q.loc[best], jnp.log(scales[best])))
+    cost = Cost(
+        num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=jnp.zeros((), jnp.int32),
-        modes=count_modes(q, log_density, scouts),
+        modes=count_modes(q, log_density, paths),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    weighted = judge(check_key, q, envelope(q), log_density, Stage.LOW_RANK, info.status, spent)
+    weighted = check_importance(check_key, q, envelope(q), log_density, Stage.LOW_RANK, info.status, cost)
     num_draws = weighted.draws.shape[0]
     trusted = weighted.certificate.khat < khat_threshold(num_draws)
     draws = jax.vmap(q.transport)(noises.sobol(draw_key, num_draws, q.noise_size, q.dtype))
@@ -89,4 +89,4 @@ def fit_large(key: Key, log_density: LogDensity, start: Array) -> tuple[Outcome,
         draws=jnp.where(trusted, weighted.draws, draws),
         log_weights=jnp.where(trusted, weighted.log_weights, uniform),
     )
-    return outcome, scouts
+    return outcome, paths

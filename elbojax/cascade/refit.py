@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from elbojax import thresholds
 from elbojax.cascade.defended import Defended
-from elbojax.cascade.judge import Outcome, Spent, envelope, judge
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope
 from elbojax.families import FullRank, Reparameterised
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
 
 
 def is_rough(certificate: Certificate, mean: float | None = None, sd: float | None = None) -> Any:
-    """Whether a certified answer is worth `sharpen`: its weights leave an error that shows, or one that cannot be known.
+    """Whether a certified answer is to be re-checked: its weights leave an error that shows, or one that cannot be known.
 
     Args:
       certificate: of one fit or of many; JAX's numbers or NumPy's.
@@ -31,7 +31,7 @@ def is_rough(certificate: Certificate, mean: float | None = None, sd: float | No
     return c.certified & ((c.mean_error > mean) | (c.sd_error > sd) | (c.khat > thresholds.ROUGH_KHAT))
 
 
-def sharpen(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparameterised | None = None) -> Outcome:
+def recheck(key: Key, log_density: LogDensity, outcome: Outcome, front: Reparameterised | None = None) -> Outcome:
     """A certified answer once more, from a Student t of heavier tails matched to its draws, and with four times as many.
 
     Where these are not certified, the few draws of the look before were lucky.
@@ -59,16 +59,14 @@ def _look(
     """The check of a Student t matched to the weighted draws of the look before, or of a family that it guards."""
     q = match(before.draws, before.log_weights)
     proposal, old = envelope(q, tails), before.certificate
-    spent = Spent(
-        old.num_gradients, old.num_log_densities, jnp.asarray(old.modes), old.decrement, old.fisher_divergence
-    )
+    cost = Cost(old.num_gradients, old.num_log_densities, jnp.asarray(old.modes), old.decrement, old.fisher_divergence)
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
     if front is None:
-        return judge(key, q, proposal, log_density, Stage.STUDENT_T, converged, spent, num_draws=num_draws)
+        return check_importance(key, q, proposal, log_density, Stage.STUDENT_T, converged, cost, num_draws=num_draws)
     guarded = Defended(front, proposal, thresholds.SHARP_GUARD)
     # A mixture is certified with several modes; what it was certified for stands.
-    alone = spent._replace(modes=jnp.ones_like(spent.modes))
-    new = judge(key, before.q, guarded, log_density, old.stage, converged, alone, num_draws=num_draws)
+    alone = cost._replace(modes=jnp.ones_like(cost.modes))
+    new = check_importance(key, before.q, guarded, log_density, old.stage, converged, alone, num_draws=num_draws)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
 
 

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import objects, targets, thresholds
-from elbojax.cascade import doubts, flow, handover, labels, starts
+from elbojax.cascade import diagnosis, flow, handover, labels, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import UNCHECKED, fit_large
 from elbojax.cascade.programs import doubled_on_host, program
-from elbojax.cascade.refit import is_rough, sharpen
+from elbojax.cascade.refit import is_rough, recheck
 from elbojax.cascade.stages import funnel
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
-from elbojax.cascade.thorough import HOPELESS, STAGES, UNSHARPENED, Held, Richer, better, second_look, unless_endless
+from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
@@ -51,9 +51,9 @@ def fit(
 ) -> Fit:
     """Fit a posterior: no learning rate, no number of steps, no family to choose.
 
-    A cascade. Scouts look for where the mass is; a full-rank Gaussian is put there by second-order steps on fixed
+    A cascade. Optimisation paths look for where the mass is; a full-rank Gaussian is put there by second-order steps on fixed
     draws; fresh draws of an envelope around it are weighed against the posterior. Where that fails, richer stages
-    follow, each judged by the same check, and the best is kept; a certified one whose draws leave a rough answer is
+    follow, each assessed by the same check, and the best is kept; a certified one whose draws leave a rough answer is
     looked at again with more. Runs in float64 whatever the global setting, where the log-density allows it. A second
     call with the same function and data of the same shapes compiles nothing; a new function (a lambda written in the call is
     one each time), other shapes, or another array in a global, an attribute or a cell that the function reads, compile anew
@@ -142,10 +142,10 @@ def fit(
 def _cascade(key, host, target, start, data, limits, say):
     """The outcome of all stages, and the note."""
     compared = objects.compare(host, target, start)
-    outcome, scouts = _gaussian(key, host, target, start, data, limits.gradients)
+    outcome, paths = _gaussian(key, host, target, start, data, limits.gradients)
     begun = ""
-    if int(scouts.status[0]) == Status.NON_FINITE:
-        outcome, scouts, begun = _elsewhere(key, host, target, start, data, outcome, scouts, limits.gradients)
+    if int(paths.status[0]) == Status.NON_FINITE:
+        outcome, paths, begun = _elsewhere(key, host, target, start, data, outcome, paths, limits.gradients)
     if not compared:
         objects.compare(host, target, outcome.q.loc)
     host.best = first = outcome
@@ -158,7 +158,7 @@ def _cascade(key, host, target, start, data, limits, say):
     else:
         limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
     for stage in (*STAGES, *COMPILED):
-        held = Held(first, scouts, outcome)
+        held = Held(first, paths, outcome)
         least = stage.least(target.size, held)
         if least is None:
             continue
@@ -175,8 +175,8 @@ def _cascade(key, host, target, start, data, limits, say):
                 else:
                     candidate = stage.run(key, host, target, held, data, limits.gradients)
         except OutOfTime:
-            spent = outcome.certificate.num_gradients + host.num_gradients
-            outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=spent))
+            used = outcome.certificate.num_gradients + host.num_gradients
+            outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
             limits.cut(stage.name, outcome.certificate)
             continue
         say(candidate)
@@ -187,7 +187,7 @@ def _cascade(key, host, target, start, data, limits, say):
         limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
     status = int(outcome.certificate.status)
     if status == Status.NON_FINITE:
-        note = _blame(key, host, target, start, data)
+        note = _diagnosis(key, host, target, start, data)
     elif outcome.certificate.certified or status in HOPELESS:
         note = ""
     elif status == Status.UNRELIABLE and int(outcome.certificate.stage) == Stage.LOW_RANK:
@@ -201,7 +201,7 @@ def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
     """Hang the answer so far on an exception that ends a fit, Ctrl-C among them: a `Fit`, or None before there is one."""
     found = best = None
     if host is not None:
-        best = unchecked(host.scouts) if host.best is None and host.scouts is not None else host.best
+        best = unchecked(host.paths) if host.best is None and host.paths is not None else host.best
     if host is not None and best is not None and np.all(np.isfinite(best.draws)):
         q, draws, log_weights, certificate = best
         certificate = certificate._replace(certified=np.bool_(False), status=np.int32(Status.OUT_OF_BUDGET))
@@ -270,24 +270,24 @@ def _large_program(key, target, start, data):
     return fit_large(jax.random.fold_in(key, 0), density_of(target, data), start)
 
 
-def _elsewhere(key, host, target, start, data, outcome, scouts, limit):
+def _elsewhere(key, host, target, start, data, outcome, paths, limit):
     """The first fit from a start that is drawn, where the given one has no finite log-density and nor has any near it."""
     found = host.compute(_start_program, key, target, start, data)
     if int(found.tried) == 0:
-        return outcome, scouts, ""
+        return outcome, paths, ""
     where = "the paths from around it"
     if int(outcome.certificate.status) == Status.NON_FINITE:
         if not found.finite:
-            return outcome, scouts, ""
-        spent = outcome.certificate.num_gradients + found.tried
-        outcome, scouts = _gaussian(key, host, target, found.position, data, limit)
+            return outcome, paths, ""
+        used = outcome.certificate.num_gradients + found.tried
+        outcome, paths = _gaussian(key, host, target, found.position, data, limit)
         if int(outcome.certificate.status) == Status.NON_FINITE:
-            return outcome, scouts, ""
+            return outcome, paths, ""
         certificate = outcome.certificate
-        outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + spent))
+        outcome = outcome._replace(certificate=certificate._replace(num_gradients=certificate.num_gradients + used))
         where = f"another start, {starts.drawn()}"
-    why = _blame(key, host, target, start, data).split("; give")[0]
-    return outcome, scouts, f"{notes.START}{why}; this is the fit from {where}"
+    why = _diagnosis(key, host, target, start, data).split("; give")[0]
+    return outcome, paths, f"{notes.START}{why}; this is the fit from {where}"
 
 
 @program
@@ -309,7 +309,7 @@ def _unless_endless(host, target, held, data):
     outcome = held.best
     if not (held.first.certificate.decrement > thresholds.UNFINISHED):
         return outcome
-    start = jax.tree.map(lambda x: x[jnp.argmax(held.scouts.elbo)], held.scouts.q)
+    start = jax.tree.map(lambda x: x[jnp.argmax(held.paths.elbo)], held.paths.q)
     if not host.compute(_endless_program, target, held.first.q, start, data):
         return outcome
     return outcome._replace(certificate=outcome.certificate._replace(status=np.int32(Status.IMPROPER)))
@@ -317,16 +317,16 @@ def _unless_endless(host, target, held, data):
 
 @program
 def _endless_program(target, q, start, data):
-    return doubts.endless(density_of(target, data), q, start)
+    return diagnosis.endless(density_of(target, data), q, start)
 
 
-def _blame(key, host, target, start, data):
+def _diagnosis(key, host, target, start, data):
     """A sentence that names the leaf for which there is no log-density at the start."""
     leaf_of = np.array([re.sub(r"\[[\d,]*\]$", "", name) for name in target.names])
     leaves = tuple(dict.fromkeys(leaf_of.tolist()))
     groups = leaf_of == np.array(leaves)[:, None]
-    blame = host.compute(_blame_program, key, target, start, groups, data)
-    sentence = doubts.sentence(blame, leaves, groups)
+    found = host.compute(_diagnosis_program, key, target, start, groups, data)
+    sentence = diagnosis.sentence(found, leaves, groups)
     holed = [
         "data" + jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]
@@ -336,13 +336,13 @@ def _blame(key, host, target, start, data):
 
 
 @program
-def _blame_program(key, target, start, groups, data):
-    return doubts.blame(key, density_of(target, data), start, groups)
+def _diagnosis_program(key, target, start, groups, data):
+    return diagnosis.diagnose(key, density_of(target, data), start, groups)
 
 
 def _second_look(key, host, target, outcome, data, say):
     """The outcome; one that is certified but rough, as more draws see it, who can withdraw the certificate."""
-    if int(outcome.certificate.stage) in UNSHARPENED or not outcome.certificate.certified:
+    if int(outcome.certificate.stage) in NOT_RECHECKED or not outcome.certificate.certified:
         return outcome
     if not isinstance(outcome.q, Flow):
         kept = host.run(6, second_look, outcome, target)
@@ -351,7 +351,7 @@ def _second_look(key, host, target, outcome, data, say):
         return kept
     if not is_rough(outcome.certificate) and not rests_on_few(target, outcome.draws, outcome.log_weights):
         return outcome
-    candidate = host.compute(_sharpen_program, key, target, outcome, data)
+    candidate = host.compute(_recheck_program, key, target, outcome, data)
     say(candidate)
     if candidate.certificate.certified:
         return candidate
@@ -366,27 +366,27 @@ def _second_look(key, host, target, outcome, data, say):
 
 
 @program
-def _sharpen_program(key, target, outcome, data):
-    return sharpen(jax.random.fold_in(key, 6), density_of(target, data), outcome, flow.cover(outcome.q))
+def _recheck_program(key, target, outcome, data):
+    return recheck(jax.random.fold_in(key, 6), density_of(target, data), outcome, flow.cover(outcome.q))
 
 
 def _flow(key, host, target, held, data, limit):
-    return host.compute(_flow_program, key, target, held.first.q, held.scouts, held.best, data, limit)
+    return host.compute(_flow_program, key, target, held.first.q, held.paths, held.best, data, limit)
 
 
 @program
-def _flow_program(key, target, start, scouts, outcome, data, limit):
+def _flow_program(key, target, start, paths, outcome, data, limit):
     key, log_density = jax.random.fold_in(key, 5), density_of(target, data)
-    return flow.bend(key, log_density, start, scouts, outcome, limit)
+    return flow.bend(key, log_density, start, paths, outcome, limit)
 
 
 def _nuts(key, host, target, held, data, limit):
-    return host.compute(_nuts_program, key, target, held.scouts, held.best, data, limit)
+    return host.compute(_nuts_program, key, target, held.paths, held.best, data, limit)
 
 
 @program
-def _nuts_program(key, target, scouts, outcome, data, limit):
-    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, scouts, limit)
+def _nuts_program(key, target, paths, outcome, data, limit):
+    return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, paths, limit)
 
 
 class _Compiled(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.check.chains import cost
+from elbojax.cascade.check.chains import chain_gradients
 from elbojax.cascade.check.diagnosis import endless
 from elbojax.cascade.check.families import on_host
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
@@ -28,7 +28,7 @@ HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 """What no later stage can mend."""
 
 
-UNSHARPENED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
+NOT_RECHECKED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
 """Whose certified answers no second look is taken at: one has too many parameters, the others are no importance samples."""
 
 
@@ -37,12 +37,12 @@ class Held(NamedTuple):
 
     Attributes:
       first: of the first stage.
-      scouts: its paths.
+      paths: its paths.
       best: the answer.
     """
 
     first: Outcome
-    scouts: Scouts
+    paths: Paths
     best: Outcome
 
 
@@ -74,10 +74,10 @@ STAGES = (
         "mixture",
         lambda size, held: _if(
             int(held.best.certificate.modes) > 1 and size <= thresholds.LARGE,
-            mixture.least(len(held.scouts.modes), size),
+            mixture.least(len(held.paths.modes), size),
         ),
-        lambda size: thresholds.PATHS * draws_for(size) + cost(),
-        lambda rng, held, limit: mixture.fit_modes(rng, held.scouts, held.best, limit),
+        lambda size: thresholds.PATHS * draws_for(size) + chain_gradients(),
+        lambda rng, held, limit: mixture.fit_modes(rng, held.paths, held.best, limit),
     ),
     Richer(
         2,
@@ -90,8 +90,8 @@ STAGES = (
         3,
         "funnel",
         lambda size, held: _if(2 <= size <= thresholds.FUNNEL_LARGEST, funnel.least(size)),
-        lambda size: 2 * MAX_STEPS * draws_for(size) + cost(),
-        lambda rng, held, limit: funnel.fit_along(rng, on_host(held.first.q), held.scouts, held.best, limit),
+        lambda size: 2 * MAX_STEPS * draws_for(size) + chain_gradients(),
+        lambda rng, held, limit: funnel.fit_along(rng, on_host(held.first.q), held.paths, held.best, limit),
     ),
     Richer(
         8,
@@ -101,7 +101,7 @@ STAGES = (
             chains.least(size),
         ),
         lambda size: chains.least(size),
-        lambda rng, held, limit: chains.ensemble(rng, held.scouts, held.best, limit),
+        lambda rng, held, limit: chains.ensemble(rng, held.paths, held.best, limit),
     ),
 )
 """In order. To add one: a file in `stages` and an entry here; it reaches `fit` and `fit_batch`. All but the refit, which takes no
@@ -122,9 +122,9 @@ def thorough(seed: list[int], target: Target, start: np.ndarray) -> Stage[Held]:
     Returns:
       `Held`.
     """
-    first, scouts = yield from fit_gaussian(_rng(seed, 0), start)
+    first, paths = yield from fit_gaussian(_rng(seed, 0), start)
     best = yield from second_look(_rng(seed, 6), first, target)
-    held = Held(first, scouts, best)
+    held = Held(first, paths, best)
     for stage in STAGES:
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS:
@@ -153,7 +153,7 @@ def unless_endless(held: Held) -> Stage[Outcome]:
     known = int(verdict.status) in (Status.NON_FINITE, Status.IMPROPER)
     if verdict.certified or known or not held.first.certificate.decrement > thresholds.UNFINISHED:
         return held.best
-    if not (yield from endless(on_host(held.first.q), best_of(held.scouts))):
+    if not (yield from endless(on_host(held.first.q), best_of(held.paths))):
         return held.best
     return held.best._replace(certificate=verdict._replace(status=np.int32(Status.IMPROPER)))
 
@@ -167,8 +167,8 @@ def better(a: Outcome, b: Outcome) -> Outcome:
     ca, cb = a.certificate, b.certificate
     keep_b = (bool(cb.certified), float(cb.ess)) > (bool(ca.certified), float(ca.ess))
     kept = b if keep_b else a
-    spent = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
-    return kept._replace(certificate=kept.certificate._replace(**spent))
+    used = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
+    return kept._replace(certificate=kept.certificate._replace(**used))
 
 
 def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> Stage[Outcome]:
@@ -186,7 +186,7 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
       The `Outcome`.
     """
     if (
-        int(outcome.certificate.stage) in UNSHARPENED
+        int(outcome.certificate.stage) in NOT_RECHECKED
         or not outcome.certificate.certified
         or _is_smooth(outcome, target)
     ):

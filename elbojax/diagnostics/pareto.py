@@ -14,8 +14,8 @@ class Psis(NamedTuple):
     """Smoothed weights and their verdict.
 
     Attributes:
-      log_weights: [S] smoothed and normalised, `logsumexp = 0`; uniform where nothing can be judged.
-      khat: shape of the tail of the ratios; below about 0.7 the weights can be trusted, +inf where it cannot be judged.
+      log_weights: [S] smoothed and normalised, `logsumexp = 0`; uniform where nothing can be assessed.
+      khat: shape of the tail of the ratios; below about 0.7 the weights can be trusted, +inf where it cannot be assessed.
       ess: effective sample size of the weights, 1 / sum of squares.
     """
 
@@ -32,9 +32,9 @@ def psis(log_ratios: Array) -> Psis:
 
     .. math:: \tilde r_{(j)} = u + F^{-1}_{\hat k, \hat\sigma}\!\Big(\frac{j - 1/2}{M}\Big),
 
-    and truncated at the largest raw one. All in log space, so that ratios of any size can be judged. A draw of ratio
+    and truncated at the largest raw one. All in log space, so that ratios of any size can be assessed. A draw of ratio
     zero (-inf) is an ordinary one; a NaN or +inf, or no spread to speak of among fewer than five tail draws,
-    makes k-hat +inf: what cannot be judged is bad. Never NaN.
+    makes k-hat +inf: what cannot be assessed is bad. Never NaN.
 
     Args:
       log_ratios: [S] log p(z_s) - log q(z_s) of draws from q; constants cancel.
@@ -65,7 +65,7 @@ def smooth(log_ratios: Array) -> tuple[Psis, Scalar]:
       log_ratios: [S], as `psis` takes them.
 
     Returns:
-      A `Psis`; and :math:`\log \frac1S \sum_s \tilde r_s`, with raw ratios where nothing can be judged.
+      A `Psis`; and :math:`\log \frac1S \sum_s \tilde r_s`, with raw ratios where nothing can be assessed.
 
     Raises:
       ValueError: not a vector, or empty.
@@ -94,16 +94,16 @@ def smooth(log_ratios: Array) -> tuple[Psis, Scalar]:
     excess = jnp.exp(jnp.maximum(largest, cutoff)) - jnp.exp(cutoff)
     spread = excess[tail // 4] > 0
     khat, scale = _fit_generalised_pareto(jnp.where(spread, excess, jnp.arange(1.0, tail + 1, dtype=excess.dtype)))
-    judged = usable & spread & jnp.isfinite(khat) & jnp.isfinite(scale)
+    assessed = usable & spread & jnp.isfinite(khat) & jnp.isfinite(scale)
 
     probability = (jnp.arange(tail, dtype=ratios.dtype) + 0.5) / tail
     quantiles = jnp.exp(cutoff) + _pareto_quantile(probability, khat, scale)
-    smoothed = jnp.minimum(jnp.log(jnp.where(judged, quantiles, 1)), 0)
-    replaced = judged & (largest[0] >= cutoff)
+    smoothed = jnp.minimum(jnp.log(jnp.where(assessed, quantiles, 1)), 0)
+    replaced = assessed & (largest[0] >= cutoff)
     ratios = ratios.at[where].set(jnp.where(replaced, smoothed, largest))
     # All ratios alike in the tail: nothing heavy about it.
     flat = usable & (excess[-1] <= 8 * jnp.finfo(ratios.dtype).eps)
-    return result(ratios, jnp.where(judged, khat, jnp.where(flat, -jnp.inf, jnp.inf)))
+    return result(ratios, jnp.where(assessed, khat, jnp.where(flat, -jnp.inf, jnp.inf)))
 
 
 def _result(ratios: Array, khat: Scalar) -> Psis:

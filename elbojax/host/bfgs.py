@@ -2,7 +2,7 @@ r"""BFGS as a generator: the twin of `elbojax.solvers.bfgs`, for one path; `side
 
 .. math:: H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \qquad \rho = 1 / s^\top y,
 
-with s the step and y the fall of the gradient. At a point x with gradient g the path implies :math:`\mathrm N(x + H g, H)`.
+with s the step and y the decrease of the gradient. At a point x with gradient g the path implies :math:`\mathrm N(x + H g, H)`.
 """
 
 import math
@@ -79,8 +79,8 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> S
         num_gradients += tried
         if new is None:
             return Path(Status.STALLED, points, num_gradients)
-        step, fall = new.position - here.position, here.gradient - new.gradient
-        new = new._replace(inverse_hessian=updated(here.inverse_hessian, step, fall, first=len(points) == 1))
+        step, decrease = new.position - here.position, here.gradient - new.gradient
+        new = new._replace(inverse_hessian=updated(here.inverse_hessian, step, decrease, first=len(points) == 1))
         points.append(new)
         promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
         if new.value - here.value < 10 * tolerance and promised < tolerance:
@@ -126,13 +126,13 @@ def _search(here: Point, direction: np.ndarray) -> Stage[tuple[Point | None, int
     return kept, MAX_TRIALS
 
 
-def updated(inverse_hessian: np.ndarray, step: np.ndarray, fall: np.ndarray, *, first: bool) -> np.ndarray:
+def updated(inverse_hessian: np.ndarray, step: np.ndarray, decrease: np.ndarray, *, first: bool) -> np.ndarray:
     """The inverse Hessian after a step; as it was where the step shows no positive curvature.
 
     Args:
       inverse_hessian: [D, D].
       step: [D], s.
-      fall: [D] of the gradient, y.
+      decrease: [D] of the gradient, y.
       first: whether it is the first, after which the identity is given the size that the step has seen.
 
     Returns:
@@ -141,11 +141,11 @@ def updated(inverse_hessian: np.ndarray, step: np.ndarray, fall: np.ndarray, *, 
     References:
       Nocedal, Wright 2006, Numerical Optimization, 6.20
     """
-    curvature = step @ fall
-    if not curvature > EPS * math.sqrt((step @ step) * (fall @ fall)):
+    curvature = step @ decrease
+    if not curvature > EPS * math.sqrt((step @ step) * (decrease @ decrease)):
         return inverse_hessian
     rho = 1 / curvature
-    old = curvature / (fall @ fall) * np.eye(len(step)) if first else inverse_hessian
-    pushed = old @ fall
+    old = curvature / (decrease @ decrease) * np.eye(len(step)) if first else inverse_hessian
+    pushed = old @ decrease
     both = np.outer(step, pushed)
-    return old - rho * (both + both.T) + (rho**2 * (fall @ pushed) + rho) * np.outer(step, step)
+    return old - rho * (both + both.T) + (rho**2 * (decrease @ pushed) + rho) * np.outer(step, step)

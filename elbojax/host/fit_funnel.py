@@ -107,10 +107,10 @@ def fit_funnel(
       The fitted `Funnel`, of 2 T + 1 knots, and a `FunnelInfo`.
     """
     size = len(start.loc)
-    spent = 0
+    used = 0
     if lead is None:
         lead = int(np.argmax((yield from leading(rng, start))))
-        spent += NUM_DRAWS * (size + 1)
+        used += NUM_DRAWS * (size + 1)
     basis = _leading_first(lead, size)
     # The same for all: common draws make the bounds differ smoothly from knot to knot.
     draws = noises.whitened(rng, draws_for(size - 1), size - 1)
@@ -121,7 +121,7 @@ def fit_funnel(
 
     centre, centre_sd, given = _conditional(start, basis)
     middle, first = yield from fit(centre, given.narrowed(NARROW_START))
-    spent += first.num_gradients
+    used += first.num_gradients
     walkers = [
         _Walker(direction, 0.5 * centre_sd, [_Knot(centre, middle, first.elbo)], first.elbo > -math.inf)
         for direction in (-1, 1)
@@ -129,14 +129,14 @@ def fit_funnel(
     best = first.elbo
     for _ in range(max_steps):
         walking = [each for each in walkers if each.walking]
-        if not walking or spent + 2 * MAX_STEPS * len(draws) > max_gradients:
+        if not walking or used + 2 * MAX_STEPS * len(draws) > max_gradients:
             break
         # Each Gaussian starts from its neighbour's.
         fits = yield from side_by_side(
             [fit(each.next_value(), each.knots[-1].given.narrowed(NARROW)) for each in walking]
         )
         for each, (gaussian, info) in zip(walking, fits, strict=True):
-            spent += info.num_gradients
+            used += info.num_gradients
             each.walking = info.elbo > -math.inf
             if each.walking:
                 each.reach(gaussian, info.elbo)
@@ -150,7 +150,7 @@ def fit_funnel(
         status = Status.NON_FINITE
     else:
         status = Status.MAX_STEPS if any(each.walking for each in walkers) else Status.CONVERGED
-    return q, FunnelInfo(status, spent, best + q.log_normaliser(), first.decrement, lead)
+    return q, FunnelInfo(status, used, best + q.log_normaliser(), first.decrement, lead)
 
 
 def leading(rng: np.random.Generator, q: Gaussian) -> Stage[np.ndarray]:

@@ -13,7 +13,7 @@ class Smoothed(NamedTuple):
 
     Attributes:
       log_weights: [S], normalised.
-      khat: Pareto shape of the tail; +inf where it cannot be judged.
+      khat: Pareto shape of the tail; +inf where it cannot be assessed.
       ess: effective number of draws, 1 / sum of squares.
       log_mean: logarithm of the mean of the smoothed ratios.
     """

@@ -77,12 +77,12 @@ def nuts(
             return state, (state.position, info.num_integration_steps, info.is_divergent)
 
         state, (draws, leapfrogs, divergent) = jax.lax.scan(body, state, jax.random.split(sample_key, num_samples))
-        spent = jnp.sum(leapfrogs) + jnp.sum(history.info.num_integration_steps)
+        used = jnp.sum(leapfrogs) + jnp.sum(history.info.num_integration_steps)
         cut = jnp.zeros((), bool) if limit is None else state.cut
-        return draws, spent, jnp.sum(divergent), cut
+        return draws, used, jnp.sum(divergent), cut
 
-    draws, spent, divergent, cut = jax.vmap(chain)(jax.random.split(key, num_chains), starts)
-    return Chains(draws, jnp.sum(spent), jnp.sum(divergent), jnp.any(cut))
+    draws, used, divergent, cut = jax.vmap(chain)(jax.random.split(key, num_chains), starts)
+    return Chains(draws, jnp.sum(used), jnp.sum(divergent), jnp.any(cut))
 
 
 class _Counted(NamedTuple):
@@ -91,12 +91,12 @@ class _Counted(NamedTuple):
     position: Array
     logdensity: Array
     logdensity_grad: Array
-    spent: Array
+    used: Array
     cut: Array
 
 
 class _Limited(NamedTuple):
-    """NUTS whose transitions end after one gradient once a chain has spent its share.
+    """NUTS whose transitions end after one gradient once a chain has used its share.
 
     Args:
       sampler: of BlackJAX.
@@ -115,12 +115,12 @@ class _Limited(NamedTuple):
         kernel = self.sampler.build_kernel(*integrator)
 
         def limited(key, state, log_density, step_size, inverse_mass_matrix):
-            cut = state.cut | (state.spent > self.share)
+            cut = state.cut | (state.used > self.share)
             # A step out of the space diverges at once: chains run side by side, where no branch is spared.
             step_size = jnp.where(cut, jnp.inf, step_size)
             inner = type(self.sampler.init(state.position, log_density))(*state[:3])
             inner, info = kernel(key, inner, log_density, step_size, inverse_mass_matrix)
-            spent = state.spent + info.num_integration_steps
-            return _Counted(inner.position, inner.logdensity, inner.logdensity_grad, spent, cut), info
+            used = state.used + info.num_integration_steps
+            return _Counted(inner.position, inner.logdensity, inner.logdensity_grad, used, cut), info
 
         return limited

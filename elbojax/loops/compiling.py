@@ -15,7 +15,7 @@ class Compiled(NamedTuple):
 
     Attributes:
       programs: compiled, or read from JAX's cache.
-      seconds: spent on tracing, lowering and compiling.
+      seconds: used on tracing, lowering and compiling.
     """
 
     programs: int

@@ -22,7 +22,7 @@ from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 
 MOST_BLOCKS = 64
-"""Kept at a time; then neighbours are merged and blocks are twice as long, so that memory does not grow with the steps."""
+"""Stored at a time; then neighbours are merged and blocks are twice as long, so that memory does not grow with the steps."""
 
 
 class Settled(NamedTuple):

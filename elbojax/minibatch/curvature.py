@@ -20,7 +20,9 @@ from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, PyTree, Status
 
 
-def scout(key: Key, position: Array, data: PyTree, model: Model, num_rows: int, dense: bool) -> tuple[Units, float]:
+def find_units(
+    key: Key, position: Array, data: PyTree, model: Model, num_rows: int, dense: bool
+) -> tuple[Units, float]:
     r"""A start and the units around it.
 
     .. math:: A_{ij} = -L_i \cdot \tfrac12 \big(g(\mu + L_j) - g(\mu - L_j)\big), \qquad
@@ -40,7 +42,7 @@ def scout(key: Key, position: Array, data: PyTree, model: Model, num_rows: int, 
     Returns:
       The units, and the cost in gradients of these rows.
     """
-    loc, sds, correlation, rows, spent = _approach(key, position, data, model, num_rows, dense)
+    loc, sds, correlation, rows, approach_cost = _approach(key, position, data, model, num_rows, dense)
     loc64, scale, cost = np.asarray(loc, float), np.asarray(sds, float), 0
     if dense:
         scale = _root(scale, np.asarray(correlation, float))
@@ -62,7 +64,7 @@ def scout(key: Key, position: Array, data: PyTree, model: Model, num_rows: int, 
         if settled:
             break
     scale = triangular(scale) if dense else scale
-    return Units(loc, jnp.asarray(scale, loc.dtype)), float(spent) + cost
+    return Units(loc, jnp.asarray(scale, loc.dtype)), float(approach_cost) + cost
 
 
 def _root(sds: np.ndarray, correlation: np.ndarray) -> np.ndarray:
@@ -75,11 +77,11 @@ def _root(sds: np.ndarray, correlation: np.ndarray) -> np.ndarray:
 
 def _dense_round(root: np.ndarray, differences: Any) -> tuple[np.ndarray, bool]:
     """A root [D, D] of the covariance by the curvature along its columns."""
-    falls = differences(root.T)
-    seen = np.isfinite(falls).all(axis=1)
+    decreases = differences(root.T)
+    seen = np.isfinite(decreases).all(axis=1)
     if not seen.all():
         return root * np.where(seen, 1, thresholds.CURVATURE_UNTRIED), False
-    curvature = falls @ root
+    curvature = decreases @ root
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     factor = _factors(values)
     return (root @ vectors) / np.sqrt(factor), bool(np.abs(np.log(factor)).max() < thresholds.CURVATURE_SETTLED)

@@ -17,7 +17,7 @@ from elbojax.inputs import unmasked
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch import stationarity
 from elbojax.minibatch.averaging import Settled, settle
-from elbojax.minibatch.curvature import scout
+from elbojax.minibatch.curvature import find_units
 from elbojax.minibatch.halving import Race, check, portfolio, race
 from elbojax.minibatch.standardised import Model, Units, in_units, restandardised, standard
 from elbojax.minibatches import Expansion
@@ -318,7 +318,7 @@ class _Progress:
     units: Units
     expansion: Expansion | None
     status: Status
-    spent: float
+    cost: float
     leg: int
     names: list[str] = dataclasses.field(default_factory=list)  # of optimisers, the one in use first
     steps: int = 0
@@ -333,8 +333,8 @@ class _Progress:
 
 def _begin(key: Key, s: _Setting, family: str, rank: int, position: Array) -> _Begun:
     key_units, key_factor = jax.random.split(key)
-    num_rows = min(s.model.num_data, max(thresholds.MINIBATCH_SCOUTED, 4 * s.batch_size))
-    units, cost = scout(key_units, position, s.data, s.model, num_rows, family == "full_rank")
+    num_rows = min(s.model.num_data, max(thresholds.MINIBATCH_UNIT_ROWS, 4 * s.batch_size))
+    units, cost = find_units(key_units, position, s.data, s.model, num_rows, family == "full_rank")
     return _Begun(standard(key_factor, family, position, rank), units, cost * num_rows / s.batch_size)
 
 
@@ -370,10 +370,10 @@ def _fit(key: Key, target: Target, s: _Setting, begun: _Begun, dtype: Any) -> Mi
     begun, expansion = _centred(s, begun)
     shared = (begun.units, expansion if s.control_variate else None)
     won = race(key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers)
-    spent = begun.cost + s.step_cost * won.num_steps
+    cost = begun.cost + s.step_cost * won.num_steps
     leg = max(s.max_steps // thresholds.MINIBATCH_LEGS, thresholds.MINIBATCH_SHORTEST_LEG)
-    p = _Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, spent, leg)
-    order = np.lexsort((won.losses, -won.heats))  # NaN last
+    p = _Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, cost, leg)
+    order = np.lexsort((won.losses, -won.rounds))  # NaN last
     p.names = [won.winner, *(won.names[i] for i in order if won.names[i] != won.winner and np.isfinite(won.losses[i]))]
     while won.status != Status.NON_FINITE and (p.steps == 0 or p.steps < s.max_steps):
         p.status = _one_chain(jax.random.fold_in(key_chains, p.steps), key_tests, s, p, late, begun)
@@ -404,7 +404,7 @@ def _one_chain(key: Key, key_tests: Key, s: _Setting, p: _Progress, loss: Loss, 
         max_steps=min(p.leg, s.max_steps - p.steps),
     )
     p.steps += max(settled.num_steps, thresholds.MINIBATCH_SHORTEST_LEG // 10)
-    p.spent += s.pass_cost * s.control_variate + s.step_cost * settled.num_steps
+    p.cost += s.pass_cost * s.control_variate + s.step_cost * settled.num_steps
     if settled.status == Status.NON_FINITE:
         p.failures, p.rate = p.failures + 1, p.rate * thresholds.MINIBATCH_COOLING
         p.state = p.state._replace(optimizer=optimizer.init(p.state.q))
@@ -469,9 +469,9 @@ def _tested(key: Key, s: _Setting, p: _Progress, shared: PyTree) -> stationarity
     """The Newton step at the present answer. It takes an expansion whether or not the optimiser does: a pass over rows."""
     if shared[1] is None:
         shared = (p.units, _expand(p.state.q.mean(), p.units, s.data, s.model))
-        p.spent += s.pass_cost
+        p.cost += s.pass_cost
     p.tested = stationarity.newton_step(key, p.state.q, s.data, shared, s.model, s.batch_size, s.allowed, s.allowed / 2)
-    p.spent += p.tested.cost
+    p.cost += p.tested.cost
     return p.tested
 
 
@@ -499,7 +499,7 @@ def _report(
         each = check(jax.random.clone(key), [q], s.data, (units, p.expansion), loss, s.batch_size, count)[:, 0]
         placed.append(in_units(q, units))
         losses.append(np.asarray(each, float) - placed[-1][1])
-        p.spent += s.step_cost * count
+        p.cost += s.step_cost * count
     worse = losses[0][: thresholds.RACE_CHECKS // 2] - losses[1]
     rounding = float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0])))
     slack = max(0.01, 10 * rounding)
@@ -516,7 +516,7 @@ def _report(
         elbo=float(-losses[best].mean()),
         elbo_se=math.hypot(losses[best].std(ddof=1) / math.sqrt(losses[best].size), rounding),
         num_steps=won.num_steps + p.steps,
-        num_gradients=round(p.spent),
+        num_gradients=round(p.cost),
         race=won,
         target=target,
         step=np.nan if p.tested is None else p.tested.size,
@@ -553,7 +553,7 @@ def _losses(model: Model) -> tuple[Loss, Loss]:
     """One for the race, one that sticks the landing.
 
     The second scores draws by the density of `q`, which for a scale matrix that some optimiser has ruined is rounding,
-    and may be rounding in its favour: who wins is judged by the first, whose entropy is exact.
+    and may be rounding in its favour: who wins is assessed by the first, whose entropy is exact.
     """
     settings: dict[str, Any] = {"num_samples": thresholds.MINIBATCH_DRAWS, "draws": noise.antithetic}
     return tuple(as_loss(form, model.standardised, **settings) for form in (elbo_entropy, elbo_stl))  # type: ignore[return-value]

@@ -1,7 +1,8 @@
-"""A race of optimisers on one minibatched loss: short heats, losers dropped."""
+"""A race of optimisers on one minibatched loss: short rounds, losers dropped."""
 
 import functools
 import math
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,14 +24,14 @@ class Race(NamedTuple):
     """How a race ended.
 
     Attributes:
-      q: the winner's average over the second half of its last heat.
+      q: the winner's average over the second half of its last round.
       status: `Status`: CONVERGED where there is a winner better than the start, STALLED where none is, NON_FINITE where
         no optimiser stayed finite.
       winner: its name.
       names: of all K optimisers, in order.
-      losses: [K] mean loss of each average on minibatches that those of one heat share; NaN where it was not finite.
-      errors: [K] standard errors of the difference to the best of the same heat.
-      heats: [K] how many heats each one ran.
+      losses: [K] mean loss of each average on minibatches that those of one round share; NaN where it was not finite.
+      errors: [K] standard errors of the difference to the best of the same round.
+      rounds: [K] how many rounds each one ran.
       num_steps: steps of all optimisers together.
       state: the winner's, to go on with.
     """
@@ -41,16 +42,24 @@ class Race(NamedTuple):
     names: tuple[str, ...]
     losses: np.ndarray
     errors: np.ndarray
-    heats: np.ndarray
+    rounds: np.ndarray
     num_steps: int
     state: SviState
 
+    @property
+    def heats(self) -> np.ndarray:
+        """The former name of `rounds`, for one release."""
+        warnings.warn("Race.heats has become Race.rounds", DeprecationWarning, stacklevel=2)
+        return self.rounds
+
     def __str__(self) -> str:
-        order = np.lexsort((self.losses, -self.heats))
-        lines = [f"{'optimiser':<16} heats  loss above the winner's"]
+        order = np.lexsort((self.losses, -self.rounds))
+        lines = [f"{'optimiser':<16} rounds  loss above the winner's"]
         best = self.losses[self.names.index(self.winner)]
         for i in order:
-            lines.append(f"{self.names[i]:<16} {self.heats[i]:>5}  {self.losses[i] - best:.3g} +- {self.errors[i]:.2g}")
+            lines.append(
+                f"{self.names[i]:<16} {self.rounds[i]:>5}  {self.losses[i] - best:.3g} +- {self.errors[i]:.2g}"
+            )
         return "\n".join(lines)
 
 
@@ -100,10 +109,10 @@ def race(
     optimizers: Mapping[str, optax.GradientTransformation] | None = None,
     num_steps: int = 100,
 ) -> Race:
-    r"""Find the optimiser for a minibatched loss: all of them start side by side, a third survives each heat.
+    r"""Find the optimiser for a minibatched loss: all of them start side by side, a third survives each round.
 
-    In a heat all lanes see the same minibatches and the same noise, and their gradients are computed under one
-    `vmap`. What is judged is the average of the iterates over the second half of the heat, on fresh minibatches and
+    In a round all lanes see the same minibatches and the same noise, and their gradients are computed under one
+    `vmap`. What is assessed is the average of the iterates over the second half of the round, on fresh minibatches and
     noise that all share, so that the differences carry little error. An optimiser that turns NaN is out.
 
     Args:
@@ -115,7 +124,7 @@ def race(
       batch_size: B, static.
       shared: pytree that every step is given beside its minibatch.
       optimizers: name -> optax optimiser, each the same object from call to call; `portfolio()` by default.
-      num_steps: of the first heat, static; the next ones are three times as long each.
+      num_steps: of the first round, static; the next ones are three times as long each.
 
     Returns:
       A `Race`.
@@ -150,14 +159,14 @@ def race(
     data = jax.tree.map(jnp.asarray, unmasked(data))
     names, entries = tuple(optimizers), tuple(optimizers.values())
     losses, errors = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    heats, total, done = np.zeros(len(names), int), 0, 0
-    key_heats, key_checks = jax.random.split(key)
-    key_noise, key_rows = jax.random.split(key_heats)
+    rounds, total, done = np.zeros(len(names), int), 0, 0
+    key_rounds, key_checks = jax.random.split(key)
+    key_noise, key_rows = jax.random.split(key_rounds)
 
     states = tuple(SviState(q, optimizer.init(q)) for optimizer in entries)
     active = np.arange(len(names))
     while True:
-        states, averages = _heat(
+        states, averages = _round(
             key_noise, key_rows, done, states, jnp.asarray(active), data, shared, loss, entries, batch_size, num_steps
         )
         contenders = [q, *(averages[k] for k in active)]  # the start too: nobody may be worse
@@ -172,7 +181,7 @@ def race(
         gap = scores[:, 1:] - scores[:, best : best + 1]
         losses[active] = np.where(finite[1:], mean[1:], np.nan)
         errors[active] = np.where(finite[1:], gap.std(axis=0, ddof=1) / math.sqrt(thresholds.RACE_CHECKS), np.nan)
-        heats[active] += 1
+        rounds[active] += 1
         total, done = total + num_steps * len(active), done + num_steps
         if len(active) == 1 or not finite[1:].any():
             break
@@ -188,7 +197,7 @@ def race(
     else:
         status = Status.CONVERGED if mean[best] < mean[0] or not finite[0] else Status.STALLED
     answer = averages[first] if status == Status.CONVERGED else q
-    return Race(answer, status, names[first], names, losses, errors, heats, total, states[first])
+    return Race(answer, status, names[first], names, losses, errors, rounds, total, states[first])
 
 
 def step_data(key: Key, step: Array, data: PyTree, shared: PyTree, batch_size: int) -> PyTree:
@@ -199,7 +208,7 @@ def step_data(key: Key, step: Array, data: PyTree, shared: PyTree, batch_size: i
 
 
 @functools.partial(xla.jit, static_argnames=("loss", "optimizers", "batch_size", "num_steps"))
-def _heat(key_noise, key_rows, done, states, active, data, shared, loss, optimizers, batch_size, num_steps):
+def _round(key_noise, key_rows, done, states, active, data, shared, loss, optimizers, batch_size, num_steps):
     """So many steps of the active optimisers; the others' states pass through. With averages of the second half."""
     everyone = range(len(optimizers))
 

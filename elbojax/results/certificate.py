@@ -45,10 +45,10 @@ class Certificate(NamedTuple):
       mean_error: Monte Carlo error of the posterior means in posterior sds, the largest coordinate; of a Gaussian `q`, what
         its control variates leave of it.
       fisher_divergence: mean squared difference of the scores of q and p in whitened coordinates, over D.
-      modes: agreement of the starts: one where all scouts that carry weight ended in the answer's mode, plus one for each
+      modes: agreement of the starts: one where all paths that carry weight ended in the answer's mode, plus one for each
         that ended elsewhere.
-      num_gradients: log-density gradients spent by all stages.
-      num_log_densities: log-density values spent by the checks.
+      num_gradients: log-density gradients used by all stages.
+      num_log_densities: log-density values used by the checks.
       sd_error: Monte Carlo error of the posterior standard deviations, relative, the largest coordinate, likewise; NaN in
         files of fits that were made before it was reported.
     """
@@ -140,7 +140,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     if c.certified and note:
         lines.insert(-1, f"  labels        {note}")
     if not c.certified and (note or status in NEXT_STEP):
-        # Two of the scouts that ended elsewhere may have met there.
+        # Two of the paths that ended elsewhere may have met there.
         step = NEXT_STEP.get(status, "").replace("several", "two" if elsewhere == 1 else "several")
         lines.append(f"  next step     {note or step}")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-r"""BFGS with a dense inverse Hessian: the climb of a scout, which keeps the Gaussian that each point implies.
+r"""BFGS with a dense inverse Hessian: one optimisation path, which keeps the Gaussian that each point implies.
 
 .. math:: H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \qquad \rho = 1 / s^\top y,
 
-with s the step and y the fall of the gradient. At a point x with gradient g the path believes in
+with s the step and y the decrease of the gradient. At a point x with gradient g the path believes in
 :math:`\mathrm N(x + H g, H)`; every H follows from the points and gradients up to there. For up to a few hundred
 coordinates; `lbfgs` is for more.
 """
@@ -124,8 +124,8 @@ def bfgs(
         )
 
         new = tree_where(rises & flat, tried, kept)
-        step, fall = new.position - here.position, here.gradient - new.gradient
-        new = new._replace(inverse_hessian=_updated(here.inverse_hessian, step, fall, first=state.num_steps == 0))
+        step, decrease = new.position - here.position, here.gradient - new.gradient
+        new = new._replace(inverse_hessian=_updated(here.inverse_hessian, step, decrease, first=state.num_steps == 0))
         promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
         settled = (new.value - here.value < 10 * tolerance) & (promised < tolerance)
         status = jnp.where(
@@ -185,13 +185,13 @@ def inverse_hessians(path: BfgsPath) -> Array:
     """
 
     def follow(inverse_hessian, seen):
-        step, fall, first = seen
-        updated = _updated(inverse_hessian, step, fall, first=first)
+        step, decrease, first = seen
+        updated = _updated(inverse_hessian, step, decrease, first=first)
         return updated, updated
 
     start = _at_first(path.gradients[0]) * jnp.eye(path.positions.shape[1], dtype=path.positions.dtype)
-    steps, falls = jnp.diff(path.positions, axis=0), -jnp.diff(path.gradients, axis=0)
-    _, later = jax.lax.scan(follow, start, (steps, falls, jnp.arange(len(steps)) == 0))
+    steps, decreases = jnp.diff(path.positions, axis=0), -jnp.diff(path.gradients, axis=0)
+    _, later = jax.lax.scan(follow, start, (steps, decreases, jnp.arange(len(steps)) == 0))
     return jnp.concatenate([start[None], later])
 
 
@@ -200,18 +200,18 @@ def _at_first(gradient: Array) -> Scalar:
     return 1 / jnp.maximum(jnp.sqrt(gradient @ gradient), 1)
 
 
-def _updated(inverse_hessian: Array, step: Array, fall: Array, *, first: Array) -> Array:
+def _updated(inverse_hessian: Array, step: Array, decrease: Array, *, first: Array) -> Array:
     """The inverse Hessian after a step; as it was where the step shows no positive curvature."""
-    curvature = step @ fall
-    usable = curvature > jnp.finfo(step.dtype).eps * jnp.sqrt((step @ step) * (fall @ fall))
+    curvature = step @ decrease
+    usable = curvature > jnp.finfo(step.dtype).eps * jnp.sqrt((step @ step) * (decrease @ decrease))
     rho = 1 / jnp.where(usable, curvature, 1)
     # After the first step the identity is given the size that the step has seen (Nocedal, Wright, 6.20).
-    seen = jnp.where(usable, curvature / jnp.where(usable, fall @ fall, 1), 1)
+    seen = jnp.where(usable, curvature / jnp.where(usable, decrease @ decrease, 1), 1)
     old = jnp.where(first, seen * jnp.eye(step.size, dtype=step.dtype), inverse_hessian)
-    pushed = old @ fall
+    pushed = old @ decrease
     new_inverse = (
         old
         - rho * (jnp.outer(step, pushed) + jnp.outer(pushed, step))
-        + (rho**2 * (fall @ pushed) + rho) * jnp.outer(step, step)
+        + (rho**2 * (decrease @ pushed) + rho) * jnp.outer(step, step)
     )
     return jnp.where(usable, new_inverse, inverse_hessian)

@@ -117,9 +117,9 @@ def dadvi(
     if not isinstance(start, MeanField):
         # After the draws, and not beside them: batched LAPACK calls side by side can hang (workaround "lapack").
         loc = loc + 0 * draws[0, 0]
-        found, scouted = pathfinder(jax.random.fold_in(key, 1), log_density, loc)
-        start = MeanField(found.loc, jnp.log(scouted.conditional_scale))
-        cost = scouted.num_gradients
+        found, path_info = pathfinder(jax.random.fold_in(key, 1), log_density, loc)
+        start = MeanField(found.loc, jnp.log(path_info.conditional_scale))
+        cost = path_info.num_gradients
 
     def stage(sets, q):
         draws, fresh = sets[0], sets[1:]
@@ -127,11 +127,11 @@ def dadvi(
         if not num_replicates:
             return q, info
         errors, products = _sandwich(log_density, draws, fresh, q, max_products)
-        spent = draws.shape[0] * (1 + num_replicates + 2 * products)
+        used = draws.shape[0] * (1 + num_replicates + 2 * products)
         return q, info._replace(
             loc_error=errors[: q.noise_size],
             log_scale_error=errors[q.noise_size :],
-            num_gradients=info.num_gradients + spent,
+            num_gradients=info.num_gradients + used,
         )
 
     q, info = stage(draws, start)
@@ -176,7 +176,7 @@ def _minimise(log_density, draws, q, max_steps, max_products, tolerance):
     def body(state):
         q, radius = state.q, state.radius
         slope, product, loss = linearized(lambda shift: slope_and_loss(q, shift), still)
-        # The closer to the end the more exact, for the decrement is what the end is judged by.
+        # The closer to the end the more exact, for the decrement is what the end is assessed by.
         forcing = jnp.minimum(0.1, 0.3 * jnp.sqrt(slope @ slope))
         shift, cg = conjugate_gradient(product, -slope, radius=radius, tolerance=forcing, max_products=max_products)
         broken = ~(jnp.isfinite(loss) & jnp.all(jnp.isfinite(slope)))

@@ -40,7 +40,7 @@ def fit_flow(
     num_samples: int = 64,
     num_steps: int = 500,
     rate: float = 0.01,
-    heat: float | Scalar = 1.0,
+    temperature: float | Scalar = 1.0,
     cooled: float | Scalar = 1.0,
 ) -> tuple[Flow, FlowInfo]:
     r"""Bend a Gaussian until it fits, by stochastic gradients of the bound in coordinates that whiten it.
@@ -63,7 +63,7 @@ def fit_flow(
       num_samples: S draws for each step, even.
       num_steps: taken.
       rate: of Adam, to begin with.
-      heat: temperature by which the log-density is divided to begin with: above one, the flow spreads before it
+      temperature: by which the log-density is divided to begin with: above one, the flow spreads before it
         settles, and finds the far ends of a bend.
       cooled: temperature from half-way on; one for the posterior.
 
@@ -105,7 +105,7 @@ def fit_flow(
         optax.clip_by_global_norm(LONGEST), optax.adam(optax.cosine_decay_schedule(rate, num_steps))
     )
 
-    def loss(q, noise, heat):
+    def loss(q, noise, temperature):
         events, log_q = jax.vmap(q.transport_and_log_prob)(noise)
         values, gradients = score(jax.lax.stop_gradient(events))
         finite = jnp.isfinite(values) & jnp.all(jnp.isfinite(gradients), axis=1) & jnp.isfinite(log_q)
@@ -115,13 +115,13 @@ def fit_flow(
         pathwise = jnp.sum(gradients * (events - jax.lax.stop_gradient(events)), axis=1)
         values, log_q = jnp.where(finite, values, 0), jnp.where(finite, log_q, 0)
         elbo = share @ (values - log_q)
-        return -share @ (pathwise / heat - log_q), jnp.where(jnp.any(finite), elbo, jnp.nan)
+        return -share @ (pathwise / temperature - log_q), jnp.where(jnp.any(finite), elbo, jnp.nan)
 
     def step(carry, i):
         q, state = carry
         noise = noises.antithetic(jax.random.fold_in(draw_key, i), num_samples, q.noise_size, q.dtype)
         gradient, value = jax.grad(loss, has_aux=True)(
-            q, noise, cooled * (heat / cooled) ** jnp.maximum(1 - 2 * i / num_steps, 0)
+            q, noise, cooled * (temperature / cooled) ** jnp.maximum(1 - 2 * i / num_steps, 0)
         )
         gradient = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), gradient)
         updates, state = optimizer.update(gradient, state, q)

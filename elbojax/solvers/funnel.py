@@ -70,7 +70,7 @@ class _Walk(NamedTuple):
     step: Array
     walking: Array
     best: Scalar
-    spent: Array
+    used: Array
     path: FullRank
     knots: Array
     elbos: Array
@@ -165,7 +165,7 @@ def fit_funnel(
     info = FunnelInfo(
         status=status.astype(jnp.int32),
         num_steps=1 + jnp.sum(count, dtype=jnp.int32),
-        num_gradients=before + walk.spent,
+        num_gradients=before + walk.used,
         elbo=walk.best + q.log_normaliser(),
         decrement=first.decrement,
         lead=index,
@@ -221,7 +221,7 @@ def first_cost(size: int) -> int:
 def _walk(fit, middle, first, centre, sd, max_steps, left):
     """From the centre to both sides, until the bound has fallen far; each Gaussian starts from its neighbour's.
 
-    With `left` gradients, no further than until so many are spent.
+    With `left` gradients, no further than until so many are used.
     """
     two = lambda x: jnp.stack([x, x])  # noqa: E731
     room = lambda x: jnp.zeros((max_steps, *x.shape), x.dtype)  # noqa: E731
@@ -249,7 +249,7 @@ def _walk(fit, middle, first, centre, sd, max_steps, left):
             step=jnp.where(reached, walk.step * jnp.clip(ratio, SHRINKAGE, GROWTH), walk.step),
             walking=reached & (elbo > best - FAR),
             best=best,
-            spent=walk.spent + jnp.sum(jnp.where(walk.walking, info.num_gradients, 0), dtype=jnp.int32),
+            used=walk.used + jnp.sum(jnp.where(walk.walking, info.num_gradients, 0), dtype=jnp.int32),
             path=jax.tree.map(record, walk.path, here),
             knots=record(walk.knots, knot),
             elbos=record(walk.elbos, elbo),
@@ -260,7 +260,7 @@ def _walk(fit, middle, first, centre, sd, max_steps, left):
 
     def unfinished(walk):
         going = (walk.i < max_steps) & jnp.any(walk.walking)
-        return going if left is None else going & (walk.spent <= left)
+        return going if left is None else going & (walk.used <= left)
 
     walk = jax.lax.while_loop(unfinished, body, start)
     # What was not reached repeats the last.

@@ -1,6 +1,6 @@
 r"""L-BFGS that climbs a log-density, survives -inf and NaN, and remembers its path.
 
-The inverse of the negative Hessian is estimated from the last J steps :math:`s_j` and falls of the gradient
+The inverse of the negative Hessian is estimated from the last J steps :math:`s_j` and decreases of the gradient
 :math:`y_j`, starting from a diagonal :math:`\alpha` that learns the units of the coordinates (Gilbert and Lemarechal):
 
 .. math:: \frac1{\alpha_i'} = \frac{a}{b\,\alpha_i} + \frac{y_i^2}{b} - \frac{a\, s_i^2}{b\, c\, \alpha_i^2},
@@ -47,10 +47,10 @@ class LbfgsPath(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Steps and falls of the gradient, [J, D] each, newest last, zero where there is none yet; the diagonal [D]."""
+    """Steps and decreases of the gradient, [J, D] each, newest last, zero where there is none yet; the diagonal [D]."""
 
     steps: Array
-    falls: Array
+    decreases: Array
     diagonal: Array
 
 
@@ -202,21 +202,21 @@ def lbfgs(
     return LbfgsPath(end.status, end.num_steps, end.num_gradients, 0.5 * end.slope, positions, values, gradients)
 
 
-def remember(memory: Memory, step: Array, fall: Array) -> Memory:
+def remember(memory: Memory, step: Array, decrease: Array) -> Memory:
     """The memory with one more pair; a pair without positive curvature is passed over."""
-    steps, falls, diagonal = memory
-    curvature = step @ fall
-    squares = (step @ step) * (fall @ fall)
+    steps, decreases, diagonal = memory
+    curvature = step @ decrease
+    squares = (step @ step) * (decrease @ decrease)
     usable = (curvature > jnp.finfo(step.dtype).eps * jnp.sqrt(squares)) & (curvature < jnp.inf)
-    step, fall = jnp.where(usable, step, 1), jnp.where(usable, fall, 1)
-    b = step @ fall
-    diagonal = jnp.where(jnp.any(steps), diagonal, b / (fall @ fall))
-    a, c = fall @ (diagonal * fall), step @ (step / diagonal)
-    inverse = a / (b * diagonal) + fall**2 / b - a * (step / diagonal) ** 2 / (b * c)
+    step, decrease = jnp.where(usable, step, 1), jnp.where(usable, decrease, 1)
+    b = step @ decrease
+    diagonal = jnp.where(jnp.any(steps), diagonal, b / (decrease @ decrease))
+    a, c = decrease @ (diagonal * decrease), step @ (step / diagonal)
+    inverse = a / (b * diagonal) + decrease**2 / b - a * (step / diagonal) ** 2 / (b * c)
     tiny = jnp.finfo(step.dtype).tiny
     updated = Memory(
         jnp.concatenate([steps[1:], step[None]]),
-        jnp.concatenate([falls[1:], fall[None]]),
+        jnp.concatenate([decreases[1:], decrease[None]]),
         jnp.where((inverse > tiny) & (inverse < 1 / tiny), 1 / inverse, diagonal),
     )
     return tree_where(usable, updated, memory)
@@ -224,21 +224,21 @@ def remember(memory: Memory, step: Array, fall: Array) -> Memory:
 
 def inverse_hessian_matvec(memory: Memory, vector: Array) -> Array:
     """The estimated inverse of the negative Hessian times [D]: the two-loop recursion, in O(J D)."""
-    steps, falls, diagonal = memory
-    curvature = jnp.sum(steps * falls, axis=1)
+    steps, decreases, diagonal = memory
+    curvature = jnp.sum(steps * decreases, axis=1)
     rho = jnp.where(curvature > 0, 1 / jnp.where(curvature > 0, curvature, 1), 0)
 
     def backwards(vector, pair):
-        step, fall, rho = pair
+        step, decrease, rho = pair
         weight = rho * (step @ vector)
-        return vector - weight * fall, weight
+        return vector - weight * decrease, weight
 
     def forwards(vector, pair):
-        step, fall, rho, weight = pair
-        return vector + (weight - rho * (fall @ vector)) * step, None
+        step, decrease, rho, weight = pair
+        return vector + (weight - rho * (decrease @ vector)) * step, None
 
-    vector, weights = jax.lax.scan(backwards, vector, (steps, falls, rho), reverse=True)
-    return jax.lax.scan(forwards, diagonal * vector, (steps, falls, rho, weights))[0]
+    vector, weights = jax.lax.scan(backwards, vector, (steps, decreases, rho), reverse=True)
+    return jax.lax.scan(forwards, diagonal * vector, (steps, decreases, rho, weights))[0]
 
 
 def _empty(history: int, like: Array) -> Memory:

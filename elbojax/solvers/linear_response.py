@@ -96,8 +96,8 @@ def linear_response(
     modified = jnp.sum(eigenvalues <= floor)
     status = jnp.select([~finite, modified > 0], [Status.NON_FINITE, Status.STALLED], Status.CONVERGED)
     q = FullRank(start.loc, jnp.log(jnp.abs(diagonal)), jnp.tril((upper * jnp.sign(diagonal)[:, None]).T, -1))
-    spent = jnp.asarray(num_draws * (1 + 4 * size))
-    return q, LinearResponseInfo(status.astype(jnp.int32), spent, modified, jnp.zeros((), start.dtype))
+    used = jnp.asarray(num_draws * (1 + 4 * size))
+    return q, LinearResponseInfo(status.astype(jnp.int32), used, modified, jnp.zeros((), start.dtype))
 
 
 def linear_response_of(
@@ -167,6 +167,6 @@ def linear_response_of(
         [Status.NON_FINITE, Status.STALLED, Status.MAX_STEPS],
         Status.CONVERGED,
     )
-    spent = num_draws * (1 + 2 * jnp.sum(cg.num_products))
-    info = LinearResponseInfo(status.astype(jnp.int32), spent, jnp.zeros((), jnp.int32), residual)
+    used = num_draws * (1 + 2 * jnp.sum(cg.num_products))
+    info = LinearResponseInfo(status.astype(jnp.int32), used, jnp.zeros((), jnp.int32), residual)
     return (mean, covariance.reshape(mean.shape * 2)), info

@@ -1,4 +1,4 @@
-"""Multi-path Pathfinder: scouts from several starts, their draws weighted as draws of one mixture."""
+"""Multi-path Pathfinder: paths from several starts, their draws weighted as draws of one mixture."""
 
 from typing import NamedTuple
 
@@ -102,10 +102,10 @@ def multipathfinder(
     num_paths = start.shape[0]
     each = -(-num_samples // num_paths)
 
-    def scout(key, start):
+    def run_path(key, start):
         return pathfinder(key, log_density, start, max_steps=max_steps, history=history)
 
-    qs, paths = jax.vmap(scout)(jax.random.split(path_key, num_paths), start)
+    qs, paths = jax.vmap(run_path)(jax.random.split(path_key, num_paths), start)
     usable = (paths.elbo > -jnp.inf) & (paths.status != Status.NON_FINITE)
     draws, _ = jax.vmap(lambda key, q: sample_many(key, q, each))(jax.random.split(draw_key, num_paths), qs)
     mine = jnp.repeat(usable, each)

@@ -187,8 +187,8 @@ def newton_low_rank(
     unknown = jnp.full((), jnp.nan, dtype)
     broken = found.status == Status.NON_FINITE
     status = jnp.where(broken, Status.NON_FINITE, Status.RUNNING).astype(jnp.int32)
-    spent = jnp.asarray(found.num_gradients, dtype)
-    begun = NewtonLowRankInfo(status, jnp.zeros((), jnp.int32), spent, unknown, unknown, unknown)
+    used = jnp.asarray(found.num_gradients, dtype)
+    begun = NewtonLowRankInfo(status, jnp.zeros((), jnp.int32), used, unknown, unknown, unknown)
     q = LowRank(mean_field.loc, jnp.zeros((size, rank), dtype), mean_field.log_scale)
     end = jax.lax.while_loop(unfinished, body, _State(q, begun))
     status = jnp.where(end.info.status == Status.RUNNING, Status.MAX_STEPS, end.info.status)

@@ -89,8 +89,8 @@ def pathfinder(
       max_steps: of the path, static.
       history: J, static.
       tolerance: nats, where the path ends.
-      num_candidates: points of the path that are judged, evenly spread, the last among them; static.
-      num_draws: antithetic draws, common to all points, that judge them; static, even.
+      num_candidates: points of the path that are assessed, evenly spread, the last among them; static.
+      num_draws: antithetic draws, common to all points, that assess them; static, even.
 
     Returns:
       A `FullRank` up to D = 100, above it a `LowRank`, and a `PathfinderInfo`.
@@ -115,20 +115,20 @@ def pathfinder(
         raise ValueError(f"num_candidates must be at least 1, got {num_candidates}")
     size = start.size
     path = lbfgs(log_density, start, max_steps=max_steps, history=history, tolerance=tolerance)
-    steps, falls = jnp.diff(path.positions, axis=0), -jnp.diff(path.gradients, axis=0)
+    steps, decreases = jnp.diff(path.positions, axis=0), -jnp.diff(path.gradients, axis=0)
 
     def follow(memory, pair):
         memory = remember(memory, *pair)
         return memory, memory.diagonal
 
     nothing = jnp.zeros((history, size), start.dtype)
-    _, diagonals = jax.lax.scan(follow, Memory(nothing, nothing, jnp.ones_like(start)), (steps, falls))
-    # Point i + 1 is judged with the pairs up to i; a path shorter than the candidates repeats some.
+    _, diagonals = jax.lax.scan(follow, Memory(nothing, nothing, jnp.ones_like(start)), (steps, decreases))
+    # Point i + 1 is assessed with the pairs up to i; a path shorter than the candidates repeats some.
     share = (1 + jnp.arange(num_candidates)) / num_candidates
     chosen = jnp.ceil(share * jnp.maximum(path.num_steps, 1)).astype(jnp.int32)
     window = chosen[:, None] - history + jnp.arange(history)
     pick = lambda pairs: jnp.where((window >= 0)[..., None], pairs[jnp.maximum(window, 0)], 0)  # noqa: E731
-    memories = Memory(pick(steps), pick(falls), diagonals[chosen - 1])
+    memories = Memory(pick(steps), pick(decreases), diagonals[chosen - 1])
     implied = jax.vmap(_imply)(path.positions[chosen], path.gradients[chosen], memories)
 
     draws = noises.antithetic(key, num_draws, size, start.dtype)
@@ -152,16 +152,16 @@ def pathfinder(
 
 def _imply(position: Array, gradient: Array, memory: Memory) -> _Implied:
     """The compact form of the L-BFGS inverse Hessian, factored."""
-    steps, falls, diagonal = memory
-    curvature = jnp.sum(steps * falls, axis=1)
+    steps, decreases, diagonal = memory
+    curvature = jnp.sum(steps * decreases, axis=1)
     usable = (curvature > 0) & jnp.any(steps != 0, axis=1)
     # Pairs of length one by curvature: otherwise their products span the square of the range of the scales.
     norm = jnp.where(usable, jax.lax.rsqrt(jnp.where(usable, curvature, 1)), 0)
-    steps, falls = steps * norm[:, None], falls * norm[:, None]
+    steps, decreases = steps * norm[:, None], decreases * norm[:, None]
     unused = jnp.diag(jnp.where(usable, 0, 1).astype(norm.dtype))
-    triangle = jnp.triu(steps @ falls.T) + unused
+    triangle = jnp.triu(steps @ decreases.T) + unused
     root = jnp.sqrt(diagonal)
-    scaled = root * falls
+    scaled = root * decreases
     # Each factorisation takes the result of the one before: batched LAPACK calls side by side can wait for each
     # other for good (workaround "lapack").
     axes, _ = jnp.linalg.qr(jnp.concatenate([scaled, steps / root]).T)

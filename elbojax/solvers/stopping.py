@@ -117,8 +117,8 @@ def loss_settles(*, window: int = 100, tolerance: float = 0.01, num_errors: floa
     def settled(last, now):
         (shift, mean, square), (shift_now, mean_now, square_now) = last, now
         variance = jnp.maximum(square - mean**2, 0) + jnp.maximum(square_now - mean_now**2, 0)
-        fall = (shift + mean) - (shift_now + mean_now)
-        return fall < jnp.maximum(tolerance, num_errors * jnp.sqrt(variance / window))
+        decrease = (shift + mean) - (shift_now + mean_now)
+        return decrease < jnp.maximum(tolerance, num_errors * jnp.sqrt(variance / window))
 
     def init(q: PyTree) -> _Windows:
         del q

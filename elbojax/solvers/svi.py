@@ -80,8 +80,8 @@ def as_loss(
     def loss(key: Key, q: PyTree, data: PyTree, **more: Any) -> Scalar:
         density = log_density if data is None else functools.partial(_with_data, log_density, data)
         value = functools.partial(objective, key, q, density, **settings, **more)
-        falls = direction(value) < 0 if lower is None else lower
-        return value() if falls else -value()
+        is_lowered = direction(value) < 0 if lower is None else lower
+        return value() if is_lowered else -value()
 
     return loss
 

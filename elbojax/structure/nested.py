@@ -47,7 +47,7 @@ class NestedStatus(NamedTuple):
       num_indefinite: components whose precision is not positive definite.
       num_improper: components whose density hardly falls over three of the Gaussian's sds.
       num_steps: Newton steps.
-      num_gradients: gradients spent, two for each Hessian-vector product.
+      num_gradients: gradients used, two for each Hessian-vector product.
     """
 
     status: Scalar

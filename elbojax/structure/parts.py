@@ -109,10 +109,10 @@ def hubs(pattern: Any, kept: np.ndarray) -> np.ndarray:
     removed, degrees = _by_degree(inner)
     size = len(kept)
     # A cut between two of the same degree tells a thing from its like.
-    falls = np.flatnonzero(np.diff(degrees, append=0) < 0) + 1
-    cuts = np.unique(np.concatenate([[0], falls]))
+    drops = np.flatnonzero(np.diff(degrees, append=0) < 0) + 1
+    cuts = np.unique(np.concatenate([[0], drops]))
     if len(cuts) > TRIED:
-        steep = falls[np.argsort(np.diff(degrees, append=0)[falls - 1], kind="stable")[: TRIED // 2]]
+        steep = drops[np.argsort(np.diff(degrees, append=0)[drops - 1], kind="stable")[: TRIED // 2]]
         spread = cuts[np.unique(np.geomspace(1, len(cuts) - 1, TRIED // 2).astype(int))]
         cuts = np.unique(np.concatenate([[0], steep, spread]))
     costs = np.array([_arrow(inner, removed, int(cut), size) for cut in cuts])

@@ -11,7 +11,7 @@ import numpy as np
 from elbojax import noise as noises
 from elbojax import thresholds, xla
 from elbojax.cascade import fit_batch
-from elbojax.cascade.judge import envelope
+from elbojax.cascade.importance import envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
 from elbojax.results import Certificate, Stage
 from elbojax.results.resolution import doubled, handed, widened

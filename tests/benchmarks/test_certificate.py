@@ -65,8 +65,8 @@ def test_another_threshold(monkeypatch, capsys, tmp_path):
     """Its page says so, and those of the defaults stay as they are."""
     folder = pathlib.Path(certificate.__file__).parent / "results"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    run(monkeypatch, "--set", "ENOUGH=401", "--set", "DOUBTFUL=1")
-    assert "With ENOUGH = 401, DOUBTFUL = 1.0, not the defaults." in capsys.readouterr().out
+    run(monkeypatch, "--set", "ENOUGH=401", "--set", "UNKNOWN_ERROR=1")
+    assert "With ENOUGH = 401, UNKNOWN_ERROR = 1.0, not the defaults." in capsys.readouterr().out
     run(monkeypatch, "--set", "ENOUGH=401", "--output", str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {f"certificate-ENOUGH=401.{end}" for end in ("json", "md")}
     (row,) = json.loads((tmp_path / "certificate-ENOUGH=401.json").read_text())["rows"]
@@ -93,7 +93,7 @@ def test_a_sweep(monkeypatch, capsys):
         (("--set", "ENOUGH=many"), "write NAME=VALUE"),
         (("--set", "ENOUGH=0.5"), "an integer"),
         (("--sweep", "ENOUGH=100,-1"), "lies from"),
-        (("--sweep", "LEAK_STEP_SIZES=1.0,0.5"), "a tuple"),
+        (("--sweep", "EXPLORATION_STEP_SIZES=1.0,0.5"), "a tuple"),
     ],
 )
 def test_misuse(monkeypatch, capsys, given, words):

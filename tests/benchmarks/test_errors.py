@@ -36,7 +36,7 @@ def test_an_answer_that_is_not_finite_has_no_error():
     assert not np.isfinite(errors(np.array([[0.0], [np.nan]]), np.ones(2), reference_of([[0.0], [2.0]])).worst)
 
 
-def test_quantiles_judge_a_heavy_tailed_column():
+def test_quantiles_assess_a_heavy_tailed_column():
     body = np.linspace(-1, 1, 1001)
     reference = reference_of(np.append(body, 1e6)[:, None])
     # The same body: moments say that it is far off, quantiles that it is right.

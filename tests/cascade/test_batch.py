@@ -12,7 +12,7 @@ import pytest
 import elbojax
 from elbojax import Stage, Status, thresholds
 from elbojax.cascade import batch
-from elbojax.cascade.gaussian import scout
+from elbojax.cascade.gaussian import optimise_paths
 from elbojax.loops.compiling import compiled_so_far
 from elbojax.weights import pick
 
@@ -193,12 +193,12 @@ def test_misuse_of_starts(starts, said):
         fit(data(), starts=starts)
 
 
-def test_scouts_climb_from_all_starts():
+def test_paths_climb_from_all_starts():
     def target(z):
         return jnp.logaddexp(-0.5 * jnp.sum((z - 50) ** 2), -0.5 * jnp.sum((z + 50) ** 2))
 
     starts = jnp.array([[40.0, 40.0], [-40.0, -40.0], [49.0, 51.0]])
-    ends = jax.jit(lambda key: scout(key, target, starts, num_scouts=6).modes)(KEY)
+    ends = jax.jit(lambda key: optimise_paths(key, target, starts, num_paths=6).modes)(KEY)
     np.testing.assert_allclose(ends[:, 0], [50, -50, 50, 50, -50, 50], atol=0.5)
 
 
@@ -295,7 +295,7 @@ def test_what_is_not_gaussian_goes_further():
     assert int(fits.certificate.stage[1]) == Stage.MIXTURE
     np.testing.assert_allclose(fits.sd()[:, 0], np.sqrt(0.09 + np.array([0.0, 4.0, 0.1]) ** 2), rtol=0.05)
 
-    # Modes too far apart for scouts around one start.
+    # Modes too far apart for paths around one start.
     widths = jnp.array([30.0, 20.0])
     starts = jnp.stack([widths, -widths], axis=1)[..., None] * jnp.array([1.0, 0.0])
     fits = elbojax.fit_batch(KEY, target, jnp.zeros(2), widths, starts=starts)

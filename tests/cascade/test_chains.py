@@ -7,8 +7,8 @@ import pytest
 
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Spent
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Cost
 from elbojax.cascade.stages import chains
 from elbojax.host.distributions import Gaussian
 from elbojax.host.requests import Gradients
@@ -64,20 +64,20 @@ def two(points):
 
 def begun(model, q, ends=None, modes=1):
     """The outcome of a stage that found q, and paths that ended at some points."""
-    spent = Spent(num_gradients=0, num_log_densities=0, modes=modes, decrement=0.0, fisher_divergence=0.0)
+    cost = Cost(num_gradients=0, num_log_densities=0, modes=modes, decrement=0.0, fisher_divergence=0.0)
     rng = np.random.default_rng(7)
-    outcome = drive(check(rng, q, envelope(q), Code.FULL_RANK, Status.CONVERGED, spent), model)
+    outcome = drive(check(rng, q, envelope(q), Code.FULL_RANK, Status.CONVERGED, cost), model)
     ends = q.loc[None] if ends is None else ends
     values = model.value_and_gradient(ends)[0]
     none = np.zeros(len(ends))
-    return outcome, Scouts(None, none, ends, values, none + Status.CONVERGED, 0)
+    return outcome, Paths(None, none, ends, values, none + Status.CONVERGED, 0)
 
 
-def run(model, outcome, scouts, seed=0, limit=math.inf):
+def run(model, outcome, paths, seed=0, limit=math.inf):
     before = model.gradients
-    found = drive(chains.ensemble(np.random.default_rng(seed), scouts, outcome, limit), model)
-    spent = found.certificate.num_gradients - outcome.certificate.num_gradients
-    assert spent == model.gradients - before, "every gradient is accounted for"
+    found = drive(chains.ensemble(np.random.default_rng(seed), paths, outcome, limit), model)
+    cost = found.certificate.num_gradients - outcome.certificate.num_gradients
+    assert cost == model.gradients - before, "every gradient is accounted for"
     return found
 
 
@@ -87,8 +87,8 @@ def test_a_gaussian_that_is_off_is_corrected(seed):
     covariance = np.linalg.inv(PRECISION)
     sd = np.sqrt(np.diagonal(covariance))
     off = Gaussian(0.7 * sd, 0.8 * np.linalg.cholesky(covariance))
-    outcome, scouts = begun(model, off)
-    found = run(model, outcome, scouts, seed)
+    outcome, paths = begun(model, off)
+    found = run(model, outcome, paths, seed)
     assert found.certificate.certified and found.certificate.stage == Code.CHAINS
     assert np.max(np.abs(found.draws.mean(axis=0)) / sd) < 0.1
     assert np.max(np.abs(found.draws.std(axis=0) / sd - 1)) < 0.1
@@ -98,8 +98,8 @@ def test_a_gaussian_that_is_off_is_corrected(seed):
 def test_skew_is_followed(seed):
     """Against the digamma and trigamma functions at two."""
     model = Counted(skewed)
-    outcome, scouts = begun(model, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)))
-    found = run(model, outcome, scouts, seed)
+    outcome, paths = begun(model, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)))
+    found = run(model, outcome, paths, seed)
     assert found.certificate.certified
     mean, sd = 0.42278433509846713, math.sqrt(0.6449340668482264)
     assert np.max(np.abs(found.draws.mean(axis=0) - mean)) / sd < 0.1
@@ -109,8 +109,8 @@ def test_skew_is_followed(seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_funnel_is_refused_or_right(seed):
     model = Counted(funnel)
-    outcome, scouts = begun(model, Gaussian(np.zeros(6), np.diag([1.5, 1, 1, 1, 1, 1])))
-    found = run(model, outcome, scouts, seed)
+    outcome, paths = begun(model, Gaussian(np.zeros(6), np.diag([1.5, 1, 1, 1, 1, 1])))
+    found = run(model, outcome, paths, seed)
     if found.certificate.certified:
         assert abs(found.draws[:, 0].std() / 3 - 1) < 0.1 and abs(found.draws[:, 0].mean()) < 0.3
     else:
@@ -121,8 +121,8 @@ def test_a_mode_of_its_own_is_not_forgotten():
     model = Counted(two)
     ends = np.zeros((2, 3))
     ends[1, 0] = 8.0
-    outcome, scouts = begun(model, Gaussian(np.zeros(3), np.eye(3)), ends, modes=2)
-    found = run(model, outcome, scouts)
+    outcome, paths = begun(model, Gaussian(np.zeros(3), np.eye(3)), ends, modes=2)
+    found = run(model, outcome, paths)
     assert not found.certificate.certified and found.certificate.status != Status.CONVERGED
     assert found.certificate.modes == 2
 
@@ -132,9 +132,9 @@ def test_an_end_that_is_no_mode_is_forgotten():
     model = Counted(skewed)
     ends = np.full((2, 4), 0.69)
     ends[1] = -5.05, 0.69, 0.69, 0.69
-    outcome, scouts = begun(model, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)), ends, modes=2)
-    assert len(chains._ends(scouts, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)))) == 2
-    found = run(model, outcome, scouts)
+    outcome, paths = begun(model, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)), ends, modes=2)
+    assert len(chains._ends(paths, Gaussian(np.full(4, 0.5), 0.6 * np.eye(4)))) == 2
+    found = run(model, outcome, paths)
     assert found.certificate.certified and found.certificate.modes == 1
 
 
@@ -142,8 +142,8 @@ def test_an_end_that_is_no_mode_is_forgotten():
 def test_gradients_are_kept_within_the_limit(limit):
     model = Counted(normal)
     covariance = np.linalg.inv(PRECISION)
-    outcome, scouts = begun(model, Gaussian(np.zeros(SIZE), np.linalg.cholesky(covariance)))
-    found = run(model, outcome, scouts, limit=limit)
+    outcome, paths = begun(model, Gaussian(np.zeros(SIZE), np.linalg.cholesky(covariance)))
+    found = run(model, outcome, paths, limit=limit)
     assert found.certificate.num_gradients <= max(limit, chains.least(SIZE))
 
 

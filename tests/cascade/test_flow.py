@@ -10,9 +10,9 @@ import pytest
 import elbojax
 from elbojax import Status, thresholds
 from elbojax.cascade import handover, single
+from elbojax.cascade.exploration import chain_gradients
 from elbojax.cascade.flow import bend
 from elbojax.cascade.gaussian import fit_gaussian
-from elbojax.cascade.leaks import cost
 from elbojax.results import Stage
 from elbojax.workarounds.options import accepted
 
@@ -65,8 +65,8 @@ def bent(log_density):
     @light
     @jax.vmap
     def program(key):
-        before, scouts = fit_gaussian(key, log_density, jnp.zeros(2))
-        return before, bend(key, log_density, before.q, scouts, before, num_rounds=3)
+        before, paths = fit_gaussian(key, log_density, jnp.zeros(2))
+        return before, bend(key, log_density, before.q, paths, before, num_rounds=3)
 
     return program(KEYS)
 
@@ -86,16 +86,16 @@ def test_right_on_bent_posteriors(log_density):
     sds = np.sqrt(np.einsum("ms,msd->md", weights, (after.draws - means[:, None]) ** 2))
     np.testing.assert_allclose(means, np.broadcast_to(mean, means.shape), atol=5 * np.max(c.mean_error) * sd.max())
     np.testing.assert_allclose(sds / sd, 1, atol=0.15)
-    # What was spent is counted: the rounds of training, the looks for leaks, and the draws of the checks.
-    spent = c.num_gradients - before.certificate.num_gradients
-    look = cost()
+    # What was used is counted: the rounds of training, the exploration checks, and the draws of the checks.
+    used = c.num_gradients - before.certificate.num_gradients
+    look = chain_gradients()
     assert np.all(
         np.isin(
-            spent, [64 * thresholds.FLOW_STEPS * rounds + look * n for rounds in (1, 2, 3) for n in range(rounds + 1)]
+            used, [64 * thresholds.FLOW_STEPS * rounds + look * n for rounds in (1, 2, 3) for n in range(rounds + 1)]
         )
     )
     checks = (c.num_log_densities - before.certificate.num_log_densities) / 4096
-    np.testing.assert_array_equal(checks, spent // (64 * thresholds.FLOW_STEPS))
+    np.testing.assert_array_equal(checks, used // (64 * thresholds.FLOW_STEPS))
 
 
 @pytest.mark.slow
@@ -103,8 +103,8 @@ def test_a_mode_that_the_flow_does_not_know_of_forbids_a_certificate():
     @light
     @jax.vmap
     def program(key):
-        before, scouts = fit_gaussian(key, banana, jnp.zeros(2))
-        elsewhere = scouts._replace(modes=scouts.modes.at[0].set(AWAY))
+        before, paths = fit_gaussian(key, banana, jnp.zeros(2))
+        elsewhere = paths._replace(modes=paths.modes.at[0].set(AWAY))
         return bend(key, two, before.q, elsewhere, before, num_rounds=1).certificate
 
     c = program(KEYS)
@@ -128,7 +128,7 @@ def test_never_worse_than_before(monkeypatch, worse):
     monkeypatch.setattr(single, "COMPILED", [stage._replace(run=answer)])
     c = elbojax.fit(KEYS[0], banana, np.zeros(2)).certificate
     assert c.stage is (Stage.FULL_RANK if worse else Stage.FLOW) and c.certified is not worse
-    assert c.num_gradients > 64 * thresholds.FLOW_STEPS  # spent all the same
+    assert c.num_gradients > 64 * thresholds.FLOW_STEPS  # used all the same
 
 
 def test_only_where_a_flow_can_be():

@@ -13,9 +13,9 @@ from elbojax import Status, targets
 from elbojax.cascade import funnel as in_batches
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.evaluate import Compiled, drive
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome
-from elbojax.cascade.leaks import cost
+from elbojax.cascade.exploration import chain_gradients
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.stages.funnel import cover, fit_along, least, recount, sentence
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
@@ -192,11 +192,11 @@ WEIGHTS = (0.5, 1e-12)
 
 def with_ends(q, zero, dtype):
     """Paths of which only where they ended counts, and the outcome of a funnel that is to be counted anew."""
-    scouts = Scouts(None, None, ENDS, np.zeros(3), np.full((3,), Status.CONVERGED, np.int32), zero)
+    paths = Paths(None, None, ENDS, np.zeros(3), np.full((3,), Status.CONVERGED, np.int32), zero)
     several = Certificate(*[zero] * len(Certificate._fields))._replace(
         modes=dtype(3), status=dtype(Status.MULTIMODAL), num_gradients=100.0 + zero
     )
-    return scouts, Outcome(q, zero, zero, several)
+    return paths, Outcome(q, zero, zero, several)
 
 
 @functools.cache
@@ -204,9 +204,9 @@ def recounted_in_batches():
     def one(key, weight):
         log_density = functools.partial(one_or_two, weight)
         q, info = elbojax.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(3), jnp.eye(3)), lead=0)
-        scouts, outcome = with_ends(q, jnp.zeros(()), jnp.int32)
-        scouts = jax.tree.map(jnp.asarray, scouts)
-        return in_batches.recount(key, log_density, scouts, outcome).certificate, info.status
+        paths, outcome = with_ends(q, jnp.zeros(()), jnp.int32)
+        paths = jax.tree.map(jnp.asarray, paths)
+        return in_batches.recount(key, log_density, paths, outcome).certificate, info.status
 
     certificates, status = jax.jit(jax.vmap(one, in_axes=(None, 0)))(jax.random.key(0), jnp.array(WEIGHTS))
     return [Certificate(*row) for row in zip(*map(np.asarray, certificates), strict=True)], status
@@ -223,8 +223,8 @@ def recounted_alone(limit=np.inf):
     certificates, states = [], []
     for weight in WEIGHTS:
         model, q, info = found_alone(weight)
-        scouts, outcome = with_ends(as_family(q), np.float64(0), np.int32)
-        certificates.append(drive(recount(np.random.default_rng(1), scouts, outcome, limit), model).certificate)
+        paths, outcome = with_ends(as_family(q), np.float64(0), np.int32)
+        certificates.append(drive(recount(np.random.default_rng(1), paths, outcome, limit), model).certificate)
         states.append(info.status)
     return certificates, states
 
@@ -241,8 +241,8 @@ def test_a_mode_beyond_the_walk_stays_a_mode_unless_it_holds_nothing(call):
 def test_a_recount_costs_what_it_says():
     certificates, _ = recounted_alone()
     for c in certificates:
-        spent = c.num_gradients - 100
-        assert 0 < spent <= 3 * MAX_STEPS * draws_for(2) and spent % draws_for(2) == 0
+        used = c.num_gradients - 100
+        assert 0 < used <= 3 * MAX_STEPS * draws_for(2) and used % draws_for(2) == 0
 
 
 def test_no_recount_without_the_gradients():
@@ -255,13 +255,13 @@ def test_no_recount_without_the_gradients():
 
 def test_ends_that_the_funnel_covers_cost_nothing():
     model, q, _ = found_alone(WEIGHTS[0])
-    scouts, outcome = with_ends(as_family(q), np.float64(0), np.int32)
-    scouts = scouts._replace(modes=q.draw(np.random.default_rng(0).standard_normal((3, q.noise_size)))[0])
-    c = drive(recount(np.random.default_rng(1), scouts, outcome), model).certificate
+    paths, outcome = with_ends(as_family(q), np.float64(0), np.int32)
+    paths = paths._replace(modes=q.draw(np.random.default_rng(0).standard_normal((3, q.noise_size)))[0])
+    c = drive(recount(np.random.default_rng(1), paths, outcome), model).certificate
     assert c.certified and c.modes == 1 and c.num_gradients == 100
     # Those of paths that have not converged are no modes either.
-    scouts = scouts._replace(modes=ENDS, status=np.full(3, Status.MAX_STEPS, np.int32))
-    assert drive(recount(np.random.default_rng(1), scouts, outcome), model).certificate.certified
+    paths = paths._replace(modes=ENDS, status=np.full(3, Status.MAX_STEPS, np.int32))
+    assert drive(recount(np.random.default_rng(1), paths, outcome), model).certificate.certified
 
 
 # ---- the stage by itself
@@ -285,12 +285,12 @@ def flat_neal(z):
 def along(limit=np.inf, size=6):
     model = Compiled(targets.unconstrain(flat_neal, np.zeros(size)), None)
     rng = np.random.default_rng(0)
-    start, paths = Gaussian(np.zeros(size), np.eye(size)), Scouts(*[None] * len(Scouts._fields))
+    start, paths = Gaussian(np.zeros(size), np.eye(size)), Paths(*[None] * len(Paths._fields))
     return drive(fit_along(rng, start, paths, before(size, rng), limit), model)
 
 
 def test_the_check_of_a_funnel():
-    """Neal's, which is one: the bound is tight, the weights light, and what was spent is added to what had been."""
+    """Neal's, which is one: the bound is tight, the weights light, and what was used is added to what had been."""
     outcome = along()
     c = outcome.certificate
     assert c.certified and int(c.stage) == Stage.FUNNEL and int(c.status) == Status.CONVERGED
@@ -303,8 +303,8 @@ def test_the_check_of_a_funnel():
 def test_the_stage_keeps_to_its_gradients(extra):
     """With the short chains, should it come to them."""
     limit = 50 + least(6) + extra
-    spent = along(limit).certificate.num_gradients
-    assert spent <= limit - cost() and spent < along().certificate.num_gradients
+    used = along(limit).certificate.num_gradients
+    assert used <= limit - chain_gradients() and used < along().certificate.num_gradients
 
 
 def test_the_cover_has_heavier_tails():
@@ -327,7 +327,7 @@ def test_the_log_density_is_all_that_is_compiled(caplog):
     names = {r.getMessage().split()[1] for r in caplog.records if r.getMessage().startswith("Compiling")}
     assert found.certificate.stage is Stage.FUNNEL and found.certificate.num_log_densities > 20_000, str(found)
     assert "jit(log_densities)" in names
-    assert not [name for name in names if "program" in name or "stage" in name or "sharpen" in name], names
+    assert not [name for name in names if "program" in name or "stage" in name or "recheck" in name], names
 
 
 # ---- words

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elbojax.cascade.handover import effective_draws, hand_over, split_rhat
-from elbojax.cascade.judge import Spent, envelope, judge
+from elbojax.cascade.importance import Cost, check_importance, envelope
 from elbojax.families import full_rank
 from elbojax.results.certificate import Stage
 from elbojax.types import Status
@@ -53,8 +53,8 @@ def test_chains_start_from_what_has_been_learnt():
 
     @jax.jit
     def program(key):
-        spent = Spent(zero, zero, jnp.ones((), int), zero, zero)
-        outcome = judge(key, q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), spent)
+        cost = Cost(zero, zero, jnp.ones((), int), zero, zero)
+        outcome = check_importance(key, q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), cost)
         return hand_over(key, log_density, outcome)
 
     outcome = program(jax.random.key(0))

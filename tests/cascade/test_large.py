@@ -11,9 +11,9 @@ import pytest
 import elbojax
 from elbojax import Status, thresholds
 from elbojax.cascade import handover
-from elbojax.cascade.doubts import endless
+from elbojax.cascade.diagnosis import endless
 from elbojax.cascade.handover import from_low_rank, hand_over
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import fit_large
 from elbojax.cascade.programs import _bodies
 from elbojax.families import LowRank

@@ -8,8 +8,8 @@ import pytest
 from elbojax import full_rank, mixture, targets, thresholds
 from elbojax.cascade import thorough
 from elbojax.cascade.evaluate import drive
-from elbojax.cascade.judge import Spent, envelope, judge, largest_sd_error
-from elbojax.cascade.refit import is_rough, sharpen
+from elbojax.cascade.importance import Cost, check_importance, envelope, largest_sd_error
+from elbojax.cascade.refit import is_rough, recheck
 from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
@@ -31,14 +31,16 @@ def student(z):
 def first_look(key):
     q = full_rank(jnp.array([0.5, -0.5], float), 0.8 * jnp.eye(SIZE, dtype=float))
     zero = jnp.zeros((), q.dtype)
-    spent = Spent(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
-    return judge(key, q, envelope(q), student, Stage.FULL_RANK, jnp.full((), Status.CONVERGED, jnp.int32), spent)
+    cost = Cost(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
+    return check_importance(
+        key, q, envelope(q), student, Stage.FULL_RANK, jnp.full((), Status.CONVERGED, jnp.int32), cost
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_more_draws_mend_a_rough_answer(seed):
     before = first_look(jax.random.key(seed))
-    after = jax.jit(lambda key, outcome: sharpen(key, student, outcome))(jax.random.key(seed), before)
+    after = jax.jit(lambda key, outcome: recheck(key, student, outcome))(jax.random.key(seed), before)
     old, new = before.certificate, after.certificate
     assert old.mean_error > thresholds.ROUGH > 1.5 * new.mean_error and new.certified
     assert int(new.num_log_densities) == int(old.num_log_densities) + 4096 + 16384
@@ -128,10 +130,10 @@ def looks_at_one_arm(key):
     arm = full_rank(jnp.array([0.8, 0.6], float), jnp.array([[0.6, 0.0], [0.5, 0.7]], float))
     q = mixture(jnp.zeros(1), jax.tree.map(lambda x: x[None], arm))
     zero = jnp.zeros((), q.dtype)
-    spent = Spent(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
+    cost = Cost(zero, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), zero, zero)
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
-    before = judge(key, q, cover(q), crescent, Stage.MIXTURE, converged, spent)
-    return before, sharpen(key, crescent, before, cover(q))
+    before = check_importance(key, q, cover(q), crescent, Stage.MIXTURE, converged, cost)
+    return before, recheck(key, crescent, before, cover(q))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

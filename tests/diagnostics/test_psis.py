@@ -63,7 +63,7 @@ BAD = {
 
 @pytest.mark.parametrize("dtype", (jnp.float32, jnp.float64))
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_judged_is_bad_and_never_nan(name, dtype):
+def test_what_cannot_be_assessed_is_bad_and_never_nan(name, dtype):
     result = psis(BAD[name].astype(dtype))
     assert result.khat == jnp.inf
     assert not jnp.any(jnp.isnan(result.log_weights)) and jnp.isfinite(result.ess)

@@ -120,8 +120,8 @@ def test_no_scale_is_an_error(scale):
 
 def test_no_curvature_is_no_update():
     h = np.eye(2)
-    for step, fall in (([1.0, 0.0], [-1.0, 0.0]), ([1.0, 0.0], [0.0, 1.0]), ([0.0, 0.0], [0.0, 0.0])):
-        assert updated(h, np.array(step), np.array(fall), first=False) is h
+    for step, decrease in (([1.0, 0.0], [-1.0, 0.0]), ([1.0, 0.0], [0.0, 1.0]), ([0.0, 0.0], [0.0, 0.0])):
+        assert updated(h, np.array(step), np.array(decrease), first=False) is h
     assert updated(h, np.array([1.0, 0.0]), np.array([np.nan, 0.0]), first=False) is h
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax.cascade.judge import judge
+from elbojax.cascade.importance import check_importance
 from elbojax.diagnostics import khat_threshold
 from elbojax.diagnostics.pareto import smooth
 from elbojax.results import certificate as certificates
@@ -39,15 +39,15 @@ def test_fit_and_assess_agree_on_the_evidence(df, precision):
 
 def test_the_evidence_of_a_check_is_that_of_smoothed_weights():
     """Heavy ratios, where raw and smoothed differ."""
-    from elbojax.cascade.judge import Spent, envelope
+    from elbojax.cascade.importance import Cost, envelope
     from elbojax.results.certificate import Stage
 
     with jax.enable_x64(True):
         q = elbojax.full_rank(jnp.zeros(1), jnp.eye(1))
         log_density = lambda z: scipy_t(z[0], 3.0)  # noqa: E731
-        spent = Spent(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
-        found = judge(
-            jax.random.key(0), q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), spent
+        cost = Cost(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
+        found = check_importance(
+            jax.random.key(0), q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), cost
         )
         ratios = jax.vmap(log_density)(found.draws) - jax.vmap(envelope(q).log_prob)(found.draws)
         wanted, raw = smooth(ratios)[1], jax.nn.logsumexp(ratios) - np.log(len(ratios))
@@ -62,18 +62,18 @@ def scipy_t(x, df):
 @pytest.mark.parametrize("num_draws", [512, 1024, 4096])
 def test_the_threshold_is_that_for_the_number_of_draws(num_draws):
     """k-hat between the threshold for few draws and 0.7: refused with few."""
-    from elbojax.cascade.judge import Spent, envelope
+    from elbojax.cascade.importance import Cost, envelope
     from elbojax.results.certificate import Stage
 
     with jax.enable_x64(True):
         q = elbojax.full_rank(jnp.zeros(1), jnp.eye(1))
         log_density = lambda z: scipy_t(z[0] / 1.2, 3.0)  # noqa: E731
-        spent = Spent(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
+        cost = Cost(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
         converged = jnp.int32(Status.CONVERGED)
 
         def look(key):
-            return judge(
-                key, q, envelope(q), log_density, Stage.FULL_RANK, converged, spent, num_draws=num_draws, enough=1
+            return check_importance(
+                key, q, envelope(q), log_density, Stage.FULL_RANK, converged, cost, num_draws=num_draws, enough=1
             ).certificate
 
         many = jax.jit(jax.vmap(look))(jax.random.split(jax.random.key(0), 64))

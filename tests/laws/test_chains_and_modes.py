@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax.cascade.gaussian import scout
+from elbojax.cascade.gaussian import optimise_paths
 from elbojax.cascade.handover import hand_over, ranked_rhat
-from elbojax.cascade.judge import Spent, envelope, judge
+from elbojax.cascade.importance import Cost, check_importance, envelope
 from elbojax.families import full_rank
 from elbojax.results.certificate import Stage
 from elbojax.types import Status
@@ -38,10 +38,10 @@ def chains_of(name, with_paths):
     @jax.jit
     def program(key):
         starts = jnp.concatenate([places + 0.1, places - 0.2])
-        paths = scout(key, log_density, starts, num_scouts=8)
+        paths = optimise_paths(key, log_density, starts, num_paths=8)
         q = full_rank(places[0], jnp.eye(2))
-        spent = Spent(*jnp.zeros((2,), jnp.int32), jnp.asarray(len(PLACES[name])), *jnp.zeros((2,)))
-        outcome = judge(key, q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), spent)
+        cost = Cost(*jnp.zeros((2,), jnp.int32), jnp.asarray(len(PLACES[name])), *jnp.zeros((2,)))
+        outcome = check_importance(key, q, envelope(q), log_density, Stage.FULL_RANK, jnp.int32(Status.CONVERGED), cost)
         return hand_over(key, log_density, outcome, paths if with_paths else None)
 
     with jax.enable_x64(True):

@@ -13,7 +13,7 @@ import pytest
 import elbojax
 from benchmarks.certificate import banana, funnel, gamma, independent, log_gamma, pair, ring, student
 from elbojax import thresholds
-from elbojax.cascade import outskirts
+from elbojax.cascade import outer_variance
 from elbojax.families import full_rank
 
 WRONG = 0.5
@@ -106,7 +106,7 @@ def answers(kind, call, seed=0):
 
 
 def error(fit, mean, sd):
-    """The largest; numbers whose sd is withheld, as that of heavy tails may be, are not judged by it."""
+    """The largest; numbers whose sd is withheld, as that of heavy tails may be, are not assessed by it."""
     found_mean, found_sd = np.asarray(fit.mean(), float), np.asarray(fit.sd(), float)
     errors = np.concatenate([np.abs(found_mean - mean) / sd, np.abs(found_sd / sd - 1)])
     return float(np.max(np.where(np.isnan(errors), 0, errors)))
@@ -147,11 +147,11 @@ def test_the_wide_part_of_a_mixture_with_other_draws(seed):
 @pytest.mark.parametrize("size", [1, 2, 5, 20])
 def test_the_variance_outside_of_a_gaussian_is_next_to_nothing_and_of_a_wide_mixture_is_not(size):
     with jax.enable_x64(True):
-        noise = elbojax.noise.sobol(jax.random.key(0), thresholds.OUTSKIRTS_PROBES, size, jnp.float64)
+        noise = elbojax.noise.sobol(jax.random.key(0), thresholds.OUTER_PROBES, size, jnp.float64)
         factor = np.tril(np.random.default_rng(size).normal(size=(size, size)), -1) + 2 * np.eye(size)
         q = full_rank(jnp.ones(size), jnp.asarray(factor))
         wide = full_rank(jnp.ones(size), 5 * jnp.asarray(factor))
-        outside = lambda f: outskirts.variance_outside(noise, q, f, jnp.float64(0), 512)  # noqa: E731
-        assert outside(q.log_prob) < 0.3 * thresholds.OUTSKIRTS_SHARE
+        outside = lambda f: outer_variance.variance_outside(noise, q, f, jnp.float64(0), 512)  # noqa: E731
+        assert outside(q.log_prob) < 0.3 * thresholds.OUTER_SHARE
         mixed = lambda z: jnp.logaddexp(jnp.log(0.8) + q.log_prob(z), jnp.log(0.2) + wide.log_prob(z))  # noqa: E731
-        assert outside(mixed) > thresholds.OUTSKIRTS_SHARE
+        assert outside(mixed) > thresholds.OUTER_SHARE

@@ -34,8 +34,8 @@ def test_the_right_one_wins(seed):
     won = run_race(seed)
     assert won.winner == "right" and won.status == Status.CONVERGED
     assert won.num_steps == 6 * 30 + 2 * 90
-    ran = dict(zip(won.names, won.heats, strict=True))
-    assert ran["right"] == 2 and sorted(won.heats) == [1, 1, 1, 1, 2, 2]
+    ran = dict(zip(won.names, won.rounds, strict=True))
+    assert ran["right"] == 2 and sorted(won.rounds) == [1, 1, 1, 1, 2, 2]
     losses = dict(zip(won.names, won.losses, strict=True))
     assert np.isnan(losses["broken"]) and losses["slow"] < losses["slower"]
     assert np.abs(won.q.loc[0] - MEAN) < 2 * SD
@@ -60,7 +60,7 @@ def test_a_lane_takes_the_steps_of_svi():
     states = tuple(SviState(START, optimizer.init(START)) for optimizer in optimizers)
     key, done, steps = jax.random.key(5), 7, 4
     key_noise, key_rows = jax.random.split(key)
-    ended, averages = halving._heat(
+    ended, averages = halving._round(
         key_noise, key_rows, done, states, jnp.array([0, 2]), jnp.asarray(X), None, LOSS, optimizers, 40, steps
     )
     jax.tree.map(np.testing.assert_array_equal, ended[1], states[1])

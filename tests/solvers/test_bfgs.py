@@ -1,4 +1,4 @@
-"""The dense climb of the scouts: it reaches modes whatever the units, survives walls, and says how it ended."""
+"""The dense climb of the paths: it reaches modes whatever the units, survives walls, and says how it ended."""
 
 import jax
 import jax.numpy as jnp

@@ -61,9 +61,9 @@ def test_does_not_notice_units():
     np.testing.assert_allclose(fits(units=(1e-3, 1e4), kind="affine")[2], fits(kind="affine")[2], atol=1e-6)
 
 
-def test_heat_widens():
+def test_temperature_widens():
     """At temperature T the bound is that of the T-th root of the density, whose entropy is higher."""
-    cold, warm = (fits(kind="affine", heat=heat, cooled=heat)[0] for heat in (1.0, 3.0))
+    cold, warm = (fits(kind="affine", temperature=temperature, cooled=temperature)[0] for temperature in (1.0, 3.0))
     # Of z[0], whose density at temperature 3 is normal(0, sqrt 3).
     spread = lambda q: jnp.std(jax.vmap(q.transport)(elbojax.noise.sobol(KEYS[0], 4096, 2))[:, 0])  # noqa: E731
     np.testing.assert_allclose(jax.vmap(spread)(warm) / jax.vmap(spread)(cold), np.sqrt(3), rtol=0.3)

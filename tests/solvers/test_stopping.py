@@ -16,13 +16,13 @@ class Info(NamedTuple):
     loss: Any
 
 
-def _sequence(seed, *, fall=30.0):
+def _sequence(seed, *, decay=30.0):
     """A fit that slows down: losses, means [T, 2] and sds [T, 2], with noise."""
     rng = np.random.default_rng(seed)
     t = np.arange(LENGTH)[:, None]
-    mean = np.array([1.0, -2.0]) + np.exp(-t / fall) * np.array([5.0, 3.0]) + 0.02 * rng.normal(size=(LENGTH, 2))
-    sd = np.exp(np.array([0.1, -0.5]) + 2 * np.exp(-t / fall) + 0.02 * rng.normal(size=(LENGTH, 2)))
-    loss = 3 + 50 * np.exp(-t[:, 0] / fall) + 0.3 * rng.normal(size=LENGTH)
+    mean = np.array([1.0, -2.0]) + np.exp(-t / decay) * np.array([5.0, 3.0]) + 0.02 * rng.normal(size=(LENGTH, 2))
+    sd = np.exp(np.array([0.1, -0.5]) + 2 * np.exp(-t / decay) + 0.02 * rng.normal(size=(LENGTH, 2)))
+    loss = 3 + 50 * np.exp(-t[:, 0] / decay) + 0.3 * rng.normal(size=LENGTH)
     return loss, mean, sd
 
 

@@ -1,24 +1,24 @@
-"""Short Hamiltonian chains on the host: whether the posterior goes on where a certified answer ends (see `cascade.leaks`)."""
+"""The exploration check on the host: short Hamiltonian chains from a certified answer (see `cascade.exploration`)."""
 
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.judge import Outcome
-from elbojax.cascade.leaks import cost, lengths
+from elbojax.cascade.exploration import chain_gradients, lengths
+from elbojax.cascade.importance import Outcome
 from elbojax.host.distributions import Proposal, from_root
 from elbojax.host.hmc import begin, points_of, trajectory
 from elbojax.host.requests import Stage
 from elbojax.host.resampling import pick
 from elbojax.types import Status
 
-__all__ = ["confirmed", "cost"]
+__all__ = ["chain_gradients", "confirmed"]
 
 
 def confirmed(rng: np.random.Generator, outcome: Outcome, proposal: Proposal) -> Stage[Outcome]:
     r"""The outcome, its certificate withdrawn where short chains from its draws leave what the proposal covers.
 
     Under a kernel that leaves p invariant, starts :math:`z \sim p` and ends :math:`z'` have one distribution, and so has
-    :math:`\log p - \log r` at them, with r the proposal. The worse the leak, the higher that is at the ends.
+    :math:`\log p - \log r` at them, with r the proposal. The more mass lies beyond, the higher that is at the ends.
 
     Args:
       rng: of the chains.
@@ -32,16 +32,16 @@ def confirmed(rng: np.random.Generator, outcome: Outcome, proposal: Proposal) ->
       The `Outcome`; unchanged where it was not trusted, or its weights are light.
     """
     c = outcome.certificate
-    if not ((c.certified or c.status == Status.MULTIMODAL) and c.khat > thresholds.LEAK_HARMLESS):
+    if not ((c.certified or c.status == Status.MULTIMODAL) and c.khat > thresholds.EXPLORATION_HARMLESS):
         return outcome
     starts, at_starts, ends, at_ends = yield from _chains(rng, outcome)
     before, after = at_starts - proposal.log_prob(starts), at_ends - proposal.log_prob(ends)
-    leaks = bool(np.sum(np.maximum(after - np.max(before), 0)) > thresholds.LEAK_BEYOND)
+    escaped = bool(np.sum(np.maximum(after - np.max(before), 0)) > thresholds.EXPLORATION_BEYOND)
     return outcome._replace(
         certificate=c._replace(
-            certified=np.bool_(c.certified and not leaks),
-            status=np.int32(Status.UNRELIABLE if leaks else c.status),
-            num_gradients=c.num_gradients + cost(),
+            certified=np.bool_(c.certified and not escaped),
+            status=np.int32(Status.UNRELIABLE if escaped else c.status),
+            num_gradients=c.num_gradients + chain_gradients(),
         )
     )
 
@@ -51,10 +51,10 @@ def _chains(rng: np.random.Generator, outcome: Outcome) -> Stage[tuple[np.ndarra
     weights = np.exp(outcome.log_weights)
     loc = weights @ outcome.draws
     whitening = from_root(loc, ((outcome.draws - loc) * np.sqrt(weights)[:, None]).T)
-    starts = outcome.draws[pick(rng, weights, thresholds.LEAK_CHAINS)]
+    starts = outcome.draws[pick(rng, weights, thresholds.EXPLORATION_CHAINS)]
     here = yield from begin(whitening, starts)
     at_starts, furthest, most = here.values, 0.0, 0.0
-    sizes = [*thresholds.LEAK_STEP_SIZES, *(None for _ in range(thresholds.LEAK_TRAJECTORIES))]
+    sizes = [*thresholds.EXPLORATION_STEP_SIZES, *(None for _ in range(thresholds.EXPLORATION_TRAJECTORIES))]
     for given, length in zip(sizes, lengths()[1:], strict=True):
         size = furthest if given is None else given
         here, chance = yield from trajectory(rng, whitening, here, np.asarray(size), length)

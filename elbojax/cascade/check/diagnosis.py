@@ -1,4 +1,4 @@
-"""What went wrong, on the host: whether a density does not end (see `cascade.doubts`)."""
+"""What went wrong, on the host: whether a density does not end (see `cascade.diagnosis`)."""
 
 import math
 
@@ -31,8 +31,8 @@ def endless(q: Gaussian, start: Gaussian) -> Stage[bool]:
     # Of the parameters, for some may lack a prior, and of the fit.
     axes = np.concatenate([np.diag(q.sd()), q.scale_tril.T])
     axes = np.concatenate([axes, -axes])
-    values = yield Values(np.concatenate([q.loc + thresholds.FALL_NEAR * axes, q.loc + thresholds.FALL_FAR * axes]))
+    values = yield Values(np.concatenate([q.loc + thresholds.END_NEAR * axes, q.loc + thresholds.END_FAR * axes]))
     near, far = np.split(values, 2)
     return bool(
-        np.any(near - far < math.log(thresholds.FALL_FAR / thresholds.FALL_NEAR))
+        np.any(near - far < math.log(thresholds.END_FAR / thresholds.END_NEAR))
     )  # a NaN is no sign of a long tail

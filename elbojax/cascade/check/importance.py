@@ -6,7 +6,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
-from elbojax.cascade.judge import Outcome, Spent, largest_sd_error
+from elbojax.cascade.importance import Cost, Outcome, largest_sd_error
 from elbojax.diagnostics import khat_threshold
 from elbojax.host import noise as noises
 from elbojax.host import requests
@@ -41,7 +41,7 @@ def check(
     proposal: Proposal,
     stage: Stage,
     optimiser_status: Status,
-    spent: Spent,
+    cost: Cost,
     *,
     num_draws: int | None = None,
 ) -> requests.Stage[Outcome]:
@@ -56,7 +56,7 @@ def check(
       proposal: what is drawn from; covers q.
       stage: for the certificate.
       optimiser_status: of the solver.
-      spent: cost and findings so far.
+      cost: of the stages so far, and what they found.
       num_draws: S, a power of two; `thresholds.CHECK_DRAWS` by default.
 
     Yields:
@@ -95,12 +95,12 @@ def check(
         log_p
     ) > np.min(log_p)
     errors = _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error)
-    known = all(error < thresholds.DOUBTFUL for error in errors) and np.all(np.isfinite(mean) & (variance > 0))
+    known = all(error < thresholds.UNKNOWN_ERROR for error in errors) and np.all(np.isfinite(mean) & (variance > 0))
     if num_draws > thresholds.CHECK_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
         mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
     trusted = light and smoothed.ess >= thresholds.ENOUGH and known and resolved
-    alone, hopeless = spent.modes <= 1, optimiser_status == Status.NON_FINITE
+    alone, hopeless = cost.modes <= 1, optimiser_status == Status.NON_FINITE
     certified = bool(trusted and alone and not hopeless)
     if certified:
         status = Status.CONVERGED
@@ -125,12 +125,12 @@ def check(
         upper_bound=np.float64(
             0.5 * (log_sum_exp(2 * ratios) - math.log(num_draws)) if smoothed.khat < 0.5 else math.inf
         ),
-        decrement=np.float64(spent.decrement),
+        decrement=np.float64(cost.decrement),
         mean_error=np.float64(finite(mean_error)),
-        fisher_divergence=np.float64(spent.fisher_divergence),
-        modes=np.int64(spent.modes),
-        num_gradients=np.float64(spent.num_gradients),
-        num_log_densities=np.int64(spent.num_log_densities + num_draws),
+        fisher_divergence=np.float64(cost.fisher_divergence),
+        modes=np.int64(cost.modes),
+        num_gradients=np.float64(cost.num_gradients),
+        num_log_densities=np.int64(cost.num_log_densities + num_draws),
         sd_error=np.float64(finite(sd_error)),
     )
     return Outcome(as_family(q), draws, np.log(weights), certificate)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.stages.student import match
 from elbojax.host.distributions import Gaussian, from_root
 from elbojax.host.hmc import States, begin, points_of, trajectory
@@ -40,7 +40,7 @@ def least(size: int) -> int:
     return thresholds.ENSEMBLE_CHAINS * (2 + (2 * thresholds.ENSEMBLE_TUNED + thresholds.ENSEMBLE_BLOCK) * usual)
 
 
-def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
+def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
     r"""Run short chains from the draws of a stage, and certify their draws where these have become stationary.
 
     Chains that start from draws of q have the bias of q, which falls as they forget their starts. With :math:`\rho` the
@@ -53,7 +53,7 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
 
     Args:
       rng: of the chains.
-      scouts: the paths, whose ends the modes were counted from.
+      paths: the paths, whose ends the modes were counted from.
       outcome: whose weighted draws they start from; q, k-hat and bound stay its own.
       limit: gradients of all stages that are not to be exceeded.
 
@@ -69,10 +69,10 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
     """
     whitening = match(outcome.draws, outcome.log_weights)
     starts = outcome.draws[pick(rng, np.exp(outcome.log_weights), thresholds.ENSEMBLE_CHAINS)]
-    ends = _ends(scouts, whitening) if outcome.certificate.modes > 1 else scouts.modes[:0]
+    ends = _ends(paths, whitening) if outcome.certificate.modes > 1 else paths.modes[:0]
     chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
     here = yield from begin(whitening, chains)
-    here, seen, step, spent = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25)
+    here, seen, step, used = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
     own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in seen[len(seen) // 2 :]])
     if len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
@@ -80,23 +80,23 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
         here, _, step, more = yield from _tuned(rng, whitening, here, step)
-        spent += more + len(last)
-    spent += len(chains)
+        used += more + len(last)
+    used += len(chains)
     result = outcome
     kept: list[np.ndarray] = []
     for _ in range(thresholds.ENSEMBLE_BLOCKS):
         length = _length(step)
-        cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
-        if outcome.certificate.num_gradients + spent + cost > limit:
+        block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
+        if outcome.certificate.num_gradients + used + block_cost > limit:
             break
         for _ in range(thresholds.ENSEMBLE_BLOCK):
             sizes = step * rng.uniform(0.5, 1.5, len(chains))
             here, _ = yield from trajectory(rng, whitening, here, sizes, length)
             kept.append(points_of(whitening, here.u))
-        spent += cost
+        used += block_cost
         joined = _joined(whitening, here.u, len(ends))
-        result, moved = _judged(
-            outcome, np.stack(kept[len(kept) // 4 :])[:, : thresholds.ENSEMBLE_CHAINS], spent, joined
+        result, moved = _assessed(
+            outcome, np.stack(kept[len(kept) // 4 :])[:, : thresholds.ENSEMBLE_CHAINS], used, joined
         )
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
@@ -104,20 +104,20 @@ def ensemble(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: 
         ):
             break
     if result is outcome:
-        return outcome._replace(certificate=_spent(outcome.certificate, spent))
+        return outcome._replace(certificate=_with_cost(outcome.certificate, used))
     return result
 
 
-def _ends(scouts: Scouts, whitening: Gaussian) -> np.ndarray:
+def _ends(paths: Paths, whitening: Gaussian) -> np.ndarray:
     """Ends [E, D] of paths, of a density that counts; alike ones once."""
-    ended = scouts.status == Status.CONVERGED
-    heavy = ended & (scouts.values > np.max(scouts.values, where=ended, initial=-np.inf) - thresholds.NEGLIGIBLE)
-    u = whitening.standardised(scouts.modes)
+    ended = paths.status == Status.CONVERGED
+    heavy = ended & (paths.values > np.max(paths.values, where=ended, initial=-np.inf) - thresholds.NEGLIGIBLE)
+    u = whitening.standardised(paths.modes)
     found: list[int] = []
     for i in np.flatnonzero(heavy):
         if all(np.max(np.abs(u[i] - u[j])) > thresholds.ENSEMBLE_APART for j in found):
             found.append(int(i))
-    return scouts.modes[found]
+    return paths.modes[found]
 
 
 def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
@@ -141,13 +141,13 @@ def _length(step: float) -> int:
 def _tuned(
     rng: np.random.Generator, whitening: Gaussian, here: States, step: float
 ) -> Stage[tuple[States, list[np.ndarray], float, int]]:
-    """The chains after some trajectories, where they were, the step size that they have led to, and the gradients spent."""
-    spent, seen = 0, []
+    """The chains after some trajectories, where they were, the step size that they have led to, and the gradients used."""
+    used, seen = 0, []
     for i in range(thresholds.ENSEMBLE_TUNED):
         length = _length(step)
         here, chance = yield from trajectory(rng, whitening, here, step * rng.uniform(0.5, 1.5, len(here.u)), length)
         seen.append(here.u)
-        spent += length * len(here.u)
+        used += length * len(here.u)
         # Where most are accepted the step grows, and shrinks where they are not: by less each time.
         step = min(
             step
@@ -158,10 +158,10 @@ def _tuned(
             ),
             2.0,
         )
-    return here, seen, step, spent
+    return here, seen, step, used
 
 
-def _judged(outcome: Outcome, draws: np.ndarray, spent: int, joined: bool) -> tuple[Outcome, Moved]:
+def _assessed(outcome: Outcome, draws: np.ndarray, used: int, joined: bool) -> tuple[Outcome, Moved]:
     """The outcome of draws [T, C, D], and whether they are stationary."""
     num_steps, num_chains, size = draws.shape
     pooled = draws.reshape(-1, size)
@@ -197,10 +197,10 @@ def _judged(outcome: Outcome, draws: np.ndarray, spent: int, joined: bool) -> tu
         modes=np.int64(1) if joined else c.modes,
     )
     uniform = np.full(len(pooled), -math.log(len(pooled)))
-    return Outcome(outcome.q, pooled, uniform, _spent(certificate, spent)), moved
+    return Outcome(outcome.q, pooled, uniform, _with_cost(certificate, used)), moved
 
 
-def _spent(certificate: Certificate, gradients: int) -> Certificate:
+def _with_cost(certificate: Certificate, gradients: int) -> Certificate:
     return certificate._replace(num_gradients=certificate.num_gradients + gradients)
 
 

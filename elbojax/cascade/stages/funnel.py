@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.check.chains import confirmed, cost
+from elbojax.cascade.check.chains import chain_gradients, confirmed
 from elbojax.cascade.check.families import on_host
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.funnel import least, sentence
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome, Spent
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.stages.student import match
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Defended, Gaussian
@@ -26,7 +26,7 @@ __all__ = ["cover", "fit_along", "least", "recount", "sentence"]
 
 
 def fit_along(
-    rng: np.random.Generator, start: Gaussian, scouts: Scouts, outcome: Outcome, limit: float = math.inf
+    rng: np.random.Generator, start: Gaussian, paths: Paths, outcome: Outcome, limit: float = math.inf
 ) -> Stage[Outcome]:
     """A `Funnel`, its check, and the modes counted anew where these are what it was not certified for.
 
@@ -36,7 +36,7 @@ def fit_along(
     Args:
       rng: of all draws.
       start: the Gaussian of an earlier stage, D >= 2.
-      scouts: the paths.
+      paths: the paths.
       outcome: of the stage before, for its cost and its draws.
       limit: gradients of all stages that are not to be exceeded.
 
@@ -47,8 +47,8 @@ def fit_along(
       An `Outcome`.
     """
     old = outcome.certificate
-    q, info = yield from fit_funnel(rng, start, max_gradients=limit - old.num_gradients - cost())
-    spent = Spent(
+    q, info = yield from fit_funnel(rng, start, max_gradients=limit - old.num_gradients - chain_gradients())
+    cost = Cost(
         num_gradients=old.num_gradients + info.num_gradients,
         num_log_densities=old.num_log_densities,
         modes=old.modes,
@@ -57,14 +57,14 @@ def fit_along(
     )
     guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
     proposal = Defended(cover(q), guard, thresholds.GUARDED)
-    new = yield from check(rng, q, proposal, certificate.Stage.FUNNEL, info.status, spent)
+    new = yield from check(rng, q, proposal, certificate.Stage.FUNNEL, info.status, cost)
     new = yield from confirmed(rng, new, proposal)
     if int(new.certificate.status) == Status.MULTIMODAL:
-        new = yield from recount(rng, scouts, new, limit)
+        new = yield from recount(rng, paths, new, limit)
     return new
 
 
-def recount(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
+def recount(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
     """The modes counted anew: a path that ended in the neck looked from the Gaussian like one to a mode of its own.
 
     An end is none where the funnel covers it, or where the slice of the posterior around it, at its value of the
@@ -72,7 +72,7 @@ def recount(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: f
 
     Args:
       rng: of the draws.
-      scouts: the paths.
+      paths: the paths.
       outcome: of a `Funnel`, MULTIMODAL.
       limit: gradients of all stages that are not to be exceeded.
 
@@ -84,24 +84,24 @@ def recount(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: f
     """
     q, old = on_host(outcome.q), outcome.certificate
     size = len(q.basis)
-    a, epsilon = q.standardised(scouts.modes)
+    a, epsilon = q.standardised(paths.modes)
     within = (a >= q.knots[0]) & (a <= q.knots[-1])
     covered = within & (np.sum(epsilon**2, axis=1) < thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size)
-    others = scouts.modes[(scouts.status == Status.CONVERGED) & ~covered]
-    modes, spent = 1, 0
+    others = paths.modes[(paths.status == Status.CONVERGED) & ~covered]
+    modes, cost = 1, 0
     if len(others):
         if old.num_gradients + (1 + len(others)) * MAX_STEPS * draws_for(size - 1) > limit:
             return outcome
         best = np.argmax(q.log_marginal)
         centre = q.basis @ np.concatenate([q.knots[best, None], q.locs[best]])
-        masses, spent = yield from _masses(rng, q, np.concatenate([others, centre[None]]))
+        masses, cost = yield from _masses(rng, q, np.concatenate([others, centre[None]]))
         modes += int(np.sum(~(masses[:-1] < masses[-1] - thresholds.NEGLIGIBLE)))
     return outcome._replace(
         certificate=old._replace(
             modes=np.int64(modes),
             certified=np.bool_(modes == 1),
             status=np.int32(Status.CONVERGED if modes == 1 else Status.MULTIMODAL),
-            num_gradients=old.num_gradients + spent,
+            num_gradients=old.num_gradients + cost,
         )
     )
 

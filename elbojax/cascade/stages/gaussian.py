@@ -8,9 +8,9 @@ import numpy as np
 from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome, Spent
-from elbojax.cascade.stages.paths import best_of, count_modes, paths
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Cost, Outcome
+from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
 from elbojax.host import noise as noises
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage
@@ -24,8 +24,8 @@ def fit_gaussian(
     start: np.ndarray,
     limit: float = math.inf,
     late: Callable[[], bool] = lambda: False,
-    told: Callable[[Scouts], None] = lambda scouts: None,
-) -> Stage[tuple[Outcome, Scouts]]:
+    told: Callable[[Paths], None] = lambda paths: None,
+) -> Stage[tuple[Outcome, Paths]]:
     """Paths, a full-rank Gaussian, and its check.
 
     Args:
@@ -41,24 +41,24 @@ def fit_gaussian(
     Returns:
       An `Outcome`, and the paths for the stages that follow.
     """
-    scouts = yield from paths(rng, start)
-    told(scouts)
-    max_steps = affordable(limit - scouts.num_gradients, draws_for(start.shape[-1]))
-    q, info = yield from newton(rng, best_of(scouts).narrowed(thresholds.NARROWED), max_steps=max_steps, late=late)
-    spent = Spent(
-        num_gradients=scouts.num_gradients + info.num_gradients,
+    paths = yield from run_paths(rng, start)
+    told(paths)
+    max_steps = affordable(limit - paths.num_gradients, draws_for(start.shape[-1]))
+    q, info = yield from newton(rng, best_of(paths).narrowed(thresholds.NARROWED), max_steps=max_steps, late=late)
+    cost = Cost(
+        num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=0,
-        modes=(yield from count_modes(q, scouts)),
+        modes=(yield from count_modes(q, paths)),
         decrement=info.decrement,
         fisher_divergence=info.fisher_divergence,
     )
-    outcome = yield from check(rng, q, envelope(q), certificate.Stage.FULL_RANK, info.status, spent)
-    return outcome, scouts
+    outcome = yield from check(rng, q, envelope(q), certificate.Stage.FULL_RANK, info.status, cost)
+    return outcome, paths
 
 
-def unchecked(scouts: Scouts) -> Outcome:
+def unchecked(paths: Paths) -> Outcome:
     """The Gaussian of best bound along the paths, of which nothing is known; its draws all have one weight."""
-    q = best_of(scouts)
+    q = best_of(paths)
     draws = q.loc + noises.antithetic(np.random.default_rng(0), thresholds.CHECK_DRAWS, len(q.loc)) @ q.scale_tril.T
     constant = 0.5 * len(q.loc) * (1 + math.log(2 * math.pi))
     unknown, unsure = np.float64(math.nan), np.float64(math.inf)
@@ -68,7 +68,7 @@ def unchecked(scouts: Scouts) -> Outcome:
         stage=np.int32(certificate.Stage.FULL_RANK),
         khat=unsure,
         ess=np.float64(0),
-        elbo=np.float64(np.max(scouts.elbo) + constant),
+        elbo=np.float64(np.max(paths.elbo) + constant),
         elbo_se=unsure,
         log_evidence=unknown,
         log_evidence_se=unsure,
@@ -77,7 +77,7 @@ def unchecked(scouts: Scouts) -> Outcome:
         mean_error=unsure,
         fisher_divergence=unknown,
         modes=np.int64(1),
-        num_gradients=np.float64(scouts.num_gradients),
+        num_gradients=np.float64(paths.num_gradients),
         num_log_densities=np.int64(0),
         sd_error=unsure,
     )

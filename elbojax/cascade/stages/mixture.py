@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.check.chains import confirmed, cost
+from elbojax.cascade.check.chains import chain_gradients, confirmed
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.gaussian import Scouts
-from elbojax.cascade.judge import Outcome, Spent
+from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.stages.gaussian import affordable
 from elbojax.cascade.stages.paths import gaussians
 from elbojax.host import noise as noises
@@ -20,7 +20,7 @@ from elbojax.solvers.newton import draws_for
 from elbojax.types import Status
 
 
-def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
+def fit_modes(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
     r"""A mixture of Gaussians, one fitted from the end of each path.
 
     .. math:: q(z) = \sum_k \pi_k \mathrm N(z \mid m_k, \Sigma_k), \qquad \pi_k \propto e^{\mathrm{ELBO}_k}
@@ -30,7 +30,7 @@ def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit:
 
     Args:
       rng: of all draws.
-      scouts: the paths.
+      paths: the paths.
       outcome: of the stage before, for its cost.
       limit: gradients of all stages that are not to be exceeded.
 
@@ -41,11 +41,11 @@ def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit:
       An `Outcome`.
     """
     old = outcome.certificate
-    num_paths, size = scouts.modes.shape
-    max_steps = affordable(limit - old.num_gradients - cost(), num_paths * draws_for(size))
+    num_paths, size = paths.modes.shape
+    max_steps = affordable(limit - old.num_gradients - chain_gradients(), num_paths * draws_for(size))
     draws = noises.whitened(rng, draws_for(size), size)  # the same for all, so that their bounds can be compared
     # From where the paths end: the best bound along a path may lie between the modes.
-    ends = [Gaussian(end, q.scale_tril) for end, q in zip(scouts.modes, gaussians(scouts), strict=True)]
+    ends = [Gaussian(end, q.scale_tril) for end, q in zip(paths.modes, gaussians(paths), strict=True)]
     fits = yield from side_by_side(
         [newton(rng, end.narrowed(thresholds.NARROWED), draws=draws, max_steps=max_steps) for end in ends]
     )
@@ -56,7 +56,7 @@ def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit:
         elbos - np.logaddexp.reduce(elbos) if usable.any() else np.zeros(num_paths), thresholds.MIXTURE_UNSEEN
     )
     q = Mixture(logits, tuple(component for component, _ in fits))
-    spent = Spent(
+    cost = Cost(
         num_gradients=old.num_gradients + sum(info.num_gradients for info in infos),
         num_log_densities=old.num_log_densities,
         modes=1,
@@ -65,7 +65,7 @@ def fit_modes(rng: np.random.Generator, scouts: Scouts, outcome: Outcome, limit:
     )
     proposal = cover(q)
     stage = certificate.Stage.MIXTURE
-    new = yield from check(rng, q, proposal, stage, Status.CONVERGED, spent)
+    new = yield from check(rng, q, proposal, stage, Status.CONVERGED, cost)
     new = yield from confirmed(rng, new, proposal)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
 
@@ -80,7 +80,7 @@ def least(num_paths: int, size: int) -> int:
     Returns:
       Their number.
     """
-    return 2 * num_paths * draws_for(size) + cost()
+    return 2 * num_paths * draws_for(size) + chain_gradients()
 
 
 def cover(q: Mixture) -> Mixture:

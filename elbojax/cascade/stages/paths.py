@@ -4,7 +4,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.cascade.check.families import as_family, on_host
-from elbojax.cascade.gaussian import Scouts
+from elbojax.cascade.gaussian import Paths
 from elbojax.families import Mixture as MixtureFamily
 from elbojax.host import noise as noises
 from elbojax.host.bfgs import Path, Point, bfgs
@@ -13,7 +13,7 @@ from elbojax.host.requests import Stage, Values, side_by_side
 from elbojax.types import Status
 
 
-def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None = None) -> Stage[Scouts]:
+def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None = None) -> Stage[Paths]:
     """Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
     The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
@@ -27,7 +27,7 @@ def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None 
       `Gradients` of a point of each path, then `Values`.
 
     Returns:
-      `Scouts` of NumPy arrays.
+      `Paths` of NumPy arrays.
 
     References:
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
@@ -53,7 +53,7 @@ def paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None 
         end - len(each) + int(np.argmax(elbos[end - len(each) : end]))
         for each, end in zip(candidates, ends, strict=True)
     ]
-    return Scouts(
+    return Paths(
         as_family(Mixture(elbos[best], tuple(everyone[i] for i in best))).components,
         elbos[best],
         np.stack([path.points[-1].position for path in found]),
@@ -79,22 +79,22 @@ def _implied(point: Point) -> Gaussian:
     return Gaussian(point.position + point.inverse_hessian @ point.gradient, factor)
 
 
-def gaussians(scouts: Scouts) -> tuple[Gaussian, ...]:
+def gaussians(paths: Paths) -> tuple[Gaussian, ...]:
     """Those of best bound along each path."""
-    return on_host(MixtureFamily(scouts.elbo, scouts.q)).components
+    return on_host(MixtureFamily(paths.elbo, paths.q)).components
 
 
-def best_of(scouts: Scouts) -> Gaussian:
+def best_of(paths: Paths) -> Gaussian:
     """The Gaussian of highest bound."""
-    return gaussians(scouts)[int(np.argmax(scouts.elbo))]
+    return gaussians(paths)[int(np.argmax(paths.elbo))]
 
 
-def count_modes(q: Gaussian, scouts: Scouts) -> Stage[int]:
+def count_modes(q: Gaussian, paths: Paths) -> Stage[int]:
     """One, plus the paths that ended where `q` puts nothing and the density is not negligible.
 
     Args:
       q: the fit.
-      scouts: the paths.
+      paths: the paths.
 
     Yields:
       `Values` of one point.
@@ -102,8 +102,8 @@ def count_modes(q: Gaussian, scouts: Scouts) -> Stage[int]:
     Returns:
       Their number.
     """
-    distance = np.sum(q.standardised(scouts.modes) ** 2, axis=1)
+    distance = np.sum(q.standardised(paths.modes) ** 2, axis=1)
     far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
-    heavy = (scouts.values > centre - thresholds.NEGLIGIBLE) & (scouts.status == Status.CONVERGED)
+    heavy = (paths.values > centre - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + int(np.sum(far & heavy))

@@ -6,7 +6,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.cascade.check.importance import check, envelope
-from elbojax.cascade.judge import Outcome, Spent
+from elbojax.cascade.importance import Cost, Outcome
 from elbojax.host.distributions import Defended, Density, Gaussian, Proposal, from_root
 from elbojax.host.psis import log_sum_exp
 from elbojax.host.requests import Stage
@@ -82,14 +82,14 @@ def _look(
     """The check of a Student t matched to the weighted draws of the look before, or of a family that it guards."""
     q = match(before.draws, before.log_weights)
     old = before.certificate
-    spent = Spent(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
+    cost = Cost(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
     if front is None:
         stage = certificate.Stage.STUDENT_T
-        return (yield from check(rng, q, envelope(q, tails), stage, Status.CONVERGED, spent, num_draws=num_draws))
+        return (yield from check(rng, q, envelope(q, tails), stage, Status.CONVERGED, cost, num_draws=num_draws))
     richer, cover = front
     guarded = Defended(cover, envelope(q, tails), thresholds.SHARP_GUARD)
     # A mixture is certified with several modes; what it was certified for stands.
-    alone = spent._replace(modes=1)
+    alone = cost._replace(modes=1)
     new = yield from check(rng, richer, guarded, old.stage, Status.CONVERGED, alone, num_draws=num_draws)
     return new._replace(certificate=new.certificate._replace(modes=old.modes))
 

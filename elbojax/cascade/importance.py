@@ -36,13 +36,13 @@ class Outcome(NamedTuple):
     certificate: Certificate
 
 
-class Spent(NamedTuple):
+class Cost(NamedTuple):
     """What the stages so far have cost and found, as the certificate reports it.
 
     Attributes:
       num_gradients: of the log-density.
       num_log_densities: values of the checks.
-      modes: how many the scouts found.
+      modes: how many the paths found.
       decrement: nats that the optimiser had left.
       fisher_divergence: of `q`, whitened, over D.
     """
@@ -69,14 +69,14 @@ def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
     return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else Tailed(q, tails)
 
 
-def judge(
+def check_importance(
     key: Key,
     q: Family,
     proposal: Reparameterised,
     log_density: LogDensity,
     stage: Stage | Array,
     optimiser_status: Array,
-    spent: Spent,
+    cost: Cost,
     *,
     num_draws: int | None = None,
     rough: LogDensity | None = None,
@@ -95,7 +95,7 @@ def judge(
       log_density: [D] -> scalar.
       stage: for the certificate.
       optimiser_status: `Status` of the solver.
-      spent: cost and findings so far.
+      cost: of the stages so far, and what they found.
       num_draws: S, static, a power of two; `thresholds.CHECK_DRAWS` by default.
       rough: the log-density in less than full precision, for the draws; what it gets wrong is not certified.
       noise: [S, noise_size] draws made before, in place of the key and the number; for many models at once.
@@ -151,15 +151,15 @@ def judge(
     else:
         errors = mean_error, sd_error
     known = (
-        (errors[0] < thresholds.DOUBTFUL)
-        & (errors[1] < thresholds.DOUBTFUL)
+        (errors[0] < thresholds.UNKNOWN_ERROR)
+        & (errors[1] < thresholds.UNKNOWN_ERROR)
         & jnp.all(jnp.isfinite(mean) & (variance > 0))
     )
     if num_draws > thresholds.CHECK_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
         mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
     trusted = light & (smoothed.ess >= (thresholds.ENOUGH if enough is None else enough)) & known & resolved & exact
-    alone = spent.modes <= 1
+    alone = cost.modes <= 1
     hopeless = jnp.isin(optimiser_status, jnp.asarray([Status.NON_FINITE]))
     certified = trusted & alone & ~hopeless
     trouble = jnp.where(optimiser_status == Status.CONVERGED, Status.UNRELIABLE, optimiser_status)
@@ -179,12 +179,12 @@ def judge(
         log_evidence=log_evidence,
         log_evidence_se=jnp.where(exact & light, log_evidence_se, jnp.inf),
         upper_bound=jnp.where(exact & (smoothed.khat < 0.5), upper_bound, jnp.inf),
-        decrement=spent.decrement,
+        decrement=cost.decrement,
         mean_error=jnp.where(jnp.isfinite(mean_error) & (log_evidence > -jnp.inf), mean_error, jnp.inf),
-        fisher_divergence=spent.fisher_divergence,
-        modes=spent.modes,
-        num_gradients=spent.num_gradients,
-        num_log_densities=spent.num_log_densities + num_draws,
+        fisher_divergence=cost.fisher_divergence,
+        modes=cost.modes,
+        num_gradients=cost.num_gradients,
+        num_log_densities=cost.num_log_densities + num_draws,
         sd_error=jnp.where(jnp.isfinite(sd_error) & (log_evidence > -jnp.inf), sd_error, jnp.inf),
     )
     return Outcome(q, draws, jnp.log(weights), certificate)

@@ -32,15 +32,15 @@ def variance_outside(
     """
     num_probes, size = noise.shape
     tails = max(thresholds.TAILS, math.ceil(thresholds.TAILS_PER_PARAMETER * size))  # of the envelope
-    scales = jnp.asarray(thresholds.OUTSKIRTS_SCALES, noise.dtype)
+    scales = jnp.asarray(thresholds.OUTER_SCALES, noise.dtype)
     whitened = (
-        noise * jnp.repeat(scales, num_probes // len(thresholds.OUTSKIRTS_SCALES))[:, None]
+        noise * jnp.repeat(scales, num_probes // len(thresholds.OUTER_SCALES))[:, None]
     )  # a run of a Sobol net each
     points = q.loc + whitened @ q.scale_tril.T
     log_p = jax.vmap(log_density)(points)
     squares = jnp.sum(whitened**2, axis=1)
     wide = -0.5 * squares[:, None] / scales**2 - size * jnp.log(scales) - 0.5 * size * math.log(2 * math.pi)
-    log_wide = jax.nn.logsumexp(wide, axis=1) - math.log(len(thresholds.OUTSKIRTS_SCALES)) + math.log(num_probes)
+    log_wide = jax.nn.logsumexp(wide, axis=1) - math.log(len(thresholds.OUTER_SCALES)) + math.log(num_probes)
     half = 0.5 * (tails + size)
     constant = math.lgamma(half) - math.lgamma(0.5 * tails) - 0.5 * size * math.log(tails * math.pi)
     log_near = constant - half * jnp.log1p(squares / tails) + math.log(num_draws)

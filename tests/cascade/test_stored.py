@@ -7,10 +7,10 @@ import pytest
 from results.made import certificate
 
 from elbojax import targets
-from elbojax.cascade import batch_stages, kept
+from elbojax.cascade import batch_stages, stored
 from elbojax.cascade import thinned as compiled
 from elbojax.cascade.check.families import as_family
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.thinned import PROBABILITIES
 from elbojax.host.distributions import Gaussian, Mixture
 
@@ -66,7 +66,7 @@ def quiet():
 @pytest.mark.parametrize("kind", KINDS)
 def test_keep_is_that_of_the_compiled_twin(kind):
     given = outcome(kind)
-    found = kept.keep(np.random.default_rng(0), given, TARGET)
+    found = stored.keep(np.random.default_rng(0), given, TARGET)
     expected = batch_stages.keep(jax.random.key(0), jax.tree.map(jnp.asarray, given), TARGET)
     for name in ("mean", "sd", "certificate"):
         for a, b in zip(jax.tree.leaves(getattr(found, name)), jax.tree.leaves(getattr(expected, name)), strict=True):
@@ -85,9 +85,9 @@ def test_thinned_is_the_compiled_twin(kind, num_draws, monkeypatch):
     """With the same draws picked, the same weights; 64 draws are too few for the quantiles of four numbers."""
     given = outcome(kind)
     chosen = np.random.default_rng(1).integers(0, len(given.draws), num_draws)
-    monkeypatch.setattr(kept, "pick", lambda rng, weights, count: chosen)
+    monkeypatch.setattr(stored, "pick", lambda rng, weights, count: chosen)
     monkeypatch.setattr(compiled, "pick", lambda key, log_weights, count: jnp.asarray(chosen))
-    mine, log_weights = kept.thinned(np.random.default_rng(0), given.draws, given.log_weights, num_draws)
+    mine, log_weights = stored.thinned(np.random.default_rng(0), given.draws, given.log_weights, num_draws)
     values, weights = jnp.asarray(given.draws), jnp.asarray(given.log_weights)
     theirs, expected = compiled.thinned(jax.random.key(0), values, weights, num_draws)
     np.testing.assert_array_equal(mine, theirs)
@@ -98,7 +98,7 @@ def test_thinned_is_the_compiled_twin(kind, num_draws, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS[:4])
 def test_draws_that_are_kept_have_the_quantiles_of_all(kind):
     given = outcome(kind)
-    found = kept.keep(np.random.default_rng(3), given, TARGET)
+    found = stored.keep(np.random.default_rng(3), given, TARGET)
     for i in range(SIZE):
         all_of_them, some = (
             np.sum(np.exp(weights)[:, None] * (draws[:, i, None] <= _quantiles(given, i)), axis=0)

@@ -1,4 +1,4 @@
-"""Paths, modes, scouts, particles and conjugate gradients, each where it is hard."""
+"""Paths, modes, paths, particles and conjugate gradients, each where it is hard."""
 
 import jax
 import jax.numpy as jnp

@@ -9,8 +9,8 @@ import pytest
 
 import elbojax
 from elbojax import Status, thresholds
-from elbojax.cascade.judge import Spent, envelope, judge
-from elbojax.cascade.leaks import confirmed
+from elbojax.cascade.exploration import confirmed
+from elbojax.cascade.importance import Cost, check_importance, envelope
 from elbojax.families import FullRank, Mixture
 from elbojax.results.certificate import Stage
 
@@ -33,11 +33,11 @@ def bow(share):
 
 @functools.partial(jax.jit, static_argnums=1)
 def looked(key, log_density, q):
-    """What a check says of the answer that was lucky, and what it says after the look for leaks."""
-    spent = Spent(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
+    """What a check says of the answer that was lucky, and what it says after the exploration check."""
+    cost = Cost(*jnp.zeros((2,), jnp.int32), jnp.ones((), jnp.int32), *jnp.zeros((2,)))
     proposal = Mixture(q.logits, jax.vmap(envelope)(q.components))
     converged = jnp.full((), Status.CONVERGED, jnp.int32)
-    outcome = judge(jax.random.fold_in(key, 0), q, proposal, log_density, Stage.MIXTURE, converged, spent)
+    outcome = check_importance(jax.random.fold_in(key, 0), q, proposal, log_density, Stage.MIXTURE, converged, cost)
     khat = jnp.maximum(outcome.certificate.khat, 0.1)
     lucky = outcome.certificate._replace(certified=jnp.ones((), bool), status=converged, khat=jnp.minimum(khat, 0.69))
     outcome = outcome._replace(certificate=lucky)
@@ -50,7 +50,7 @@ def test_part_of_a_ring_is_not_the_ring(seed, share, whole):
     before, after = looked(jax.random.key(seed), ring, bow(share))
     assert after.certified == whole
     assert after.status == (Status.CONVERGED if whole else Status.UNRELIABLE)
-    assert after.num_gradients > before.num_gradients and after.num_gradients % thresholds.LEAK_CHAINS == 0
+    assert after.num_gradients > before.num_gradients and after.num_gradients % thresholds.EXPLORATION_CHAINS == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

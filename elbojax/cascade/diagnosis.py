@@ -1,4 +1,4 @@
-"""What went wrong: where an improper posterior does not end, and which leaf of the start is to blame."""
+"""What went wrong: where an improper posterior does not end, and which leaf of the start is at fault."""
 
 from typing import NamedTuple
 
@@ -28,9 +28,9 @@ def endless(log_density: LogDensity, q: Gaussian, start: Gaussian) -> Array:
     Returns:
       Boolean scalar.
     """
-    near, far = thresholds.FALL_NEAR, thresholds.FALL_FAR
-    fall = lambda axis: log_density(q.loc + near * axis) - log_density(q.loc + far * axis)  # noqa: E731
-    slow = lambda axis: fall(axis) < jnp.log(far / near)  # noqa: E731  (a NaN is no sign of a long tail)
+    near, far = thresholds.END_NEAR, thresholds.END_FAR
+    decrease = lambda axis: log_density(q.loc + near * axis) - log_density(q.loc + far * axis)  # noqa: E731
+    slow = lambda axis: decrease(axis) < jnp.log(far / near)  # noqa: E731  (a NaN is no sign of a long tail)
     sds = jnp.sqrt(q.variance())
     if isinstance(q, FullRank) and isinstance(start, FullRank):
         grown = jnp.max(q.log_diagonal - start.log_diagonal) > jnp.log(thresholds.GROWN)
@@ -42,7 +42,7 @@ def endless(log_density: LogDensity, q: Gaussian, start: Gaussian) -> Array:
     return grown | jnp.any(jax.lax.map(along, jnp.arange(sds.size), batch_size=BATCH))
 
 
-class Blame(NamedTuple):
+class Diagnosis(NamedTuple):
     """The start and its leaves.
 
     Attributes:
@@ -56,7 +56,7 @@ class Blame(NamedTuple):
     cured: Array
 
 
-def blame(key: Key, log_density: LogDensity, start: Array, groups: Array) -> Blame:
+def diagnose(key: Key, log_density: LogDensity, start: Array, groups: Array) -> Diagnosis:
     """Look for the group of coordinates that makes the log-density infinite or NaN at the start.
 
     Args:
@@ -66,37 +66,41 @@ def blame(key: Key, log_density: LogDensity, start: Array, groups: Array) -> Bla
       groups: [G, D] booleans, the coordinates of each leaf.
 
     Returns:
-      A `Blame`.
+      A `Diagnosis`.
     """
     value, gradient = jax.value_and_grad(log_density)(start)
     noise = jax.random.uniform(
-        key, (thresholds.BLAME_TRIALS, start.size), start.dtype, -2 * thresholds.PATH_AROUND, 2 * thresholds.PATH_AROUND
+        key,
+        (thresholds.DIAGNOSIS_TRIALS, start.size),
+        start.dtype,
+        -2 * thresholds.PATH_AROUND,
+        2 * thresholds.PATH_AROUND,
     )
     trial = jax.vmap(log_density)
     cured = jax.vmap(lambda group: jnp.any(jnp.isfinite(trial(start + jnp.where(group, noise, 0)))))(groups)
-    return Blame(value, ~jnp.isfinite(gradient), cured)
+    return Diagnosis(value, ~jnp.isfinite(gradient), cured)
 
 
-def sentence(blame: Blame, names: tuple[str, ...], groups: Array) -> str:
-    """The blame in words.
+def sentence(found: Diagnosis, names: tuple[str, ...], groups: Array) -> str:
+    """The diagnosis in words.
 
     Args:
-      blame: with concrete numbers.
+      found: with concrete numbers.
       names: G, of the leaves.
       groups: [G, D].
 
     Returns:
       One sentence.
     """
-    value = float(blame.value)
+    value = float(found.value)
     if jnp.isfinite(value):
-        bad = [name for name, group in zip(names, groups, strict=True) if bool(jnp.any(blame.bad_gradient & group))]
+        bad = [name for name, group in zip(names, groups, strict=True) if bool(jnp.any(found.bad_gradient & group))]
         if not bad:
             return (
                 "the log-density is finite at the start, but not around it: name the supports, or start further inside"
             )
         return f"the gradient of the log-density is not finite at the start: {_leaves(bad)}"
-    cured = [name for name, good in zip(names, blame.cured, strict=True) if bool(good)]
+    cured = [name for name, good in zip(names, found.cured, strict=True) if bool(good)]
     what = f"the log-density is {'NaN' if value != value else value} at the start"
     return f"{what}: {_leaves(cured)}; give another init, or name the support" if cured else f"{what} and around it"
 

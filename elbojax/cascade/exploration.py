@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from elbojax import thresholds
 from elbojax.cascade.handover import from_moments
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.importance import Outcome
 from elbojax.families import Family
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, Status
@@ -18,20 +18,20 @@ from elbojax.weights import pick
 
 def lengths() -> tuple[int, ...]:
     """Gradients of the trajectories: of a look at the start, of those that try a step, and of those with the best one."""
-    tried = (thresholds.LEAK_TRIED,) * len(thresholds.LEAK_STEP_SIZES)
-    return (1, *tried, *(thresholds.LEAK_LONG,) * thresholds.LEAK_TRAJECTORIES)
+    tried = (thresholds.EXPLORATION_TRIED,) * len(thresholds.EXPLORATION_STEP_SIZES)
+    return (1, *tried, *(thresholds.EXPLORATION_LONG,) * thresholds.EXPLORATION_TRAJECTORIES)
 
 
-def cost() -> int:
+def chain_gradients() -> int:
     """Gradients of the chains."""
-    return thresholds.LEAK_CHAINS * sum(lengths())
+    return thresholds.EXPLORATION_CHAINS * sum(lengths())
 
 
 def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Family) -> Outcome:
     r"""The outcome, its certificate withdrawn where short chains from its draws leave what the proposal covers.
 
     Under a kernel that leaves p invariant, starts :math:`z \sim p` and ends :math:`z'` have one distribution, and so has
-    :math:`\log p - \log r` at them, with r the proposal. The worse the leak, the higher that is at the ends.
+    :math:`\log p - \log r` at them, with r the proposal. The more mass lies beyond, the higher that is at the ends.
 
     Args:
       key: consumed.
@@ -44,23 +44,23 @@ def confirmed(key: Key, log_density: LogDensity, outcome: Outcome, proposal: Fam
     """
     certificate = outcome.certificate
     trusted = (certificate.certified | (certificate.status == Status.MULTIMODAL)) & (
-        certificate.khat > thresholds.LEAK_HARMLESS
+        certificate.khat > thresholds.EXPLORATION_HARMLESS
     )
 
     def look(_):
         starts, ends = _chains(key, log_density, outcome)
         ratio = jax.vmap(lambda z, value: value - proposal.log_prob(z))
         beyond = jnp.sum(jnp.maximum(ratio(*ends) - jnp.max(ratio(*starts)), 0))
-        return jnp.zeros((), bool), beyond > thresholds.LEAK_BEYOND
+        return jnp.zeros((), bool), beyond > thresholds.EXPLORATION_BEYOND
 
     # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
-    _, leaks = jax.lax.while_loop(lambda state: state[0], look, (trusted, jnp.zeros((), bool)))
-    spent = jnp.where(trusted, cost(), 0)
+    _, escaped = jax.lax.while_loop(lambda state: state[0], look, (trusted, jnp.zeros((), bool)))
+    used = jnp.where(trusted, chain_gradients(), 0)
     return outcome._replace(
         certificate=certificate._replace(
-            certified=certificate.certified & ~leaks,
-            status=jnp.where(leaks, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
-            num_gradients=certificate.num_gradients + spent,
+            certified=certificate.certified & ~escaped,
+            status=jnp.where(escaped, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
+            num_gradients=certificate.num_gradients + used,
         )
     )
 
@@ -97,15 +97,17 @@ def _chains(key: Key, log_density: LogDensity, outcome: Outcome) -> tuple[tuple[
         key, given, length = step
         size = jnp.where(given >= 0, given, furthest)
         each = lambda key, here: trajectory(key, here, size, length)  # noqa: E731
-        here, chances = jax.vmap(each)(jax.random.split(key, thresholds.LEAK_CHAINS), here)
+        here, chances = jax.vmap(each)(jax.random.split(key, thresholds.EXPLORATION_CHAINS), here)
         far = size * jnp.mean(chances)
         return (here, jnp.where(far > most, size, furthest), jnp.maximum(far, most)), here[1]
 
-    starts = outcome.draws[pick(start_key, outcome.log_weights, thresholds.LEAK_CHAINS)]
+    starts = outcome.draws[pick(start_key, outcome.log_weights, thresholds.EXPLORATION_CHAINS)]
     u = jax.vmap(whitening.inverse)(starts)
     # Below anything, so that the look at the start, a trajectory without motion, is accepted.
-    unseen = (u, jnp.full(thresholds.LEAK_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))
-    sizes = jnp.asarray((0.0, *thresholds.LEAK_STEP_SIZES, *(-1.0 for _ in range(thresholds.LEAK_TRAJECTORIES))), dtype)
+    unseen = (u, jnp.full(thresholds.EXPLORATION_CHAINS, -jnp.inf, dtype), jnp.zeros_like(u))
+    sizes = jnp.asarray(
+        (0.0, *thresholds.EXPLORATION_STEP_SIZES, *(-1.0 for _ in range(thresholds.EXPLORATION_TRAJECTORIES))), dtype
+    )
     schedule = jax.random.split(run_key, len(lengths())), sizes, jnp.asarray(lengths())
     zero = jnp.zeros((), dtype)
     ((u, at_ends, _), _, _), values = jax.lax.scan(together, (unseen, zero, zero), schedule)

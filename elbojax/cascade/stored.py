@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.batch_stages import Kept
+from elbojax.cascade.batch_stages import Stored
 from elbojax.cascade.check.families import as_family
-from elbojax.cascade.judge import Outcome
+from elbojax.cascade.importance import Outcome
 from elbojax.cascade.stages.student import match
 from elbojax.cascade.thinned import PROBABILITIES
 from elbojax.families import FullRank
@@ -16,7 +16,7 @@ from elbojax.results.positions import moments, rows
 from elbojax.targets import Target
 
 
-def keep(rng: np.random.Generator, outcome: Outcome, target: Target) -> Kept:
+def keep(rng: np.random.Generator, outcome: Outcome, target: Target) -> Stored:
     """Moments from all draws, and as many of the draws as a batch holds.
 
     Args:
@@ -25,13 +25,13 @@ def keep(rng: np.random.Generator, outcome: Outcome, target: Target) -> Kept:
       target: from flat vectors to the user's space.
 
     Returns:
-      `Kept` of NumPy arrays.
+      `Stored` of NumPy arrays.
     """
     draws, log_weights = outcome.draws, outcome.log_weights
     q: Any = outcome.q if isinstance(outcome.q, FullRank) else as_family(match(draws, log_weights))
     mean, sd = moments(target, draws, log_weights)
-    chosen, few = thinned(rng, rows(target, draws), log_weights, thresholds.KEPT_DRAWS)
-    return Kept(q, outcome.certificate, mean, sd, draws[chosen], few)  # type: ignore[arg-type]
+    chosen, few = thinned(rng, rows(target, draws), log_weights, thresholds.STORED_DRAWS)
+    return Stored(q, outcome.certificate, mean, sd, draws[chosen], few)  # type: ignore[arg-type]
 
 
 def thinned(
