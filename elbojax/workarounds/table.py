@@ -149,7 +149,7 @@ for size in range(3, 8):
 print("needed" if compiled else "gone")
 """,
         instead="jax.device_put of an array that NumPy has narrowed.",
-        places=("workarounds/transfers.py", "results/resolution.py", "results/posterior.py"),
+        places=("workarounds/transfers.py", "results/resolution.py", "results/handing.py"),
         may_go="When no supported jax says needed.",
         has_switch=True,
     ),
