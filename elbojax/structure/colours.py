@@ -13,7 +13,6 @@ class Colours:
     entry in both; the rows of hubs are known from their columns.
 
     Attributes:
-      vectors: [C, D] of zeros and ones, made on access.
       number: C.
     """
 
@@ -33,11 +32,12 @@ class Colours:
         self._colour[self._rest] = len(self._hubs) + greedy(inner)
         self.number = int(self._colour.max(initial=-1)) + 1
 
-    @property
-    def vectors(self) -> np.ndarray:
-        """The seeds [C, D]."""
-        seeds = np.zeros((self.number, self._size))
-        seeds[self._colour, np.arange(self._size)] = 1.0
+    def vectors(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The seeds of groups `start` to `stop`, [stop - start, D]."""
+        stop = self.number if stop is None else stop
+        inside = np.flatnonzero((self._colour >= start) & (self._colour < stop))
+        seeds = np.zeros((stop - start, self._size))
+        seeds[self._colour[inside] - start, inside] = 1.0
         return seeds
 
     def matrix(self, products: np.ndarray) -> Any:

@@ -1,6 +1,7 @@
 """`find_structure`: what the pattern of the Hessian says about a posterior."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,17 +9,17 @@ import numpy as np
 from elbojax.loops.checks import check_host, check_key, check_log_density
 from elbojax.loops.strict import relaxed
 from elbojax.structure.flat import flatten
-from elbojax.structure.leading import among_hubs, of_dense
+from elbojax.structure.leading import among_hubs, of_dense, whole_leaves
 from elbojax.structure.parts import components, hubs, kind_of
 from elbojax.structure.pattern import dense_hessians, look
 from elbojax.structure.products import Derivatives
 from elbojax.structure.record import Structure
 from elbojax.structure.said import chosen
+from elbojax.structure.tracer import traced
 from elbojax.types import Key, PyTree, Scalar
 
-LARGEST = 20_000
-"""Coordinates up to which D Hessian-vector products are computed: some minutes at a millisecond each and a quarter of a gigabyte
-for those of one step, if they are sparse."""
+UNTRACED = 30
+"""Coordinates up to which the pattern is had from D products alone, which take less time than reading the operations."""
 TALKATIVE = 30
 """Coordinates from which a posterior without structure is worth a word of advice."""
 CENTRE = (
@@ -41,11 +42,11 @@ def find_structure(
 
     .. math:: \log p(\theta, \beta, x) = c(\theta, \beta) + \sum_g \log p_g(x_g; \theta, \beta)
 
-    The pattern of the Hessian in the unconstrained space of `fit` is had from its exact zeros at a few random points around the
-    start: D Hessian-vector products at one, and at the others few, which confirm it. The coordinates that touch the most others
-    are taken out until what is left falls into small or banded components. Of those taken out, the ones that move the curvature
-    of the others lead (scales, correlations, dispersions); the others are a border (fixed effects, the smaller of two crossed
-    factors). Where nothing falls apart, a few may lead still: those given which the log-density is concave.
+    The pattern of the Hessian in the unconstrained space of `fit` is read from the operations of the log-density and confirmed by
+    a few Hessian-vector products at random points around the start, or had from its exact zeros there, by D products. The coordinates
+    that touch the most others are taken out until what is left falls into small or banded components. Of those taken out, the ones
+    that move the curvature of the others lead (scales, correlations, dispersions); the others are a border (fixed effects, the
+    smaller of two crossed factors). Where nothing falls apart, a few may lead still: those given which the log-density is concave.
 
     Args:
       key: for the points and the vectors.
@@ -84,24 +85,25 @@ def find_structure(
     rng = np.random.default_rng(np.ravel(np.asarray(jax.random.key_data(key))))
     with jax.enable_x64(True), np.errstate(all="ignore"):
         target, start, held = flatten(log_density, init, support, data)
-        if target.size > LARGEST:
-            raise ValueError(
-                f"init has {target.size:,} numbers, and a pattern takes as many Hessian-vector products: {LARGEST:,} at most"
-            )
         is_latent = None if latent is None else chosen(latent, init, target)
-        return _found(rng, Derivatives(target, held), start, target.names, is_latent)
+        known = traced(target, held) if target.size > UNTRACED else None
+        return _found(rng, Derivatives(target, held), start, target.names, is_latent, known)
 
 
 def _found(
-    rng: np.random.Generator, ask: Derivatives, start: np.ndarray, names: tuple[str, ...], latent: np.ndarray | None
+    rng: np.random.Generator,
+    ask: Derivatives,
+    start: np.ndarray,
+    names: tuple[str, ...],
+    latent: np.ndarray | None,
+    known: Any,
 ) -> Structure:
-    seen = look(rng, ask, start)
+    seen = look(rng, ask, start, known)
     everything, told = np.arange(ask.size), np.full(ask.size, np.nan)
     if latent is None:
-        out = hubs(seen.pattern, everything)
+        out = whole_leaves(seen.pattern, hubs(seen.pattern, everything), names)
         if len(out):
-            leading, told = among_hubs(rng, ask, seen, out, np.setdiff1d(everything, out), names)
-            border = np.setdiff1d(out, leading)
+            leading, border, told = among_hubs(rng, ask, seen, out, np.setdiff1d(everything, out), names)
         else:
             leading, told = of_dense(rng, ask, seen, names, dense_hessians(ask, seen))
             border = hubs(seen.pattern, np.setdiff1d(everything, leading)) if len(leading) else np.zeros(0, int)

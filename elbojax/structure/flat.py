@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
-from elbojax.bijectors import Real
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data
+from elbojax.results.positions import flat
+from elbojax.results.resolution import widened
 from elbojax.types import PyTree, Scalar
 
 
@@ -30,12 +31,9 @@ def flatten(
     """
     check_data(data)
     wide = jax.tree.map(_widened, unmasked(init, "init"))
-    data = jax.tree.map(_widened, unmasked(data))
+    data = widened(unmasked(data))
     target = targets.unconstrain(log_density, wide, support, data=data)
-    parts = []
-    for bijector, leaf in zip(target.supports, jax.tree.leaves(wide), strict=True):
-        parts.append(np.ravel(leaf if type(bijector) is Real else bijector.inverse(jnp.asarray(leaf))))
-    return target, np.concatenate(parts).astype(float), jax.tree.map(_held, data)
+    return target, flat(target, wide), jax.tree.map(_held, data)
 
 
 def _widened(leaf: Any) -> Any:

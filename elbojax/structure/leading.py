@@ -11,6 +11,7 @@ zero. Third derivatives along random signs give it for all coordinates at once: 
 a correlation, which at zero changes no determinant, counts too.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ still hard, and up to 60 `fit` certifies nearly all."""
 PROBES = 8
 """Vectors of random signs for a set of coordinates."""
 TESTED = 60
-"""Hubs of a single leaf that are looked at one by one."""
+"""Sets of hubs that are looked at for what they move among each other."""
 CONCAVE = 1e-7
 """Smallest eigenvalue of minus the scaled Hessian, over the largest, from which it counts as positive definite."""
 MOST_DENSE = 1000
@@ -78,8 +79,8 @@ def among_hubs(
     hubs: np.ndarray,
     latent: np.ndarray,
     names: tuple[str, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates that lead: some of the hubs, and what touches none but hubs and moves their curvature.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates that lead: some of the hubs, and what touches none but hubs and moves their curvature. The rest is the border.
 
     What the hubs do to the latent coordinates is looked at, and to each other by leaves: the scale of one crossed factor
     moves none but this factor. The leaf that moves most leads first, and what it alone had been moved by no longer counts.
@@ -93,12 +94,11 @@ def among_hubs(
       names: of all coordinates.
 
     Returns:
-      Leading coordinates, and `moved` [D], with NaN for those that were no candidates.
+      Leading coordinates; the border; and `moved` [D], with NaN for those that were no candidates.
     """
-    units = _units(hubs, latent, names)
+    units = _units(hubs, names)
     sources = [(unit, moved(rng, ask, seen, unit)) for unit in units] if len(units) <= TESTED else []
-    apart = _only_hubs(seen.pattern, hubs, latent)
-    few = [unit for unit in _units(apart, np.setdiff1d(latent, apart), names) if len(unit) <= LARGE]
+    apart = few = _units(_apart(seen.pattern, latent, names), names)
     # An effect with a heavy tail moves the curvature of its mean, and is latent: what leads moves more than it has members.
     few = [u for u in few if any(len(unit) > len(u) and says[u].max() > LEAST for unit, says in sources)]
     rest = np.setdiff1d(latent, np.concatenate([*few, hubs]))
@@ -131,22 +131,55 @@ def among_hubs(
         which = unit[own > LEAST]
         if (len(which) <= LARGE or own.max() > MUCH) and len(leading) + len(which) <= MOST:
             leading += which.tolist()
-    return np.sort(np.array(leading, int)), told
+    border = np.setdiff1d(hubs, leading)
+    # The mean of what became the border is a part of it.
+    beside = np.array([i for unit in apart for i in unit if i not in leading], int)
+    if len(beside) and len(border):
+        border = np.union1d(border, beside[seen.pattern[beside][:, border].sum(1) > 0])
+    return np.sort(np.array(leading, int)), border, told
 
 
-def _only_hubs(pattern: Any, hubs: np.ndarray, latent: np.ndarray) -> np.ndarray:
-    """Latent coordinates that touch hubs and nothing else."""
-    inner = np.diff(pattern[latent][:, latent].indptr)
-    return latent[(inner == 1) & (np.diff(pattern[latent].indptr) > 1)]
+def whole_leaves(pattern: Any, hubs: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """The hubs, with the rest of the leaves of which most members are hubs and whose members do not touch each other.
+
+    Args:
+      pattern: `scipy.sparse` [D, D].
+      hubs: [k] int.
+      names: of all coordinates.
+
+    Returns:
+      [n] int, increasing.
+    """
+    leaves = np.array([leaf_of(name) for name in names])
+    if len(hubs) == 0 or len(set(leaves.tolist())) == 1:
+        return hubs
+    found = [hubs]
+    for leaf in set(leaves[hubs].tolist()):
+        members = np.flatnonzero(leaves == leaf)
+        here = int(np.sum(leaves[hubs] == leaf))
+        if here < len(members) < 2 * here and pattern[members][:, members].nnz == len(members):
+            found.append(members)
+    return np.unique(np.concatenate(found))
 
 
-def _units(hubs: np.ndarray, latent: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
-    """Hubs by leaf; one by one where their leaf has latent coordinates too, as a vector of everything has."""
-    mixed = {leaf_of(names[i]) for i in latent}
+def _apart(pattern: Any, latent: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Latent coordinates of small leaves that touch hubs and one another alone, as the scales of what became the border do."""
+    leaves = [leaf_of(name) for name in names]
+    counts = Counter(leaves)
+    if len(counts) == 1:
+        return np.zeros(0, int)
+    large = np.array([counts[leaves[i]] > LARGE for i in latent], bool)
+    return latent[~large & (pattern[latent][:, latent[large]].sum(1) == 0)] if large.any() else latent[:0]
+
+
+def _units(part: np.ndarray, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Coordinates by leaf; one by one where there is but one leaf, a vector of everything."""
+    leaves = [leaf_of(name) for name in names]
+    if len(set(leaves)) == 1:
+        return [np.array([i]) for i in part]
     by_leaf: dict[str, list[int]] = {}
-    for i in hubs:
-        leaf = leaf_of(names[i])
-        by_leaf.setdefault(names[i] if leaf in mixed else leaf, []).append(int(i))
+    for i in part:
+        by_leaf.setdefault(leaves[i], []).append(int(i))
     return [np.array(members) for members in by_leaf.values()]
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elbojax.structure.colours import coloured
+from elbojax.structure.colours import Colours, coloured
 from elbojax.structure.products import Derivatives
 
 POINTS = 3
@@ -17,10 +17,19 @@ HALVINGS = 20
 ROUNDING = 1e-14
 """Of the largest entries of row and column (their geometric mean), at or below which an entry is what rounding left of a zero.
 Sums of 10^4 terms that cancel leave some 100 spacings of 1.1e-16 of one term. To a Cholesky factor it is nothing."""
-AGREE = 1e-8
+AGREE = 1e-11
 """Relative difference of a product and of what the recovered Hessian says of it, above which there are entries outside of the
-pattern. Rounding leaves 1e-12."""
+pattern. Rounding leaves some 1e-14; where it leaves more, D products more are all that is lost."""
 
+LARGEST = 20_000
+"""Coordinates up to which D Hessian-vector products are computed: some minutes at a millisecond each."""
+WORTH = 0.5
+"""Products over D up to which a known pattern is used: beyond, the exact one for 1 / WORTH times as many may be much sparser."""
+FULL = 0.5
+"""Share of the entries of a known pattern that have to be seen for all of it to be kept: entries that vanish at the points by
+underflow are in it, and where it has many more it is too coarse."""
+STRIP = 256
+"""Vectors made at a time."""
 MOST_TWICE = 500
 """Size up to which a dense Hessian is computed at a second point too."""
 
@@ -41,42 +50,82 @@ class Looked(NamedTuple):
     varies: bool
 
 
-def look(rng: np.random.Generator, ask: Derivatives, start: np.ndarray) -> Looked:
+def look(rng: np.random.Generator, ask: Derivatives, start: np.ndarray, known: Any = None) -> Looked:
     """The union of the patterns at some points.
 
     The first takes D Hessian-vector products. At the others, the Hessian is computed from few products that the pattern allows,
     and compared with one along a random vector; where these differ the pattern has changed, and D products follow there too.
+    Where a pattern is known that holds all entries, no point takes D.
 
     Args:
       rng: for the points.
       ask: derivatives of the log-density.
       start: [D].
+      known: a pattern, `scipy.sparse` [D, D], or None.
 
     Returns:
       What was seen.
 
     Raises:
-      ValueError: the log-density is not finite at the start.
+      ValueError: the log-density is not finite at the start; D is too large where no sparse pattern is known.
     """
-    import scipy.sparse as sp
-
     points = _points(rng, ask, start)
+    if known is not None:
+        colours = coloured(known)
+        if colours.number <= WORTH * ask.size:
+            return _confirmed(rng, ask, points, known, colours)
+    if ask.size > LARGEST:
+        raise ValueError(
+            f"init has {ask.size:,} numbers, and a sparse pattern of the Hessian was not found from the operations of the"
+            f" log-density, as where latent variables are not centred or an operation is not known; beyond {LARGEST:,} it is"
+            " not looked for by products"
+        )
     first = _full(ask, points[0])
     pattern, hessians, varies = _support(first), [first], False
     for point in points[1:]:
         colours = coloured(pattern)
         if colours.number >= ask.size:
             break  # dense: every point would take D products
-        vector = rng.standard_normal(ask.size)
-        products = ask.products(point, np.concatenate([colours.vectors, vector[None]]))
-        hessian = colours.matrix(products[:-1])
-        gap = np.abs(hessian @ vector - products[-1])
-        varies = bool(np.any(~(gap <= AGREE * (abs(hessian) @ np.abs(vector) + np.abs(products[-1])))))
-        if varies:
+        hessian, agrees = _recovered(rng, ask, point, colours)
+        if not agrees:
             hessian = _full(ask, point)
-            pattern = sp.csr_array(pattern + _support(hessian), dtype=bool)
+            before = pattern.nnz
+            pattern = _union(pattern, _support(hessian))
+            agrees = pattern.nnz == before
+        varies = not agrees
         hessians.append(hessian)
     return Looked(pattern, points, hessians, varies)
+
+
+def _confirmed(rng: np.random.Generator, ask: Derivatives, points: np.ndarray, known: Any, colours: Colours) -> Looked:
+    """The Hessians by the known pattern, without the entries that are zero at all points where these are many."""
+    found = [_recovered(rng, ask, point, colours) for point in points]
+    if not all(agrees for _, agrees in found):
+        return look(rng, ask, points[0])
+    hessians = [without_rounding(hessian) for hessian, _ in found]
+    seen = [_support(hessians[0])]
+    for hessian in hessians[1:]:
+        seen.append(_union(seen[-1], _support(hessian)))
+    full = seen[-1].nnz >= FULL * known.nnz
+    return Looked(known if full else seen[-1], points, hessians, not full and seen[-1].nnz > seen[-2].nnz)
+
+
+def _recovered(rng: np.random.Generator, ask: Derivatives, point: np.ndarray, colours: Colours) -> tuple[Any, bool]:
+    """The Hessian at a point from few products, and whether it agrees with one along a random vector."""
+    vector = rng.standard_normal(ask.size)
+    products = np.empty((colours.number, ask.size))
+    for at in range(0, colours.number, STRIP):
+        products[at : at + STRIP] = ask.products(point, colours.vectors(at, min(at + STRIP, colours.number)))
+    along = ask.products(point, vector[None])[0]
+    hessian = colours.matrix(products)
+    gap = np.abs(hessian @ vector - along)
+    return hessian, bool(np.all(gap <= AGREE * (abs(hessian) @ np.abs(vector) + np.abs(along))))
+
+
+def _union(one: Any, other: Any) -> Any:
+    import scipy.sparse as sp
+
+    return sp.csr_array(one + other, dtype=bool)
 
 
 def _points(rng: np.random.Generator, ask: Derivatives, start: np.ndarray) -> np.ndarray:
@@ -100,7 +149,7 @@ def _full(ask: Derivatives, point: np.ndarray) -> Any:
     """The Hessian from D products, as a sparse array without what is rounding."""
     import scipy.sparse as sp
 
-    size, step = ask.size, 256
+    size, step = ask.size, STRIP
     columns = []
     for at in range(0, size, step):
         seeds = np.zeros((min(step, size - at), size))

@@ -9,7 +9,9 @@ import pytest
 
 import elbojax
 from elbojax.structure.colours import coloured, greedy
+from elbojax.structure.flat import flatten
 from elbojax.structure.parts import components, hubs
+from elbojax.structure.tracer import traced
 
 KEY = jax.random.key(1)
 
@@ -18,7 +20,7 @@ def dense_pattern(log_density, size, data=None, points=5):
     """The union over points of what differs from zero in the dense Hessian by JAX."""
     rng = np.random.default_rng(9)
     arguments = () if data is None else (data,)
-    hessian = jax.jit(jax.hessian(log_density))
+    hessian = jax.jit(jax.jacfwd(jax.jacfwd(log_density)))  # forward alone, for loops that have no backward
     found = np.eye(size, dtype=bool)
     for _ in range(points):
         found |= np.abs(np.asarray(hessian(jnp.asarray(rng.standard_normal(size)), *arguments))) > 1e-12
@@ -137,7 +139,7 @@ def test_colours_give_the_matrix_back(seed, size, number, heavy):
 
     colours = coloured(sp.csr_array(matrix != 0))
     assert colours.number <= size
-    np.testing.assert_array_equal(colours.matrix(colours.vectors @ matrix).toarray(), matrix)
+    np.testing.assert_array_equal(colours.matrix(colours.vectors() @ matrix).toarray(), matrix)
 
 
 def test_few_colours():
@@ -160,3 +162,143 @@ def test_hubs_of_known_graphs():
     band = sp.csr_array(sp.diags_array([np.ones(60)] * 3, offsets=[-1, 0, 1], shape=(60, 60)) != 0)
     assert not len(hubs(band, np.arange(60)))
     assert components(band, np.arange(60)).bandwidths.tolist() == [1]
+
+
+def operations(log_density, start, data=None):
+    """The pattern told by the operations, as a dense matrix; None where there is none."""
+    target, _, held = flatten(log_density, start, None, data)
+    found = traced(target, held)
+    return None if found is None else found.toarray()
+
+
+@pytest.mark.parametrize(
+    ("log_density", "size"), [(chain, 30), (grid, 42), (scanned, 25), (hierarchy, 20), (nested_groups, 26)]
+)
+def test_the_operations_of_models_tell_their_pattern(log_density, size):
+    assert np.array_equal(operations(log_density, jnp.zeros(size)), dense_pattern(log_density, size))
+
+
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(seed=st.integers(0, 10**6))
+def test_the_operations_of_random_quartics_tell_their_pattern(seed):
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, 15, (20, 2))
+    found = operations(quartic, jnp.zeros(15), (pairs, np.ones(20)))
+    wanted = np.eye(15, dtype=bool)
+    wanted[pairs[:, 0], pairs[:, 1]] = wanted[pairs[:, 1], pairs[:, 0]] = True
+    assert np.array_equal(found, wanted)
+
+
+INDICES = np.array([3, 1, 1, 7, 0, 5])
+SEGMENTS = np.array([0, 2, 2, 1, 0, 1, 2, 2])
+MATRIX = np.where(np.random.default_rng(0).random((8, 8)) < 0.3, 1.5, 0.0)
+OPERATIONS = {
+    "gather": lambda z: jnp.sum(z[INDICES] ** 3),
+    "gather of rows": lambda z: jnp.sum(jnp.prod(z.reshape(4, 2)[np.array([0, 3])], 1)),
+    "out of bounds": lambda z: jnp.sum(z.at[np.array([2, 30])].get(mode="fill", fill_value=1.0) ** 2 * z[0]),
+    "scatter": lambda z: jnp.sum(jnp.zeros(8).at[np.array([2, 4])].set(z[:2] * z[3]) ** 2),
+    "scatter over": lambda z: jnp.sum(z.at[np.array([2, 4])].set(1.0) ** 2 * z[5]),
+    "scatter-add": lambda z: jnp.sum(jnp.zeros(3).at[SEGMENTS].add(z) ** 2),
+    "segment_sum": lambda z: jnp.sum(jnp.exp(jax.ops.segment_sum(z, SEGMENTS, 3))),
+    "slice and pad": lambda z: jnp.sum(jnp.pad(z[1:4] ** 2, (1, 2)) * z[:6]),
+    "concatenate": lambda z: jnp.sum(jnp.concatenate([z[4:], z[:4]]) * z),
+    "stack": lambda z: jnp.sum(jnp.prod(jnp.stack([z[:4], z[4:]]), 0)),
+    "roll": lambda z: jnp.sum(z * jnp.roll(z, 3)),
+    "flip": lambda z: jnp.sum(jnp.flip(z) * z),
+    "outer": lambda z: jnp.sum(z[:2, None] * z[None, 5:]),
+    "where": lambda z: jnp.sum(jnp.where(z > 0.1, z**2, z * z[0])),
+    "where of data": lambda z: jnp.sum(jnp.where(np.arange(8) > 4, z * z[0], z**2)),
+    "max": lambda z: jnp.sum(jnp.maximum(z, z[0]) ** 2),
+    "clip": lambda z: jnp.sum(jnp.clip(z[1:], -10.0, 10.0) ** 2) * z[0],
+    "division": lambda z: jnp.sum(z[1:] / z[0]) + z[1] ** 2 + z[2] / 3.0,
+    "division of": lambda z: jnp.sum(1.0 / (2.0 + z[1:] ** 2)),
+    "power": lambda z: jnp.sum(jnp.abs(z[1:3]) ** (z[3:5] + 2)),
+    "matrix": lambda z: jnp.sum(jnp.exp(MATRIX @ z)),
+    "matrix from the right": lambda z: jnp.sum(jnp.exp(z @ MATRIX)),
+    "product of matrices": lambda z: jnp.sum((z[:4].reshape(2, 2) @ z[4:].reshape(2, 2))[0]),
+    "einsum": lambda z: jnp.einsum("ij,ik->", z[:4].reshape(2, 2), z[4:].reshape(2, 2)),
+    "batched": lambda z: jnp.sum(jnp.einsum("bi,bij->bj", z.reshape(4, 2), np.ones((4, 2, 2))) ** 2),
+    "vdot": lambda z: z[:4] @ z[4:],
+    "reductions": lambda z: jnp.sum(jnp.sum(z.reshape(2, 4), 0) ** 2),
+    "logsumexp": lambda z: jax.nn.logsumexp(z[:3]) - jnp.sum(z[3:] ** 2),
+    "softmax": lambda z: jnp.sum(jax.nn.log_softmax(z.reshape(2, 4), 1)[:, 0]),
+    "products": lambda z: jnp.prod(z[:3]) + jnp.prod(z[4:6]),
+    "cumsum": lambda z: jnp.sum(jnp.cumsum(z[:4]) ** 2),
+    "cumsum of rows": lambda z: jnp.sum(jnp.cumsum(z.reshape(2, 4), 1) ** 2),
+    "differences": lambda z: jnp.sum(jnp.diff(z, n=2) ** 2),
+    "standard functions": lambda z: jnp.sum(jax.nn.softplus(z) + jax.nn.sigmoid(z) + jax.scipy.special.gammaln(z + 9)),
+    "custom_jvp": lambda z: jnp.sum(jax.nn.relu(z[1:]) ** 2 * z[0]) + jnp.sum(jax.nn.silu(z)),
+    "jit": lambda z: jnp.sum(jax.jit(lambda a, b: a * b)(z[:4], z[4:])),
+    "remat": lambda z: jnp.sum(jax.checkpoint(lambda a: jnp.sin(a) * z[0])(z[4:])),
+    "vmap": lambda z: jnp.sum(jax.vmap(lambda a, i: a * z[i])(z[:4], np.arange(4, 8))),
+    "cond": lambda z: jax.lax.cond(z[0] > 0, lambda a: a[1] * a[2], lambda a: a[3] * a[4], z),
+    "cond on data": lambda z: jax.lax.cond(np.bool_(True), lambda a: a[1] * a[2], lambda a: a[3] * a[4], z),
+    "scan": lambda z: jnp.sum(jax.lax.scan(lambda c, x: (x, c * x), 0.0, z)[1]),
+    "scan backwards": lambda z: jnp.sum(jax.lax.scan(lambda c, x: (x, c * x), z[3], z[4:], reverse=True)[1]),
+    "scan with a sum": lambda z: jax.lax.scan(lambda c, x: ((c[0] + c[1] * x, x), None), (0.0, z[0]), z[1:])[0][0],
+    "scan that remembers": lambda z: jax.lax.scan(lambda c, x: (0.5 * c + x, (c + x) ** 2), 0.0, z[:4])[1].sum(),
+    "scan of two back": lambda z: jnp.sum(jax.lax.scan(lambda c, x: ((c[1], x), c[0] * x), (0.0, 0.0), z)[1]),
+    "scan with a switch": lambda z: jax.lax.scan(lambda c, x: (x[0], c * x[0] * x[1]), 0.0, (z, 1.0 * np.arange(8)))[
+        1
+    ].sum(),
+    "map": lambda z: jnp.sum(jax.lax.map(lambda x: x[0] * x[1], z.reshape(4, 2))),
+    "fori_loop": lambda z: jax.lax.fori_loop(0, 3, lambda i, c: c + z[i] * z[i + 1], 0.0),
+    "while_loop": lambda z: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * z[1]), (0, z[2]))[1],
+    "dynamic_slice": lambda z: jnp.sum(jax.lax.dynamic_slice(z, (2,), (3,)) ** 2 * z[0]),
+    "position of its own": lambda z: z[jnp.argmax(z)] * z[0],
+    "sort": lambda z: jnp.sum(jnp.sort(z[:3]) * np.arange(3)) ** 2,
+    "cholesky": lambda z: jnp.sum(jnp.linalg.cholesky(jnp.eye(2) * 9 + jnp.outer(z[:2], z[:2])) ** 2) * z[5],
+    "triangular_solve": lambda z: jnp.sum(
+        jax.scipy.linalg.solve_triangular(jnp.array([[2.0, 0.0], [1.0, 1.0]]) + z[0], z[1:5].reshape(2, 2), lower=True)
+        ** 2
+    ),
+    "triangular_solve by rows": lambda z: jnp.sum(
+        jax.lax.linalg.triangular_solve(2 * jnp.eye(2) + z[0], z[1:7].reshape(3, 2), left_side=False, lower=True) ** 2
+    ),
+    "solve": lambda z: jnp.sum(jnp.linalg.solve(jnp.eye(3) * 9 + z[0], z[1:4]) ** 2),
+    "eigenvalues": lambda z: jnp.sum(jnp.linalg.eigvalsh(jnp.diag(z[:3])) ** 2),
+    "complex": lambda z: jnp.sum(jnp.abs(jnp.fft.fft(z[:4])) ** 2),
+    "nothing": lambda z: 0.0 * z[0],
+    "a constant": lambda z: jnp.sum(jnp.ones(3)),
+    "float32": lambda z: jnp.sum(z.astype(jnp.float32)[:4] * z.astype(jnp.float32)[4:]).astype(float),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_operation_misses_an_entry(name):
+    found = operations(OPERATIONS[name], jnp.zeros(8))
+    assert found is None or np.all(found >= dense_pattern(OPERATIONS[name], 8))
+    assert np.array_equal(found, found.T)
+
+
+TIGHT = set(OPERATIONS) - {
+    *(
+        "where of data",
+        "max",
+        "clip",
+        "sort",
+        "eigenvalues",
+        "complex",
+        "solve",
+        "position of its own",
+        "triangular_solve",
+    ),
+    *(
+        "while_loop",
+        "fori_loop",
+        "nothing",
+        "cholesky",
+        "power",
+        "product of matrices",
+        "einsum",
+        "where",
+        "custom_jvp",
+    ),
+    *("triangular_solve by rows", "scan with a switch", "cond"),
+}
+"""Those of which no entry is too many."""
+
+
+@pytest.mark.parametrize("name", sorted(TIGHT))
+def test_operations_have_no_entry_too_many(name):
+    assert np.array_equal(operations(OPERATIONS[name], jnp.zeros(8)), dense_pattern(OPERATIONS[name], 8))
