@@ -43,10 +43,12 @@ def find_structure(
     .. math:: \log p(\theta, \beta, x) = c(\theta, \beta) + \sum_g \log p_g(x_g; \theta, \beta)
 
     The pattern of the Hessian in the unconstrained space of `fit` is read from the operations of the log-density and confirmed by
-    a few Hessian-vector products at random points around the start, or had from its exact zeros there, by D products. The coordinates
-    that touch the most others are taken out until what is left falls into small or banded components. Of those taken out, the ones
-    that move the curvature of the others lead (scales, correlations, dispersions); the others are a border (fixed effects, the
-    smaller of two crossed factors). Where nothing falls apart, a few may lead still: those given which the log-density is concave.
+    a few Hessian-vector products at random points around the start, or had from its exact zeros there, by D products.
+
+    The coordinates that touch the most others are taken out until what is left falls into small or banded components. Of those
+    taken out, the ones that move the curvature of the others lead (scales, correlations, dispersions); the others are a border
+    (fixed effects, the smaller of two crossed factors). Where nothing falls apart, a few may lead still: those given which the
+    log-density is concave.
 
     Args:
       key: for the points and the vectors.
