@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
-from elbojax.loops.options import accepted
 from elbojax.targets import Target
 from elbojax.types import Array, PyTree
+from elbojax.workarounds.options import accepted
 
 ROOM = 64
 """Vectors of a call."""
