@@ -131,6 +131,13 @@ KHAT = _number(
     "Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html",
     low=-math.inf,
 )
+UPPER_KHAT = _number(
+    0.5,
+    "Pareto shape",
+    "Of the importance ratios, above which no upper bound on the evidence is given.",
+    "above it the second moment of the ratios, whose logarithm it is, is infinite (theory)",
+    low=-math.inf,
+)
 ENOUGH = _number(
     400, "effective draws", "Below which moments are not to be relied on to a tenth of a standard deviation."
 )
@@ -158,7 +165,6 @@ MOMENTLESS_ERROR = _number(
     "From which it is asked whether it is that of coordinates without moments, which are not to count.",
 )
 ROUNDING = _number(0.1, "nats", "Of rounding error in the log-density, above which its differences are lost.")
-TAIL_FEWEST = _number(5, "draws", "Of the tail, below which no Pareto distribution is fitted to it.", low=1)
 CONTROL_DRAWS = _number(
     8, "draws", "For each control variate, without which these would be fitted to the noise.", low=1
 )
@@ -356,6 +362,7 @@ ENSEMBLE_CHAINS = _number(
 ENSEMBLE_TUNED = _number(8, "trajectories", "In which the step size is found, in either coordinates.", low=1)
 ENSEMBLE_BLOCK = _number(16, "trajectories", "Between looks at whether the chains are stationary.", low=4)
 ENSEMBLE_BLOCKS = _number(6, "blocks", "After which they are given up.")
+ENSEMBLE_SKIPPED = _number(0.25, "share of the trajectories", "The first, which are not counted.", high=0.9)
 ENSEMBLE_ACCEPTED = _number(0.8, "mean acceptance", "That the step size is tuned to.", low=1e-9, high=1)
 ENSEMBLE_ANGLE = _number(
     3.0,
@@ -572,6 +579,7 @@ MINIBATCH_ALLOWED_MOST = _number(0.1, "sds", "It may never measure more.")
 MINIBATCH_CORRECTIONS = _number(
     4, "Newton steps", "In a row that are taken where the test fails, before the optimiser goes on."
 )
+MINIBATCH_WORSE = _number(3.0, "standard errors", "By which a chain's end may be worse than its start.")
 MINIBATCH_DRAWS = _number(
     2, "draws", "To a step, an antithetic pair: in the gradient of the mean all that is odd in them cancels.", low=2
 )

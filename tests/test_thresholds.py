@@ -69,6 +69,7 @@ ALLOWED = {
     "posterior.LEAST": "of another library",
     "programs.SMALL": "how well a program is compiled",
     "programs.TRIPS": "how well a program is compiled",
+    "psis.FEWEST": "of the method; no check has so few draws",
     "single.COMPILED": "at least two parameters",
     "thorough.STAGES": "seeds, and at least two parameters",
     "stationarity.PASSES": "a schedule, which ends as soon as the test is precise",
@@ -131,6 +132,33 @@ def test_every_number_that_decides_is_in_the_table(folder):
     }
     unknown = sorted(found - ALLOWED.keys())
     assert not unknown, "put it into elbojax/thresholds.py, or say in ALLOWED why it decides nothing about an answer"
+
+
+VERDICTS = (
+    "check/*",
+    "stages/*",
+    "thorough",
+    "importance",
+    "refit",
+    "exploration",
+    "outer_variance",
+    "handover",
+    "precision",
+)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for name in VERDICTS for path in (PACKAGE / "cascade").glob(f"{name}.py")), ids=str
+)
+def test_nothing_is_compared_with_a_number_in_passing(path):
+    for node in ast.walk(TREES[path]):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        for side in sides:
+            assert not (isinstance(side, ast.Constant) and isinstance(side.value, float)), (
+                path,
+                side.lineno,
+                side.value,
+            )
 
 
 def test_no_entry_is_idle():

@@ -178,7 +178,7 @@ def check_importance(
         elbo_se=jnp.where(jnp.isfinite(elbo_se), elbo_se, jnp.inf),
         log_evidence=log_evidence,
         log_evidence_se=jnp.where(exact & light, log_evidence_se, jnp.inf),
-        upper_bound=jnp.where(exact & (smoothed.khat < 0.5), upper_bound, jnp.inf),
+        upper_bound=jnp.where(exact & (smoothed.khat < thresholds.UPPER_KHAT), upper_bound, jnp.inf),
         decrement=cost.decrement,
         mean_error=jnp.where(jnp.isfinite(mean_error) & (log_evidence > -jnp.inf), mean_error, jnp.inf),
         fisher_divergence=cost.fisher_divergence,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elbojax import thresholds
+FEWEST = 5
+"""Draws of the tail below which nothing is fitted to them, as the method has it."""
 
 
 class Smoothed(NamedTuple):
@@ -50,7 +51,7 @@ def smooth(log_ratios: np.ndarray) -> Smoothed:
     largest_ratio = np.max(log_ratios)
     ratios = log_ratios - largest_ratio
     khat = math.inf
-    if thresholds.TAIL_FEWEST <= tail < size:
+    if FEWEST <= tail < size:
         where = np.argpartition(ratios, size - tail - 1)[size - tail - 1 :]
         where = where[np.argsort(ratios[where], kind="stable")]
         cutoff, where = ratios[where[0]], where[1:]

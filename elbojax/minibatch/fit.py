@@ -504,7 +504,10 @@ def _report(
     rounding = float(jnp.finfo(p.state.q.dtype).eps) * float(np.max(np.abs(losses[0])))
     slack = max(0.01, 10 * rounding)
     best = 0
-    if not np.isfinite(worse).all() or worse.mean() > 3 * worse.std() / math.sqrt(worse.size) + slack:
+    if (
+        not np.isfinite(worse).all()
+        or worse.mean() > thresholds.MINIBATCH_WORSE * worse.std() / math.sqrt(worse.size) + slack
+    ):
         best, p.status, p.tested = 1, Status.STALLED, None
     return MinibatchFit(
         q=placed[best][0],

@@ -4,6 +4,7 @@ import enum
 import math
 from typing import Any, NamedTuple
 
+from elbojax import thresholds
 from elbojax.results.notes import LABELS, START
 from elbojax.types import Scalar, Status
 
@@ -113,7 +114,7 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
         if nothing or status == Status.IMPROPER
         else f"k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
         f" means within {float(c.mean_error):.3f} sd, sds within {100 * float(c.sd_error):.1f} %"
-        if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < 0.7
+        if c.certified or int(c.stage) != Stage.LOW_RANK or c.khat < thresholds.KHAT
         else f"none: k-hat {float(c.khat):.2f}, so that means and sds are those of q itself"
     )
     elsewhere = int(c.modes) - 1

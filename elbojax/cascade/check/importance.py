@@ -123,7 +123,7 @@ def check(
         log_evidence=np.float64(smoothed.log_mean),
         log_evidence_se=np.float64(math.sqrt(max(num_draws / smoothed.ess - 1, 0) / num_draws) if light else math.inf),
         upper_bound=np.float64(
-            0.5 * (log_sum_exp(2 * ratios) - math.log(num_draws)) if smoothed.khat < 0.5 else math.inf
+            0.5 * (log_sum_exp(2 * ratios) - math.log(num_draws)) if smoothed.khat < thresholds.UPPER_KHAT else math.inf
         ),
         decrement=np.float64(cost.decrement),
         mean_error=np.float64(finite(mean_error)),

@@ -95,9 +95,8 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
             kept.append(points_of(whitening, here.u))
         used += block_cost
         joined = _joined(whitening, here.u, len(ends))
-        result, moved = _assessed(
-            outcome, np.stack(kept[len(kept) // 4 :])[:, : thresholds.ENSEMBLE_CHAINS], used, joined
-        )
+        counted = np.stack(kept[int(thresholds.ENSEMBLE_SKIPPED * len(kept)) :])[:, : thresholds.ENSEMBLE_CHAINS]
+        result, moved = _assessed(outcome, counted, used, joined)
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
             or moved.correlation > thresholds.ENSEMBLE_STUCK
