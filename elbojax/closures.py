@@ -258,7 +258,7 @@ class Look:
         self._changes = before
 
     def _entry(self, value: Any, depth: int) -> None:
-        """Of a container."""
+        """Walk over one entry of a container."""
         if not (self._changes and isinstance(value, int | float | str)):
             self._walk(value, depth)
 

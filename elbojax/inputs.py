@@ -103,7 +103,7 @@ def check_real(tree: PyTree, name: str) -> None:
 
 
 def _mask(leaf: Any) -> Any:
-    """Of a masked array, be it NumPy's or of a subclass of its plain one; None of what cannot have one."""
+    """The mask of a masked array, be it NumPy's or a subclass of its plain one; None of what cannot have one."""
     return (
         np.ma.getmaskarray(leaf)
         if isinstance(leaf, np.ma.MaskedArray)

@@ -12,8 +12,8 @@ from elbojax.inputs import unmasked
 from elbojax.types import Array, Key, PyTree, Scalar
 
 ROUNDS, ROUNDS_OF_FEW, FEW = 8, 24, 50
-"""Of the permutation, and below so many rows. Counted over 60,000 keys: on 5 rows all 120 orders come equally often from
-16 rounds on, on 50 rows all ordered pairs from 6 on."""
+"""Rounds of the permutation, for many rows and for fewer than FEW. Counted over 60,000 keys: on 5 rows all 120 orders come
+equally often from 16 rounds on, on 50 rows all ordered pairs from 6 on."""
 
 
 def reshuffle(key: Key, step: Array | int, num_data: int, batch_size: int) -> Array:

@@ -192,7 +192,7 @@ def laine_karras(bits: Any, seed: Any) -> Any:
 
 
 def reverse_bits(bits: Any) -> Any:
-    """Of 32-bit words, NumPy's or JAX's."""
+    """Reverse the bits of 32-bit words, NumPy's or JAX's."""
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
         odd = np.uint32(mask)
         bits = ((bits >> shift) & odd) | ((bits & odd) << shift)

@@ -165,7 +165,7 @@ class Objects:
         self.counted = 0
 
     def answer(self, request: Any) -> Any:
-        """Of `Gradients`, values [B] and gradients [B, D]; of `Values`, values [B]."""
+        """Values [B] and gradients [B, D] for `Gradients`; values [B] for `Values`."""
         wanted = isinstance(request, Gradients)
         parts = []
         for at in range(0, len(request.points), ROOM):

@@ -10,7 +10,7 @@ from elbojax.studies import Calibration
 INK, BAND, STRAY = "#1f6f8b", "#d9e4e8", "#b5651d"
 COLUMNS = 4
 NO_NOISE = 1e-12
-"""Of the largest variance: what is below is rounding."""
+"""Share of the largest variance below which a variance is rounding."""
 
 
 def calibration(result: Calibration, *, title: str = "") -> Any:

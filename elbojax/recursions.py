@@ -11,7 +11,7 @@ SMALL = 8
 
 
 def transpose(a: Array) -> Array:
-    """Of the last two axes."""
+    """Swap the last two axes."""
     return jnp.swapaxes(a, -1, -2)
 
 

@@ -1,4 +1,4 @@
-"""Which way an objective is to be taken: what an optimiser raises, and what it lowers.
+"""The sign of an objective: what an optimiser raises, and what it lowers.
 
 Objectives mark their value inside the program that computes it. So the mark is still there under any wrapper, a `partial`,
 a closure, a `jit` that was compiled before; an attribute of the function object would be lost.

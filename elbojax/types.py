@@ -1,4 +1,4 @@
-"""The vocabulary of the house: aliases, shape letters and status codes.
+"""Shared type aliases, shape letters and status codes.
 
 Shape letters, the same in every docstring:
 

@@ -519,7 +519,7 @@ def _after(before, held, target, rng):
 
 
 def _warn(numbers, troubles):
-    """Of exceptions in the stages of single models: a fault of elbojax's that their statuses would hide."""
+    """Warn of exceptions in the stages of single models: faults of elbojax that their statuses would hide."""
     if not troubles:
         return
     model, error = min(troubles.items())

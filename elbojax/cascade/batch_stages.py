@@ -159,7 +159,7 @@ def settled(
 
 
 def num_paths(start: Array) -> int:
-    """As many as `fit` sends out, and no fewer than there are starts, [D] or [K, D]."""
+    """The number of optimisation paths: as many as in `fit`, and no fewer than there are starts, [D] or [K, D]."""
     return max(thresholds.PATHS, len(jnp.atleast_2d(start)))
 
 

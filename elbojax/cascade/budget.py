@@ -79,7 +79,7 @@ class Budget:
             self._shortened.append(stage)
 
     def sentence(self) -> str:
-        """Which budget ended the fit, and what was not tried."""
+        """The sentence that says which budget ended the fit, and what was not tried."""
         parts = [f"{self._reason} ended the fit after {self._used:,} gradients"]
         if self._shortened:
             parts.append(f"cut short: {', '.join(self._shortened)}")

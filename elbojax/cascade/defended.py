@@ -36,6 +36,6 @@ class Defended(Reparameterised):
         return jnp.where(ndtr(noise[0]) < self.guarded, guard, front)
 
     def log_prob(self, event: Array) -> Scalar:
-        """Of the mixture."""
+        """The log-probability of an event under the mixture."""
         front, guard = self.front.log_prob(event), self.guard.log_prob(event)
         return jnp.logaddexp(front + math.log(1 - self.guarded), guard + math.log(self.guarded))

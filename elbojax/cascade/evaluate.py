@@ -32,7 +32,7 @@ WORTH = 1e9
 process of 26 parameters: 0.5 seconds of a processor with the light one, 1.8 to compile the better one, which takes a third of
 the time. Counted, not timed, so that one key gives one answer."""
 WORTH_ALONE = 3e7
-"""Likewise of values without gradients, after which they have a program of their own: they take a fifth of the time, measured on
+"""Numbers computed for values alone, after which these have a program of their own: a fifth of the time, measured on
 a regression and on a differential equation (126 to 17 microseconds), and a check needs 4,096."""
 GRADIENT = 3.0
 """Log-densities that one with its gradient costs."""
@@ -42,7 +42,7 @@ class Model(Protocol):
     """A model as the stages see it."""
 
     def answer(self, request: Any) -> Any:
-        """Of `Gradients`, values [B] and gradients [B, D]; of `Values`, values [B]."""
+        """Values [B] and gradients [B, D] for `Gradients`; values [B] for `Values`."""
 
 
 def drive(stage: Stage[Any], model: Model) -> Any:
@@ -86,7 +86,7 @@ class Compiled:
         self._programs: _Programs = xla.memo(Compiled, (target, structure, kinds(structure), shapes), _Programs)
 
     def answer(self, request: Any) -> Any:
-        """Of `Gradients`, values [B] and gradients [B, D]; of `Values`, values [B]."""
+        """Values [B] and gradients [B, D] for `Gradients`; values [B] for `Values`."""
         wanted = isinstance(request, Gradients)
         parts = []
         for at in range(0, len(request.points), ROOM):

@@ -1,6 +1,6 @@
-"""Whether the posterior goes on where a certified answer ends.
+"""The exploration check: a test for posterior mass outside the proposal, by short Hamiltonian chains.
 
-Importance weights cannot tell of mass that no draw has come near: half of a ring passes for a bow. Steps of MCMC can,
+Importance weights cannot tell of mass that no draw has come near, such as the other half of a ring. Steps of MCMC can,
 for they leave the posterior as it is: from draws of it they lead to draws of it, and not to where the proposal puts nothing.
 """
 

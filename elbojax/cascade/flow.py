@@ -103,7 +103,7 @@ def least() -> int:
 
 
 def rounds() -> int:
-    """Of a flow, at most: more where there is no NUTS to go on to."""
+    """Rounds of training a flow, at most: more where there is no NUTS to go on to."""
     return thresholds.FLOW_ROUNDS if available() else thresholds.FLOW_ROUNDS_ALONE
 
 

@@ -17,7 +17,7 @@ from elbojax.results.certificate import Stage
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 COORDINATES = 256
-"""Whose chains are looked at side by side."""
+"""Coordinates whose chains are looked at side by side; bounds memory."""
 
 
 class Whitening(NamedTuple):

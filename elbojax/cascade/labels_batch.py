@@ -154,7 +154,7 @@ def _found(
 
 
 def _same(models: np.ndarray, points: np.ndarray, pairs: list[Pairs], values: Callable[..., Any]) -> list[Pairs]:
-    """Of the maps of each model those that leave its log-densities at some draws [K, P] of it as they are."""
+    """For each model, the maps that leave its log-densities at some of its draws [K, P] as they are."""
     asked = [place for place in range(len(models)) if pairs[place]]
     stacks = [np.concatenate([points[i], *(each(points[i]) for each, _ in pairs[i])]) for i in asked]
     kept: list[Pairs] = [[] for _ in models]
@@ -223,7 +223,7 @@ def sentence(found: Labelled) -> str:
 
 
 def _answers(found: Labelled, which: np.ndarray) -> str:
-    """Whose answers."""
+    """The words for the models concerned."""
     if which.all():
         return "the answers are" if which.size > 1 else "the answer is"
     return f"the answer{'s' if which.sum() > 1 else ''} of {_models(found.models[which])} {'are' if which.sum() > 1 else 'is'}"

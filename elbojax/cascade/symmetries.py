@@ -151,7 +151,7 @@ class _Builder:
         return sorted(filter(None, chosen), key=len, reverse=True)
 
     def lengths(self) -> list[int]:
-        """Of axes that may be those of labels."""
+        """Lengths of the axes that may be those of labels."""
         return sorted({size for leaf in self.leaves for size in leaf.shape if size <= thresholds.LABEL_COMPONENTS})
 
 

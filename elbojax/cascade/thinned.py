@@ -8,7 +8,7 @@ from elbojax.types import Array
 from elbojax.weights import pick
 
 PROBABILITIES = (0.05, 0.5, 0.95)
-"""Of the quantiles that are kept."""
+"""Probabilities of the quantiles that thinned draws share with all draws."""
 
 
 def thinned(key: Array, values: Array, log_weights: Array, num_draws: int) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 
 
 NOT_RECHECKED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
-"""Whose certified answers no second look is taken at: one has too many parameters, the others are no importance samples."""
+"""Stages that are not re-checked: LOW_RANK, whose dimension is too high, and those that are no importance samples."""
 
 
 class Held(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which gradient estimator is least noisy, on a problem of one's own."""
+"""A comparison of gradient estimators by their noise, on a problem of one's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Discrete families: independent coins and independent dice."""
+"""Discrete families: independent Bernoulli and independent categorical variables."""
 
 import math
 from typing import Any

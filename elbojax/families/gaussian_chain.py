@@ -87,7 +87,7 @@ class GaussianChain(Reparameterised):
         return jnp.diagonal(self.covariances(), axis1=-2, axis2=-1)
 
     def entropy(self) -> Scalar:
-        """Of the steps, each given the one before."""
+        """The sum of the entropies of the steps, each given the one before."""
         return 0.5 * self.loc.size * (1 + math.log(2 * math.pi)) + jnp.sum(self.log_diagonal)
 
     def kl(self, other: Family) -> Scalar:

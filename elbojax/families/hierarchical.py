@@ -73,7 +73,7 @@ class ReparameterisedHierarchical(_Layers, Reparameterised):
 
     @property
     def dtype(self) -> Any:
-        """That of the first layer: the leaves of the others may be data of any kind."""
+        """The dtype of the first layer: the leaves of the others may be data of any kind."""
         return self.first.dtype
 
     def transport(self, noise: Array) -> Event:

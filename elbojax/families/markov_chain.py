@@ -93,7 +93,7 @@ class MarkovChain(Enumerable):
         return _expected(self.marginals(), unary) + _expected(self.pairs(), pairwise)
 
     def entropy(self) -> Scalar:
-        """Of the first, and of each step given the one before."""
+        """The sum of the entropies of the first state and of each step given the one before."""
         return -self._expected_log_ratio(self.log_initial, self.log_transition)
 
     def kl(self, other: Family) -> Scalar:

@@ -25,7 +25,7 @@ class Tailed(Reparameterised):
 
     @property
     def noise_size(self) -> int:
-        """That of the base, and nu."""
+        """The noise of the base, and nu numbers for the tails."""
         return self.base.noise_size + self.df
 
     def transport(self, noise: Array) -> Array:

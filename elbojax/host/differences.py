@@ -9,7 +9,7 @@ from elbojax.host.requests import Gradients, Stage, Values
 from elbojax.host.rounding import spacing
 
 STEPS = 10.0 ** -np.arange(1, 7)
-"""Of the differences, in the same unit: no one step suits a density of any scale and of single precision too."""
+"""Steps of the differences, in the same unit: no single step suits a density of any scale and of single precision too."""
 
 
 class Wrong(NamedTuple):

@@ -50,7 +50,7 @@ class Gaussian(NamedTuple):
         return (points - self.loc) @ inverse(self.scale_tril).T
 
     def half_log_det(self) -> float:
-        """Of the covariance."""
+        """Half the log-determinant of the covariance."""
         return float(np.sum(np.log(np.diagonal(self.scale_tril))))
 
     def sd(self) -> np.ndarray:
@@ -111,7 +111,7 @@ class Mixture(NamedTuple):
 
     @property
     def noise_size(self) -> int:
-        """Of a component, and one number that picks among them."""
+        """The noise of a component, and one number that picks among them."""
         return self.components[0].noise_size + 1
 
     def draw(self, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,7 +214,7 @@ def lower(root: np.ndarray) -> np.ndarray:
 
 
 def inverse(factor: np.ndarray) -> np.ndarray:
-    """Of a triangular matrix [D, D]; NaN where there is none, as where all draws of a coordinate are one number."""
+    """The inverse of a triangular matrix [D, D]; NaN where there is none, as where all draws of a coordinate are one number."""
     try:
         return np.linalg.inv(factor)
     except np.linalg.LinAlgError:

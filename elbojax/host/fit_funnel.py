@@ -63,7 +63,7 @@ class _Walker:
     walking: bool = True
 
     def next_value(self) -> float:
-        """Of the leading coordinate."""
+        """The next value of the leading coordinate."""
         return self.knots[-1].value + self.direction * self.step
 
     def reach(self, given: Gaussian, elbo: float) -> None:

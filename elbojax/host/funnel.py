@@ -59,7 +59,7 @@ class Funnel(NamedTuple):
         return self._log_prob(*self._backward(points))
 
     def standardised(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of points [S, D] the leading coordinate [S], and the others in standard deviations from their mean given it."""
+        """The leading coordinate [S] of points [S, D], and the others in standard deviations from their mean given it."""
         return self._backward(points)[:2]
 
     def log_normaliser(self) -> float:
@@ -129,7 +129,7 @@ class Funnel(NamedTuple):
         return inside + before * short - after * beyond - self.log_normaliser()
 
     def _blend(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which knots have weight at any of a [S], and the weights of cubic convolution [K', S] of these."""
+        """The knots that have weight at any of a [S], and the weights of cubic convolution [K', S] of these."""
         count = len(self.knots)
         place = np.interp(a, self.knots, np.arange(count, dtype=float))
         first = np.clip(np.nan_to_num(place).astype(int), 0, count - 2) - 1

@@ -102,7 +102,7 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
 
 
 def _ratio(x: np.ndarray, coefficients: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
-    """Of two polynomials, by Horner's rule."""
+    """The ratio of two polynomials, by Horner's rule."""
     above, below = (
         functools.reduce(lambda sum, c: sum * x + c, row[1:], np.full_like(x, row[0])) for row in coefficients
     )

@@ -1,4 +1,4 @@
-"""Which numbers have moments, in NumPy: the twin of `elbojax.results.tails`, which says what is done and why."""
+"""Tests for the existence of moments, in NumPy: the twin of `elbojax.results.tails`, which says what is done and why."""
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def shapes(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
 def lacking(
     values: np.ndarray, weights: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of P numbers have no mean, and which no standard deviation: two vectors of booleans.
+    """Whether each of P numbers lacks a mean, and a standard deviation: two vectors of booleans.
 
     Args:
       values: [S, P] draws of P numbers.

@@ -115,7 +115,7 @@ class Transformed(Reparameterised):
 
     @property
     def noise_size(self) -> int:
-        """That of the base."""
+        """The noise of the base distribution."""
         return int(np.prod(self.rest.tree.shape)) if self.base is None else self.base.noise_size
 
     def transport(self, noise: Array) -> Event:

@@ -18,7 +18,7 @@ PREFIX = "in-use."
 
 
 class Lock:
-    """Of a folder, for as long as this process lives or until it is released.
+    """A lock on a folder, for as long as this process lives or until it is released.
 
     The system's own lock on a file (`flock`), which it releases when a process dies, however that comes about: none is ever
     stale. The file says which host and process hold it. Under `jax.distributed` every process has a file of its own,

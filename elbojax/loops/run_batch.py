@@ -31,7 +31,7 @@ LANES_PER_DEVICE = {"cpu": 64}
 LANES_ELSEWHERE = 4096
 
 SECONDS_BETWEEN_UPDATES = 0.5
-"""Of compiled work between two looks at the results, for a progress bar or a checkpoint."""
+"""Seconds of compiled work between two looks at the results, for a progress bar or a checkpoint."""
 
 ENDED, HALF_WAY = "ended", "half-way"
 """Names of the two kinds of pieces of a checkpoint."""

@@ -20,9 +20,9 @@ from elbojax.loops.traces import fingerprint as fingerprint
 from elbojax.types import PyTree
 
 SECONDS_BETWEEN = 5.0
-"""Of work that a killed run may lose."""
+"""Seconds of work that a killed run may lose."""
 PART = 0.05
-"""Of the time that may go into writing, where a piece takes long to write."""
+"""Share of the time that may go into writing, where a piece takes long to write."""
 
 NOTE = "problem.txt"
 SYSTEM = ("lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information")
@@ -249,7 +249,7 @@ def _is_ours_to_ignore(name: str) -> bool:
 
 
 def _read_note(folder: pathlib.Path) -> str | None:
-    """Of which problem the folder is, None for a new one."""
+    """The problem that the folder belongs to; None for a new one."""
     try:
         note = (folder / NOTE).read_bytes().decode("ascii")
     except FileNotFoundError:

@@ -126,7 +126,7 @@ def _add_array(digest: Any, leaf: Any) -> None:
 
 
 def _equations(traced: Any) -> Iterator[Any]:
-    """Of a traced function and of its inner ones."""
+    """The equations of a traced function and of its inner ones."""
     jaxpr = getattr(traced, "jaxpr", traced)
     for equation in jaxpr.eqns:
         yield equation

@@ -26,7 +26,7 @@ from elbojax.solvers.svi import Loss
 from elbojax.types import Array, Key, PyTree, Scalar, Status
 
 SECONDS_BETWEEN_LOOKS = 0.5
-"""Of compiled work, between two moves of the bar and two chances to write a checkpoint."""
+"""Seconds of compiled work between two moves of the bar and two chances to write a checkpoint."""
 VALIDATION = 2**32 - 1
 """What is folded into the key for the noise of validation; steps fold in less."""
 STAGE = "training"
@@ -294,7 +294,7 @@ def _notes(state: _State, validated: bool) -> dict[str, str]:
 
 
 def _fingerprint(key, state, params, data, validation, patience, solver, loss, batch_size):
-    """Of everything that the numbers depend on, but for the number of epochs."""
+    """A digest of everything that the numbers depend on, but for the number of epochs."""
 
     def problem(key, params, data, validation):
         step = solver.step(key, solver.init(params), data)

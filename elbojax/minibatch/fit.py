@@ -285,7 +285,7 @@ class _Setting(NamedTuple):
 
     @property
     def pass_cost(self) -> float:
-        """Of one expansion, in gradients of a minibatch."""
+        """The cost of one expansion, in gradients of a minibatch."""
         return self.model.num_data / self.batch_size
 
     @property

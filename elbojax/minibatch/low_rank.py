@@ -5,9 +5,9 @@ import numpy as np
 GAIN = 0.05
 """Nats by which another optimum has to be better than the one next to where the search begins: there may be many alike."""
 ROUNDS = 5
-"""Of factors for a diagonal and a diagonal for factors, before the search for both."""
+"""Rounds of factors for a diagonal and a diagonal for factors, before the search for both."""
 STEPS = 500
-"""Of that search."""
+"""Steps of that search."""
 NARROW, WIDE = 1e-3, 1e3
 """A share of the sd that a parameter has where the others are fixed: no diagonal below, no factor beyond."""
 

@@ -40,7 +40,7 @@ class Model:
     num_data: int
 
     def likelihood(self, flat: Array, datum: PyTree) -> Scalar:
-        """Of one row at a flat vector."""
+        """The log-likelihood of one row at a flat vector."""
         return self.log_likelihood(self.constrain(flat), widened(datum, flat.dtype))
 
     def log_joint(self, flat: Array, minibatch: PyTree) -> Scalar:

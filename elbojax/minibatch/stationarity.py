@@ -149,7 +149,7 @@ def _regressed(e: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 class _Inverse(NamedTuple):
-    """Of the curvature A = V diag(values) V'."""
+    """The inverse of the curvature A = V diag(values) V'."""
 
     vectors: np.ndarray  # [D, D]
     values: np.ndarray  # [D], no smaller than their errors, which would make the inverse any number
@@ -172,7 +172,7 @@ class _Inverse(NamedTuple):
 
 
 def _inverse(matrix: np.ndarray, rest: np.ndarray, worth: int) -> _Inverse:
-    """Of the curvature I - M. Errors are those along each vector: minibatches miss a flat direction by little."""
+    """The inverse of the curvature I - M. Errors are those along each vector: minibatches miss a flat direction by little."""
     curvature = np.eye(len(matrix)) - 0.5 * (matrix + matrix.T)
     values, vectors = np.linalg.eigh(curvature)
     error = np.sqrt(np.mean((rest @ vectors) ** 2, axis=0) * len(matrix) / worth)

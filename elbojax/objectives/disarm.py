@@ -11,7 +11,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 @raised
 def elbo_disarm(key: Key, q: Bernoulli, log_density: LogDensity, *, num_samples: int = 1) -> Scalar:
-    r"""Evidence lower bound of independent coins, with the DisARM gradient.
+    r"""Evidence lower bound of independent Bernoulli variables, with the DisARM gradient.
 
     .. math:: \nabla_{l_i} = \tfrac12 \big(r(b) - r(\tilde b)\big) (-1)^{\tilde b_i} [b_i \ne \tilde b_i]\, \sigma(|l_i|),
               \qquad b = [u < \sigma(l)], \quad \tilde b = [1 - u < \sigma(l)]

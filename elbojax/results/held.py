@@ -13,7 +13,7 @@ from elbojax.results.certificate import Certificate
 
 PARTS = {"space", "q", "certificate", "draws", "log_weights", "note", "moments"}
 KINDS = {"certified": "b", "status": "iu", "stage": "iu", "modes": "iuf"}
-"""Of NumPy's dtypes, for those fields of a certificate that are not floating point."""
+"""Kinds of NumPy's dtypes, for those fields of a certificate that are not floating point."""
 
 
 def check(held: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ FORMAT = 2
 SEAL = 64
 """Bytes of a digest, in hexadecimal digits."""
 SHELVES = ("elbojax.bijectors.", "elbojax.families.")
-"""Whose dataclasses a file may name. What else it names is not looked for: a file runs no code."""
+"""Modules whose dataclasses a file may instantiate; other class names are refused, so a file runs no code."""
 
 
 def write(path: str | os.PathLike[str], contents: Mapping[str, Any]) -> None:
@@ -179,7 +179,7 @@ def _sealed(file: Any) -> bool:
 
 
 def version() -> str:
-    """Of elbojax, which is imported where this runs."""
+    """The version of elbojax, which is imported where this runs."""
     return sys.modules["elbojax"].__version__
 
 

@@ -1,4 +1,4 @@
-r"""Which numbers of a posterior have a mean and a standard deviation, as far as weighted draws can tell.
+r"""Tests whether the posterior has a mean and a standard deviation in each number, as far as weighted draws can tell.
 
 Importance weights may be light where what they average is not: of a half-Cauchy scale, fitted by its logarithm, k-hat is
 0.1 and the mean infinite. The mean of f under p is the mean of w f under the proposal, which exists where the tail of
@@ -15,7 +15,7 @@ from elbojax.types import Array
 
 
 def doubtful(values: Array, weights: Array, mean: Array, variance: Array) -> Array:
-    """Which variances rest on one draw to an extent that calls for a closer look.
+    """Whether a variance rests on one draw to an extent that calls for a closer look.
 
     Args:
       values: [S, P] draws of P numbers.
@@ -55,7 +55,7 @@ def shapes(values: Array, log_weights: Array) -> tuple[Array, Array]:
 
 
 def lacking(values: Array, log_weights: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
-    """Which numbers have no mean, and which no standard deviation.
+    """Whether each number lacks a mean, and a standard deviation.
 
     Args:
       values: [S, P] draws of P numbers.

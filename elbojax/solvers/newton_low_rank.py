@@ -40,7 +40,7 @@ NARROWEST = 0.05
 BATCH = 8
 """Linear systems solved side by side; more cost memory and win nothing at the sizes that this is for."""
 BALANCES = 30
-"""Turns in which the diagonal and the factor share out the variances between them."""
+"""Iterations of the fixed point that splits the marginal variances into diagonal and low-rank parts."""
 
 
 class NewtonLowRankInfo(NamedTuple):

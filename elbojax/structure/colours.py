@@ -122,7 +122,7 @@ def _fewer(pattern: Any, hubs: np.ndarray, best: Colours | None) -> Any:
 
 
 MOST_ENTRIES = 2e8
-"""Of the square of a pattern, beyond which columns are not coloured: 1 GB in int32 with its indices."""
+"""Entries of the square of a pattern, beyond which columns are not coloured: 1 GB in int32 with its indices."""
 
 Ask = Callable[[np.ndarray], np.ndarray]
 """From vectors [K, D] to products [K, D]."""

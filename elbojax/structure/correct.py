@@ -16,7 +16,7 @@ NUM_NODES = 5
 """Gauss-Legendre nodes of the line integral, exact for log-densities of degree 10 along the line. Unmeasured beyond the models of
 the tests, where 8 change the correction by less than 1e-5."""
 STRETCH = 0.3
-"""Of the tails of the proposals: sinh(d z) / d for a standard normal z. Costs a Gaussian component of one coordinate a relative
+"""Stretch of the tails of the proposals, sinh(d z) / d for normal z. Costs a Gaussian component of one coordinate a relative
 variance of its weights of 0.01; larger components have less, so that all of their coordinates cost as much."""
 
 
@@ -138,12 +138,12 @@ def _stretched(z: Array, minus_log_density: Array, group: Group, size: int) -> t
 
 
 RANGE, LEAST_SLOPE = 3.0, 0.3
-"""Of the conditional's sds, and of the Gaussian's slope there (a Gaussian's own is 1): a logistic likelihood with a wide prior
+"""Distance in the conditional's sds, and least share of the Gaussian's slope there: a logistic likelihood with a wide prior
 has 0.5, and a component without an end 0 on one side."""
 
 
 def endless(plan: Plan, density: Callable[[Array], Scalar], centre: Array, factors: list[Factor]) -> list[Array]:
-    """Which components hardly fall between the centre and three sds away, to either side of any of their axes.
+    """The components that hardly decrease between the centre and three sds away, to either side of any of their axes.
 
     Args:
       plan: of the components.

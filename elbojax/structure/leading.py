@@ -1,4 +1,4 @@
-r"""Which coordinates lead: those that move the curvature of the others.
+r"""The leading coordinates: those that move the curvature of the others.
 
 Given a coordinate, the others have the precision P. As it moves by its own sd s, log det P changes; were the others integrated
 out and not maximised over, its mode would move by
@@ -109,7 +109,7 @@ def among_hubs(
     is_hub = np.isin(np.arange(ask.size), hubs)
 
     def score(unit):
-        """Of each member, over the supports that it is no part of and that still have undecided members."""
+        """The score of each member, over the supports that it is no part of and that still have undecided members."""
         worth = np.zeros(len(unit))
         for support, says in sources:
             if np.isin(support, leading).all() or np.intersect1d(support, unit).size:

@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 
 
 class Factor(NamedTuple):
-    r"""Of one group, :math:`P = B^\top M B` with unit lower B: the last block is eliminated first.
+    r"""The factor of one group, :math:`P = B^\top M B` with unit lower B: the last block is eliminated first.
 
     Attributes:
       tril: [G, T, b, b] Cholesky factors of the pivots M, each the precision of a block given the one before.

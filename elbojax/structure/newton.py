@@ -13,7 +13,7 @@ from elbojax.types import Array, Scalar
 MAX_STEPS = 60
 """Newton steps at most. From the prior's mean, Poisson and logistic components take 4 to 9, from 30 sds away up to 20."""
 FIRST_DAMPING = 1e-2
-"""Of a component whose step was refused, in units of its diagonal."""
+"""Damping of a component whose step was refused, in units of its diagonal."""
 MOST_DAMPING = 1e12
 """Beyond, a component stays where it is."""
 NEGLIGIBLE = 1e-4

@@ -18,7 +18,7 @@ FILLED = 0.25
 
 
 class Components(NamedTuple):
-    """Of a pattern from which some coordinates are taken out.
+    """The components of a pattern from which some coordinates are taken out.
 
     Attributes:
       parts: int arrays of coordinates, in an order that makes the band narrow.

@@ -13,9 +13,9 @@ stands at its mean)."""
 SPREAD = 0.5
 """Standard deviation of the moves, in the unconstrained space, halved until the log-density is finite. Unmeasured."""
 HALVINGS = 20
-"""Of the spread, before the point is the start itself."""
+"""Halvings of the spread, before the point is the start itself."""
 ROUNDING = 1e-14
-"""Of the largest entries of row and column (their geometric mean), at or below which an entry is what rounding left of a zero.
+"""Share of the geometric mean of the largest entries of row and column, at or below which an entry is a zero but for rounding.
 Sums of 10^4 terms that cancel leave some 100 spacings of 1.1e-16 of one term. To a Cholesky factor it is nothing."""
 AGREE = 1e-11
 """Relative difference of a product and of what the recovered Hessian says of it, above which there are entries outside of the

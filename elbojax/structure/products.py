@@ -24,12 +24,12 @@ compilation. It runs up to three times as long."""
 COST = 2
 """Gradients that a Hessian-vector product counts for: forward mode doubles the work of what it goes over."""
 STEP = 1e-2
-"""Of the differences that give third derivatives, in lengths of the vector, one conditional sd in each coordinate that it has:
+"""Step of the differences for third derivatives, in lengths of the vector, one conditional sd in each coordinate that it has:
 their error is some 1e-4 of the derivative, and rounding 1e-12."""
 
 
 class Derivatives:
-    """Of one log-density; counts what it computes.
+    """Derivatives of one log-density; counts what it computes.
 
     Attributes:
       size: D.

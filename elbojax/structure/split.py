@@ -88,7 +88,7 @@ def _products(density: Callable[[Array], Scalar], point: np.ndarray) -> Callable
 
 
 def _felt(seen, latent, rows, moved, band, total):
-    """Which latent coordinates further than `band` from what is moved feel it, for any of the probes."""
+    """The latent coordinates further than `band` from what is moved that depend on it, for any of the probes."""
     rng = np.random.default_rng(1)
     size = len(rows)
     result = np.zeros(size, bool)

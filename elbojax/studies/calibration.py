@@ -205,9 +205,9 @@ def _ranks(
 def _posterior_draws(noise_key: Key, pick_key: Key, q: Any, log_density: LogDensity, num_draws: int) -> Array:
     """Independent draws [L, D] of the posterior, by weights on fresh draws of the envelope of q."""
     proposal = envelope(q)
-    # Fresh draws, as many as the certificate asks `thresholds.ENOUGH` effective ones of. The fits' own come from noise that all
-    # models share, whose error is no larger than that of others but the same in all replicates: measured on a Gaussian,
-    # 1,000 replicates, it takes one ECDF in six out of a band that one in twenty should leave.
+    # Fresh draws per replicate, as many as the certificate's check takes. The fits' own draws come from noise that all
+    # models share, whose error is the same in all replicates: with them one ECDF in six left its 95 % band (measured on a
+    # Gaussian, 1,000 replicates).
     noise = noises.iid(noise_key, thresholds.CHECK_DRAWS, proposal.noise_size, proposal.dtype)
     draws, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
     ratios = jax.vmap(log_density)(draws) - log_proposal

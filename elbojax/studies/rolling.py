@@ -15,7 +15,7 @@ from elbojax.studies.base import log_predictive
 from elbojax.types import Key, PyTree, Scalar
 
 ANCHORS = 16
-"""Windows between two that are fitted from `init`; the others start from the posterior of the last of these before them."""
+"""Every so many windows one is fitted from `init`; the others start at the mean of the last of these before them."""
 
 
 class Backtest(NamedTuple):

@@ -23,7 +23,7 @@ WORTH = 0.5
 """Share of the posterior draws that must still count, on average over models, once they are reweighted to new
 hyperparameters. A step that asks more of them is shortened."""
 HALVINGS = 20
-"""Of a step, after which nothing is left of it."""
+"""Halvings of a step, after which nothing is left of it."""
 
 
 class EmpiricalBayes(NamedTuple):

@@ -93,7 +93,7 @@ def _solve(a: Array, b: Array, upper: bool) -> Array:
 
 
 def _side_by_side(function: Callable[..., Array], *arguments: Any) -> Array:
-    """Of arrays [..., D, D] and [..., D, K]: as many matrices at once as stay near the processor."""
+    """A function mapped over arrays [..., D, D] and [..., D, K]: as many matrices at once as stay in cache."""
     matrices = [x for x in arguments if not isinstance(x, bool)]
     static = arguments[len(matrices) :]
     leading = matrices[0].shape[:-2]

@@ -54,7 +54,7 @@ def test_part_of_a_ring_is_not_the_ring(seed, share, whole):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_modes_far_apart_do_not_leak(seed):
+def test_modes_far_apart_are_certified(seed):
     """Chains stay in their mode, which is no sign of anything."""
     both = jnp.array([[-6.0, 0.0, 0.0], [6.0, 0.0, 0.0]])
 
