@@ -71,7 +71,7 @@ def empty(shape: tuple[int, ...], size: int) -> Domain:
 
 
 def union(domains: list[Domain]) -> Domain:
-    """Of arrays of one shape: each element on what it depends on in any of them."""
+    """Domains of arrays of one shape: each element on what it depends on in any of them."""
     first = domains[0]
     rows = first.rows
     for other in domains[1:]:
