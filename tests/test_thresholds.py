@@ -41,7 +41,7 @@ ALLOWED = {
     "evaluate_many.WIDE_CHUNK": "points in one call",
     "evaluate_many.ROOM": "points in one call",
     "evaluate_many.WIDEST": "memory",
-    "fit.CHUNK": "draws in one call",
+    "answer.CHUNK": "draws in one call",
     "fit.RANK": "a default of an argument",
     "fit.SHOWN": "rows of a report",
     "handover.COORDINATES": "coordinates in one call",
