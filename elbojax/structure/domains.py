@@ -87,11 +87,12 @@ class Pairs:
       size: D.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, diagonal: bool = True) -> None:
         import scipy.sparse as sp
 
         self.size = size
-        self._found = sp.csr_array(sp.eye_array(size, dtype=bool))
+        eye = sp.eye_array(size, dtype=bool)
+        self._found = sp.csr_array(eye if diagonal else sp.csr_array((size, size), dtype=bool))
         self._done: dict[tuple[int, int], Any] = {}
 
     def within(self, domain: Domain) -> None:
@@ -119,7 +120,7 @@ class Pairs:
         raise TooMany
 
     def pattern(self) -> Any:
-        """`scipy.sparse` [D, D] of bool, symmetric, with its diagonal."""
+        """`scipy.sparse` [D, D] of bool, symmetric, with its diagonal unless it was made without."""
         return self._found
 
 

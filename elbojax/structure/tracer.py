@@ -15,11 +15,14 @@ import numpy as np
 
 from elbojax.structure.domains import Domain, Pairs, empty, union
 from elbojax.structure.rules import RULES
+from elbojax.structure.scans import together
 from elbojax.targets import Target
 from elbojax.types import PyTree
 
-STEPS = 200_000
-"""Operations of unrolled loops, of 0.1 ms each, beyond which the inputs of a loop all count as touching each other."""
+FEW = 500
+"""Operations of an unrolled loop, of 0.3 ms each, beyond which all turns are looked at together where they can be."""
+STEPS = 100_000
+"""Operations of unrolled loops beyond which the inputs of a loop all count as touching each other: half a minute."""
 
 
 def traced(target: Target, data: PyTree) -> Any:
@@ -88,6 +91,10 @@ class _Interpreter:
         self.pairs.within(whole)
         return [whole.spread(shape) for shape in shapes]
 
+    def inner(self, pairs: Pairs) -> "_Interpreter":
+        """Another, for the body of a loop."""
+        return _Interpreter(pairs)
+
     def spend(self, steps: int) -> bool:
         """Whether so many steps are left."""
         if steps > self._left:
@@ -121,7 +128,10 @@ def _scan(interpreter: _Interpreter, equation: Any, inputs: list[Any]) -> list[A
     params = equation.params
     body, length = params["jaxpr"], params["length"]
     shapes = [v.aval.shape for v in equation.outvars]
-    if not interpreter.spend(length * len(body.jaxpr.eqns)):
+    steps = length * len(body.jaxpr.eqns)
+    if steps > FEW and (found := together(interpreter, equation, inputs)) is not None:
+        return found
+    if not interpreter.spend(steps):
         return interpreter.unknown(inputs, shapes)
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     consts, carry, rows = (
