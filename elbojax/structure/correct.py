@@ -12,9 +12,13 @@ from elbojax.structure import linear
 from elbojax.structure.linear import Factor, Group, Plan
 from elbojax.types import Array, Key, Scalar
 
-NUM_NODES = 5
-"""Gauss-Legendre nodes of the line integral, exact for log-densities of degree 10 along the line. Unmeasured beyond the models of
-the tests, where 8 change the correction by less than 1e-5."""
+NUM_NODES = 4
+"""Gauss-Legendre nodes of the line integral. Summed over the proposals of a component of one coordinate, the relative error is
+1e-7 for Poisson counts, 7e-6 for a logistic likelihood without a prior and 1e-4 for a Student t of 4 degrees of freedom; 5 nodes
+leave 1e-5, and no more than 2e-5 of any."""
+SPREAD = 1.8
+"""Scale of the logistic proposals of one coordinate, in sds of the conditional. The relative noise of K = 6 stratified ones is
+4e-3 for Poisson counts with a mean of 2, 6e-5 for a logistic likelihood, 2e-3 for the Student t; of K = 8, 7e-4, 8e-5, 1e-3."""
 STRETCH = 0.3
 """Stretch of the tails of the proposals, sinh(d z) / d for normal z. Costs a Gaussian component of one coordinate a relative
 variance of its weights of 0.01; larger components have less, so that all of their coordinates cost as much."""
@@ -27,11 +31,15 @@ class Corrected(NamedTuple):
       flat: [D] the outer coordinates as given, the latent ones drawn.
       log_correction: log of the unbiased estimate of (the integral over the latents) / (its Gaussian approximation).
       ess: effective proposals of the worst component, of `num_proposals`.
+      log_density: the Gaussian approximation that is corrected, or zero where that was not asked for.
+      num_gradients: spent, likewise.
     """
 
     flat: Array
     log_correction: Scalar
     ess: Scalar
+    log_density: Scalar | float = 0.0
+    num_gradients: Scalar | int = 0
 
 
 def correct(
@@ -54,8 +62,9 @@ def correct(
               \log \hat p = \log \hat p_{\text{Gaussian}} + \sum_g \log \frac1K \sum_k w_{gk}
 
     The noise of many components adds up, and that of independent proposals for 10,000 groups would leave nothing of the sum. So
-    proposals of a component of one coordinate are a regular grid with a random shift, whose sum is a trapezoidal rule and all but
-    exact; those of others are stratified in each whitened coordinate (a Latin hypercube, with a random shift).
+    proposals of a component of one coordinate are logistic quantiles of a regular grid with a random shift, whose sum is a
+    trapezoidal rule and all but exact; those of others are stratified in each whitened coordinate (a Latin hypercube, with a
+    random shift).
 
     Args:
       key: consumed.
@@ -78,8 +87,8 @@ def correct(
     noise, log_ratios = [], []
     for number, group in enumerate(plan.groups):
         own = jax.random.fold_in(key, number)
-        propose = _grid if group.places[0].size == 1 else _strata
-        z, log_ratio = _stretched(*propose(own, num_proposals, group.places.shape, centre.dtype), group, plan.size)
+        propose = _logistic if group.places[0].size == 1 else _strata
+        z, log_ratio = propose(own, num_proposals, group, plan.size, centre.dtype)
         noise.append(z)
         log_ratios.append(log_ratio)
 
@@ -103,38 +112,34 @@ def correct(
     return Corrected(linear.join(plan, centre, drawn), total, worst)
 
 
-def _grid(key: Key, count: int, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-    r"""A shifted grid [K, *shape], and minus the logarithm of its density in standard deviations.
+def _uniform(key: Key, count: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uniforms [K, *shape], of which each place has one in every K-th part of the unit interval."""
+    least = float(jnp.finfo(dtype).eps)
+    shift = jax.random.uniform(key, shape, dtype, minval=least, maxval=1 - least)
+    return (jnp.arange(count, dtype=dtype).reshape(-1, *[1] * len(shape)) + shift) / count
 
-    The spacing :math:`h = 2 \sqrt{\pi / K}` makes the trapezoidal rule's error for a Gaussian, exp(-2 pi^2 / h^2), equal to
-    what lies beyond the grid: 1e-5 for K = 8.
+
+def _logistic(key: Key, count: int, group: Group, size: int, dtype: Any) -> tuple[Array, Array]:
+    """Whitened deviations [K, G, 1, 1], and [K, G] the Gaussian's density at its peak over the proposal's, logarithms."""
+    del size
+    uniform = _uniform(key, count, group.places.shape, dtype)
+    z = SPREAD * (jnp.log(uniform) - jnp.log1p(-uniform))
+    minus_log_density = math.log(SPREAD) - jnp.log(uniform) - jnp.log1p(-uniform)
+    return z, (minus_log_density - 0.5 * math.log(2 * math.pi))[:, :, 0, 0]
+
+
+def _strata(key: Key, count: int, group: Group, size: int, dtype: Any) -> tuple[Array, Array]:
+    r"""Likewise [K, G, T, b], stratified in each coordinate in an order of its own, normal with tails that are stretched.
+
+    .. math:: x = \sinh(d z) / d, \qquad \log r(x) = \log \varphi(z) - \log\cosh(d z)
     """
-    spacing = 2 * math.sqrt(math.pi / count)
-    shift = jax.random.uniform(key, shape, dtype)
-    z = (jnp.arange(count, dtype=dtype).reshape(-1, *[1] * len(shape)) + shift - count / 2) * spacing
-    return z, jnp.full(z.shape, math.log(spacing * count), dtype)
-
-
-def _strata(key: Key, count: int, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-    """Standard normal numbers [K, *shape], each coordinate with one in every K-th part; minus their log-densities."""
     shift_key, order_key = jax.random.split(key)
-    shift = jax.random.uniform(shift_key, shape, dtype, minval=float(jnp.finfo(dtype).eps))
-    cells = jnp.broadcast_to(jnp.arange(count).reshape(-1, *[1] * len(shape)), (count, *shape))
-    cells = jax.random.permutation(order_key, cells, axis=0, independent=True)
-    z = jax.scipy.special.ndtri((cells + shift) / count)
-    return z, 0.5 * z**2 + 0.5 * math.log(2 * math.pi)
-
-
-def _stretched(z: Array, minus_log_density: Array, group: Group, size: int) -> tuple[Array, Array]:
-    r"""Whitened deviations [K, G, T, b], and [K, G] the Gaussian's density at its peak over the proposal's, logarithms.
-
-    .. math:: x = \sinh(d z) / d, \qquad \log r(x) = \log r(z) - \log\cosh(d z)
-    """
-    stretch = jnp.asarray(STRETCH * group.real**-0.25, z.dtype)[:, None, None]
+    uniform = _uniform(shift_key, count, group.places.shape, dtype)
+    z = jax.scipy.special.ndtri(jax.random.permutation(order_key, uniform, axis=0, independent=True))
+    stretch = jnp.asarray(STRETCH * group.real**-0.25, dtype)[:, None, None]
     here = jnp.asarray(group.places < size)
-    log_ratio = minus_log_density + jnp.log(jnp.cosh(stretch * z)) - 0.5 * math.log(2 * math.pi)
-    log_ratio = jnp.sum(jnp.where(here, log_ratio, 0), axis=(2, 3))
-    return jnp.where(here, jnp.sinh(stretch * z) / stretch, 0), log_ratio
+    log_ratio = jnp.where(here, 0.5 * z**2 + jnp.log(jnp.cosh(stretch * z)), 0)
+    return jnp.where(here, jnp.sinh(stretch * z) / stretch, 0), jnp.sum(log_ratio, axis=(2, 3))
 
 
 RANGE, LEAST_SLOPE = 3.0, 0.3
