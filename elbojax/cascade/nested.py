@@ -11,9 +11,9 @@ import numpy as np
 from elbojax import thresholds, xla
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
-from elbojax.cascade.judge import Outcome, Spent
+from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.programs import work_of
-from elbojax.cascade.stages.paths import best_of, count_modes, paths
+from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
 from elbojax.cascade.thorough import HOPELESS, STAGES, Held, better
 from elbojax.families import mean_field
 from elbojax.host.newton import newton
@@ -22,7 +22,8 @@ from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_host, check_key
 from elbojax.loops.strict import relaxed
 from elbojax.results import certificate
-from elbojax.results.posterior import Fit, handed_over
+from elbojax.results.fit import Fit
+from elbojax.results.handing import handed_over
 from elbojax.results.resolution import widened
 from elbojax.structure import Nested
 from elbojax.types import Key, PyTree, Status
@@ -199,18 +200,18 @@ def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
     """A Gaussian and its check; then, where it is not certified, a mixture, Student t and funnel, as in `fit`."""
     rng = lambda number: np.random.default_rng([*seed, number])  # noqa: E731
     first_rng = rng(0)
-    scouts = yield from paths(first_rng, start)
-    q, info = yield from newton(first_rng, best_of(scouts).narrowed(thresholds.NARROWED))
-    modes = yield from count_modes(q, scouts)
+    found = yield from run_paths(first_rng, start)
+    q, info = yield from newton(first_rng, best_of(found).narrowed(thresholds.NARROWED))
+    modes = yield from count_modes(q, found)
     if np.all(np.isfinite(q.loc)) and np.all(np.isfinite(q.sd())):
         model.settle(q.loc, q.sd())
         while model.num_proposals < MOST_PROPOSALS and model.noise(q.loc) > NOISE:
             model.num_proposals *= 2
     model.correcting = True
-    spent = Spent(scouts.num_gradients + info.num_gradients, 0, modes, info.decrement, info.fisher_divergence)
+    cost = Cost(found.num_gradients + info.num_gradients, 0, modes, info.decrement, info.fisher_divergence)
     stage = certificate.Stage.FULL_RANK
-    first = yield from check(first_rng, q, envelope(q), stage, info.status, spent, num_draws=NUM_DRAWS)
-    held = Held(first, scouts, first)
+    first = yield from check(first_rng, q, envelope(q), stage, info.status, cost, num_draws=NUM_DRAWS)
+    held = Held(first, found, first)
     for richer in STAGES:
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS or richer.name == "chains":
