@@ -177,10 +177,7 @@ def _assessed(outcome: Outcome, draws: np.ndarray, used: int, joined: bool) -> t
     c = outcome.certificate
     mean_error, sd_error = float(np.max(errors[:size])), float(np.max(errors[size:]))
     good: Any = (
-        moved.bias < thresholds.ENSEMBLE_MARGIN
-        and moved.correlation < thresholds.ENSEMBLE_MIXED
-        and ess >= thresholds.ENOUGH
-        and np.all(np.isfinite(mean) & (sd > 0))
+        moved.bias < thresholds.ENSEMBLE_MARGIN and ess >= thresholds.ENOUGH and np.all(np.isfinite(mean) & (sd > 0))
     )
     good = good and mean_error < thresholds.ENSEMBLE_ROUGH and sd_error < thresholds.ENSEMBLE_ROUGH
     alone = int(c.modes) <= 1 or joined
