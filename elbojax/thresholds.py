@@ -495,6 +495,23 @@ OUTER_SCALES = _number(
 OUTER_PROBES = _number(64, "draws", "Of these, all together.", low=4)
 OUTER_SHARE = _number(0.1, "of the variance", "Outside, above which the answer is not certified.")
 
+_group("Nested models")
+
+NESTED_DRAWS = _number(
+    1024,
+    "draws",
+    "Of the first check: outer coordinates are few, and each draw costs a mode and a correction; a power of two.",
+    low=64,
+)
+NESTED_PROPOSALS = _number(6, "proposals", "Of each component, to begin with.", low=1)
+NESTED_MOST_PROPOSALS = _number(96, "proposals", "Up to which they are doubled where the correction is noisy.", low=1)
+NESTED_NOISE = _number(
+    0.3,
+    "nats",
+    "Standard deviation of the log of the correction, above which more proposals are taken.",
+    "the weights lose a tenth of their effective draws to it (derived)",
+)
+
 _group("Labellings")
 
 LABEL_DRAWS = _number(

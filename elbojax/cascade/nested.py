@@ -28,13 +28,6 @@ from elbojax.results.resolution import widened
 from elbojax.structure import Nested
 from elbojax.types import Key, PyTree, Status
 
-NUM_DRAWS = 1024
-"""Of the first check: outer coordinates are few, and each draw costs a mode and a correction."""
-NUM_PROPOSALS, MOST_PROPOSALS = 6, 96
-"""Of each component, to begin with; where the noise of the correction is large they are doubled, up to here."""
-NOISE = 0.3
-"""Standard deviation of the log of the correction, nats, above which more proposals are taken: the weights lose a tenth of their
-effective draws to it."""
 POINTS, SIDE_BY_SIDE = 64, 8
 """Outer points of a call, and how many of them are computed side by side."""
 WIDE = 4e6
@@ -54,7 +47,7 @@ class Model:
     """
 
     def __init__(self, nested: Nested, data: PyTree, key: Key) -> None:
-        self.correcting, self.num_gradients, self.num_proposals = False, 0, NUM_PROPOSALS
+        self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
         self._nested, self._key, self._count = nested, key, 0
         self._data = () if data is None else (jax.tree.map(jax.device_put, data),)
         self._start, self._slope = jnp.asarray(nested.start), jnp.zeros((nested.target.size, nested.size))
@@ -205,12 +198,12 @@ def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
     modes = yield from count_modes(q, found)
     if np.all(np.isfinite(q.loc)) and np.all(np.isfinite(q.sd())):
         model.settle(q.loc, q.sd())
-        while model.num_proposals < MOST_PROPOSALS and model.noise(q.loc) > NOISE:
+        while model.num_proposals < thresholds.NESTED_MOST_PROPOSALS and model.noise(q.loc) > thresholds.NESTED_NOISE:
             model.num_proposals *= 2
     model.correcting = True
     cost = Cost(found.num_gradients + info.num_gradients, 0, modes, info.decrement, info.fisher_divergence)
     stage = certificate.Stage.FULL_RANK
-    first = yield from check(first_rng, q, envelope(q), stage, info.status, cost, num_draws=NUM_DRAWS)
+    first = yield from check(first_rng, q, envelope(q), stage, info.status, cost, num_draws=thresholds.NESTED_DRAWS)
     held = Held(first, found, first)
     for richer in STAGES:
         verdict = held.best.certificate
@@ -226,8 +219,8 @@ def _whole(model: Model, outcome: Outcome) -> tuple[Outcome, str]:
     """The outcome with the draws of all coordinates in place of the outer ones."""
     draws = np.asarray(outcome.draws)
     keep = np.arange(len(draws))
-    if len(draws) > NUM_DRAWS:
-        keep = np.sort(np.argsort(-np.asarray(outcome.log_weights), kind="stable")[: 4 * NUM_DRAWS])
+    if len(draws) > thresholds.NESTED_DRAWS:
+        keep = np.sort(np.argsort(-np.asarray(outcome.log_weights), kind="stable")[: 4 * thresholds.NESTED_DRAWS])
     flat = np.stack([model.drawn[draws[i].tobytes()] for i in keep])
     log_weights = np.asarray(outcome.log_weights)[keep]
     log_weights = log_weights - np.log(np.sum(np.exp(log_weights)))
