@@ -178,9 +178,9 @@ def ring(radius: float, width: float) -> Target:
         """The distance has a density in proportion to r N(r | radius, width^2)."""
         most = radius + 6 * width
         tried = radius + width * rng.normal(size=3 * count)
-        kept = tried[rng.random(tried.size) < tried / most][:count]
+        chosen = tried[rng.random(tried.size) < tried / most][:count]
         angle = rng.uniform(-np.pi, np.pi, count)
-        return kept[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return chosen[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
     sd = np.full(2, np.sqrt((radius**2 + 3 * width**2) / 2))
     return Target(f"ring {radius:g}, {width:g}", rings, {"radius": radius, "width": width}, sample, np.zeros(2), sd)
@@ -457,9 +457,9 @@ def page_of_trial(call: str, chosen: list[Target], args: argparse.Namespace) -> 
     settings = dict(args.set)
     folder = args.output or pathlib.Path(__file__).parent / "results"
     page = "-".join([PAGES[call], *(f"{name}={value}".replace(" ", "") for name, value in settings.items())])
-    kept = not settings or args.output is not None
+    written = not settings or args.output is not None
     rows: dict[str, list[dict[str, Any]]] = {}
-    if args.only and kept and (folder / f"{page}.json").is_file():
+    if args.only and written and (folder / f"{page}.json").is_file():
         for row in json.loads((folder / f"{page}.json").read_text())["rows"]:
             rows.setdefault(row["target"], []).append(row)
 
@@ -469,11 +469,11 @@ def page_of_trial(call: str, chosen: list[Target], args: argparse.Namespace) -> 
 
     def tell(target: Target, own: list[dict[str, Any]]) -> None:
         rows[target.name] = own
-        if kept:
+        if written:
             timing.write(folder, page, record(), markdown(record()))
 
     trial(call, chosen, args.seeds, settings, tell)
-    if not kept:
+    if not written:
         print(markdown(record()))
 
 

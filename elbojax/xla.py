@@ -90,10 +90,10 @@ PROGRAMS = 512
 """Compiled programs, and other things made for static arguments, kept at a time. One of a stage of `fit` holds 2 to 4 MB,
 and a `fit` takes five to ten: a gigabyte or two for those who work with some sixty models at once and keep them all."""
 
-_kept: collections.OrderedDict[Any, tuple[Any, list[Any]]] = collections.OrderedDict()
+_cache: collections.OrderedDict[Any, tuple[Any, list[Any]]] = collections.OrderedDict()
 _dead: collections.deque[Any] = collections.deque()
 _lock = threading.Lock()
-atexit.register(_kept.clear)  # with what watches, before the interpreter takes this module apart
+atexit.register(_cache.clear)  # with what watches, before the interpreter takes this module apart
 _latest: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
@@ -119,14 +119,14 @@ def memo(owner: Any, static: Any, make: Callable[[], Any]) -> Any:
     key = (owner, seen.key)
     with _lock:
         _bury()
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key][0]
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key][0]
     made = make()
     watches = [weakref.ref(it, functools.partial(_died, key)) for it in _referred(seen.parts)]
     with _lock:
-        _kept[key] = made, watches
-        gone = [_kept.popitem(last=False) for _ in range(len(_kept) - PROGRAMS)]
+        _cache[key] = made, watches
+        gone = [_cache.popitem(last=False) for _ in range(len(_cache) - PROGRAMS)]
     del gone  # outside of the lock, for what it held may die with it
     return made
 
@@ -134,8 +134,8 @@ def memo(owner: Any, static: Any, make: Callable[[], Any]) -> Any:
 def forget() -> None:
     """Forget all that was made for static arguments."""
     with _lock:
-        gone = list(_kept.values())
-        _kept.clear()
+        gone = list(_cache.values())
+        _cache.clear()
     del gone
 
 
@@ -163,7 +163,7 @@ def _died(key: Any, _: Any) -> None:
 def _bury() -> list[Any]:
     gone = []
     while _dead:
-        gone.append(_kept.pop(_dead.popleft(), None))
+        gone.append(_cache.pop(_dead.popleft(), None))
     return gone
 
 

@@ -64,7 +64,7 @@ ALLOWED = {
     "noise.MIDDLE": "coefficients of a function",
     "noise.TAIL": "coefficients of a function",
     "noise.DIGITS": "digits of a Sobol point",
-    "noise.KEPT": "memory",
+    "noise.CACHED": "memory",
     "objects.GRACE": "seconds",
     "objects.POLL": "seconds",
     "objects.ROOM": "points in one call",

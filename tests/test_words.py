@@ -34,12 +34,14 @@ WORDS = {
 NAMES = {
     "fall": "decrease",
     "falls": "decreases",
+    "kept": "stored, chosen, remaining or cached",
     "Kept": "Stored",
     "KEPT_DRAWS": "STORED_DRAWS",
 }
 """Retired names of things in code; as words of a sentence they may stay."""
 EXEMPT = {
     "tests/test_words.py": set(WORDS),
+    "tests/minibatch/test_halving.py": {"heats"},
     "elbojax/minibatch/halving.py": {"heats"},  # the former name of `Race.rounds`, for one release
 }
 PHRASES = (
@@ -89,12 +91,12 @@ def retired(text):
                 yield number, word, WORDS[word]
 
 
-def retired_names(tree):
+def retired_names(tree, exempt):
     """The same for names in code."""
     for node in ast.walk(tree):
         for field in ("id", "attr", "arg", "name"):
             name = getattr(node, field, None)
-            if isinstance(name, str) and name in NAMES:
+            if isinstance(name, str) and name in set(NAMES) - exempt:
                 yield getattr(node, "lineno", 0), name, NAMES[name]
 
 
@@ -117,8 +119,10 @@ def test_no_retired_words(path):
     ]
     if path.suffix == ".py":
         tree = ast.parse(text)
+        names_exempt = {"kept"} if place.startswith("elbojax/structure/") else set()  # not yet renamed
         found += [
-            f"{place}:{number}: the name {name!r}: say {instead}" for number, name, instead in retired_names(tree)
+            f"{place}:{number}: the name {name!r}: say {instead}"
+            for number, name, instead in retired_names(tree, names_exempt)
         ]
         if place.startswith("elbojax/"):
             found += [f"{place}:{number}: begin with what it is: {words!r}" for number, words in bare_docstrings(tree)]

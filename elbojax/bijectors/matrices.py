@@ -20,10 +20,10 @@ class CorrelationCholesky(Bijector):
         x = as_float(x)
         size = self.constrained_shape(x.shape)[-1]
         t, below = _filled(x, size, -1), np.tri(size, k=-1, dtype=bool)
-        log_kept = jnp.where(below, math.log(2) - t - softplus(-2 * t), 0)  # log sech t
-        log_left = jnp.cumsum(log_kept, -1) - log_kept
+        log_remaining = jnp.where(below, math.log(2) - t - softplus(-2 * t), 0)  # log sech t
+        log_left = jnp.cumsum(log_remaining, -1) - log_remaining
         y = jnp.where(below, jnp.tanh(t), jnp.eye(size, dtype=x.dtype)) * bounded_exp(log_left)
-        return y, jnp.sum(jnp.where(below, 2 * log_kept + log_left, 0))
+        return y, jnp.sum(jnp.where(below, 2 * log_remaining + log_left, 0))
 
     def inverse(self, y: Array) -> Array:
         """Each entry against the norm of what comes after it in its row, which never cancels."""

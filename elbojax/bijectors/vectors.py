@@ -18,12 +18,12 @@ class Simplex(Bijector):
         """The pieces of the stick, from their logarithms."""
         x = as_float(x)
         t = x - _log_pieces_left(x)
-        log_cut, log_kept = -softplus(-t), -softplus(t)
-        log_rest = jnp.cumsum(log_kept, -1)
+        log_cut, log_remaining = -softplus(-t), -softplus(t)
+        log_rest = jnp.cumsum(log_remaining, -1)
         zero = jnp.zeros((*x.shape[:-1], 1), x.dtype)
         log_before = jnp.concatenate([zero, log_rest], -1)
         log_y = log_before + jnp.concatenate([log_cut, zero], -1)
-        return bounded_exp(log_y), jnp.sum(log_y[..., :-1] + log_kept)
+        return bounded_exp(log_y), jnp.sum(log_y[..., :-1] + log_remaining)
 
     def inverse(self, y: Array) -> Array:
         """The log-odds of each piece against what comes after it, which is a sum and so never cancels."""

@@ -439,10 +439,10 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
         its_numbers, its_starts, datum, before = spread(
             (numbers[full], starts[full], _take(data, full), _take(results, full)), mesh
         )
-        kept = jax.device_get(program(key, its_numbers, its_starts, datum, before))
-        kept = _take(kept, slice(models.size))
-        shards.add(stage.name, models, kept)
-        keep(models, kept)
+        stored = jax.device_get(program(key, its_numbers, its_starts, datum, before))
+        stored = _take(stored, slice(models.size))
+        shards.add(stage.name, models, stored)
+        keep(models, stored)
     shards.flush()
     programs, seconds = (new - old for new, old in zip(compiled_so_far(), compiled, strict=True))
     running = time.perf_counter() - began - seconds
@@ -475,17 +475,17 @@ def _run_on_host(stage, seed, numbers, target, starts, data, results, todo, mesh
         seeds = [[*seed, int(numbers[model])] for model in models]
 
         def ended(some, models=models, seeds=seeds):
-            kept = []
+            stored = []
             for i, held in some.items():
                 before, rng = _take(results, models[i]), np.random.default_rng([*seeds[i], 8])
                 after, error = _after(before, held, target, rng)
-                kept.append(after)
+                stored.append(after)
                 if error is not None:
                     troubles[int(models[i])] = error
             done = models[list(some)]
-            kept = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
-            shards.add(stage.name, done, kept)
-            store(done, kept)
+            stored = jax.tree.map(lambda *leaves: np.stack(leaves), *stored)
+            shards.add(stage.name, done, stored)
+            store(done, stored)
 
         drive_many([thorough(each, target, starts[i]) for each, i in zip(seeds, models, strict=True)], several, ended)
     shards.flush()

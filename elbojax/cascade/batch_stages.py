@@ -112,12 +112,12 @@ def better(before: Stored, after: Stored) -> Stored:
     old, new = before.certificate, after.certificate
     wins = jnp.where(old.certified, new.khat < old.khat, new.ess > old.ess)
     wins = jnp.where(old.certified == new.certified, wins, new.certified)
-    kept = tree_where(wins, after, before)
+    stored = tree_where(wins, after, before)
     used = dict(
         num_gradients=old.num_gradients + new.num_gradients,
         num_log_densities=old.num_log_densities + new.num_log_densities,
     )
-    return kept._replace(certificate=kept.certificate._replace(**used))
+    return stored._replace(certificate=stored.certificate._replace(**used))
 
 
 def settled(
@@ -150,8 +150,8 @@ def settled(
             num_log_densities=after.certificate.num_log_densities,
         )
         agrees = jnp.asarray(after.certificate.certified)
-        kept = tree_where(agrees, after, first._replace(certificate=withdrawn))
-        return jnp.zeros((), bool), jax.tree.map(lambda x, like: x.astype(like.dtype), kept, first)
+        stored = tree_where(agrees, after, first._replace(certificate=withdrawn))
+        return jnp.zeros((), bool), jax.tree.map(lambda x, like: x.astype(like.dtype), stored, first)
 
     # A loop of one turn: of models side by side, where none needs the look none takes it, as `cond` would have it.
     first = keep(first_key, outcome, target, thorough=False)

@@ -71,11 +71,11 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
         inside = [pair for pair in apart if contains(leaves, pair[0](points[: thresholds.LABEL_COMPARED]))]
         if not inside:
             return Found()
-        kept, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
-    if not kept:
+        chosen, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
+    if not chosen:
         return Found(num_log_densities=cost)
-    partial = max(share for _, share in kept) < thresholds.LABEL_STRAY
-    return Found(_sentence(points[0], kept, partial, certified), partial, cost)
+    partial = max(share for _, share in chosen) < thresholds.LABEL_STRAY
+    return Found(_sentence(points[0], chosen, partial, certified), partial, cost)
 
 
 @functools.lru_cache(maxsize=64)
@@ -179,8 +179,8 @@ def _unchanged(
         return [], len(before)
     images = np.concatenate([each(points[1:]) for each, _ in some])
     after = _values(target, data, images).reshape(len(some), -1)
-    kept = [pair for pair, values in zip(some, after, strict=True) if same(base[1:], values)]
-    return kept, len(before) + len(images)
+    chosen = [pair for pair, values in zip(some, after, strict=True) if same(base[1:], values)]
+    return chosen, len(before) + len(images)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -226,9 +226,9 @@ def log_densities(target: Any, points: Array, data: PyTree) -> Array:
 
 
 def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, certified: bool) -> str:
-    kept, number = generators(point, found)
+    chosen, number = generators(point, found)
     number_words = f"{number:,}" if number else f"more than {thresholds.LABEL_COUNTED:,}"
-    same = f"the posterior is the same when {named(each for each, _ in kept)}"
+    same = f"the posterior is the same when {named(each for each, _ in chosen)}"
     if not certified:
         return f"{same}: {number_words} labellings; {NAME}"
     if not partial:
@@ -244,15 +244,15 @@ def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, 
 
 def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
     """The maps, those of fewest numbers first, that make all labellings of a draw, and how many these are; 0 for very many."""
-    kept: list[tuple[Map, float]] = []
+    chosen: list[tuple[Map, float]] = []
     orbit = point[None]
     for pair in sorted(found, key=lambda pair: len(pair[0].moved)):
         if not _holds(orbit, pair[0](point)):
-            kept.append(pair)
-            orbit = _orbit(point, [each for each, _ in kept])
+            chosen.append(pair)
+            orbit = _orbit(point, [each for each, _ in chosen])
             if len(orbit) > thresholds.LABEL_COUNTED:
-                return kept, 0
-    return kept, len(orbit)
+                return chosen, 0
+    return chosen, len(orbit)
 
 
 def _orbit(point: np.ndarray, maps: list[Map]) -> np.ndarray:

@@ -145,23 +145,23 @@ def _found(
                 pairs[place].append((each, float(shares[place])))
     same = _same(models, compared, pairs, values)
     origin = {id(each): model for each, model in maps}
-    for model, asked, kept in zip(models, pairs, same, strict=True):
-        own = {id(each) for each, _ in kept}
+    for model, asked, chosen in zip(models, pairs, same, strict=True):
+        own = {id(each) for each, _ in chosen}
         payers = [model if id(each) in own else origin[id(each)] for each, _ in asked]
-        before = [model if kept else payers[0]] if asked else []
+        before = [model if chosen else payers[0]] if asked else []
         np.add.at(cost, np.array(before + payers, int), thresholds.LABEL_COMPARED)
-    return [(int(model), x[0], kept) for model, x, kept in zip(models, points, same, strict=True) if kept]
+    return [(int(model), x[0], chosen) for model, x, chosen in zip(models, points, same, strict=True) if chosen]
 
 
 def _same(models: np.ndarray, points: np.ndarray, pairs: list[Pairs], values: Callable[..., Any]) -> list[Pairs]:
     """For each model, the maps that leave its log-densities at some of its draws [K, P] as they are."""
     asked = [place for place in range(len(models)) if pairs[place]]
     stacks = [np.concatenate([points[i], *(each(points[i]) for each, _ in pairs[i])]) for i in asked]
-    kept: list[Pairs] = [[] for _ in models]
+    chosen: list[Pairs] = [[] for _ in models]
     for place, found in zip(asked, values(models[asked], stacks), strict=True):
         base, *images = found.reshape(-1, points.shape[1])
-        kept[place] = [pair for pair, image in zip(pairs[place], images, strict=True) if labels.same(base, image)]
-    return kept
+        chosen[place] = [pair for pair, image in zip(pairs[place], images, strict=True) if labels.same(base, image)]
+    return chosen
 
 
 def _values(target: Target, data: PyTree, models: np.ndarray, stacks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -203,11 +203,11 @@ def sentence(found: Labelled) -> str:
         marks = [(each.order.tobytes(), each.sign.tobytes(), each.shift.tobytes()) for each, _ in pairs]
         union.update(zip(marks, pairs, strict=True))
         kinds.add(frozenset(marks))
-    kept, number = labels.generators(found.points[0], list(union.values()))
+    chosen, number = labels.generators(found.points[0], list(union.values()))
     number_words = f"{number:,}" if number else f"more than {thresholds.LABEL_COUNTED:,}"
     several = f"{'up to ' if len(kinds) > 1 and number else ''}{number_words} labellings"
     words = [
-        f"{LABELS}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in kept)}"
+        f"{LABELS}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in chosen)}"
     ]
     one, many = found.certified & found.partial, found.certified & ~found.partial
     if one.any():

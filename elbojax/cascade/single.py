@@ -345,10 +345,10 @@ def _second_look(key, host, target, outcome, data, say):
     if int(outcome.certificate.stage) in NOT_RECHECKED or not outcome.certificate.certified:
         return outcome
     if not isinstance(outcome.q, Flow):
-        kept = host.run(6, second_look, outcome, target)
-        if kept is not outcome:
-            say(kept)
-        return kept
+        chosen = host.run(6, second_look, outcome, target)
+        if chosen is not outcome:
+            say(chosen)
+        return chosen
     if not is_rough(outcome.certificate) and not rests_on_few(target, outcome.draws, outcome.log_weights):
         return outcome
     candidate = host.compute(_recheck_program, key, target, outcome, data)

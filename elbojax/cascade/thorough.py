@@ -166,9 +166,9 @@ def better(a: Outcome, b: Outcome) -> Outcome:
     """The certified one, or else the one whose weights are worth more draws; costs are those of the later."""
     ca, cb = a.certificate, b.certificate
     keep_b = (bool(cb.certified), float(cb.ess)) > (bool(ca.certified), float(ca.ess))
-    kept = b if keep_b else a
+    chosen = b if keep_b else a
     used = dict(num_gradients=cb.num_gradients, num_log_densities=cb.num_log_densities)
-    return kept._replace(certificate=kept.certificate._replace(**used))
+    return chosen._replace(certificate=chosen.certificate._replace(**used))
 
 
 def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> Stage[Outcome]:

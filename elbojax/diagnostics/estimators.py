@@ -210,8 +210,8 @@ def _counted(log_density: LogDensity, counts: dict[str, int]) -> LogDensity:
         value, pull = jax.vjp(lambda z: jnp.asarray(log_density(z)), event)
         return value + tick("values", event).astype(value.dtype), (pull, event)
 
-    def backward(kept, slope):
-        pull, event = kept
+    def backward(residuals, slope):
+        pull, event = residuals
         return pull(slope + tick("gradients", event).astype(slope.dtype))
 
     density.defvjp(forward, backward)

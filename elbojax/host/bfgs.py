@@ -105,14 +105,14 @@ def _search(here: Point, direction: np.ndarray) -> Stage[tuple[Point | None, int
         0.0,
         math.inf,
     )  # steps of length `low` rise, but the slope goes on; those of `high` do not rise
-    kept = None
+    best_rise = None
     for trial in range(1, MAX_TRIALS + 1):
         tried = yield from _at(here.position + size * direction, here.inverse_hessian)
         rises = tried.value >= here.value + SUFFICIENT * size * slope - slack
         if rises and tried.gradient @ direction <= FLAT * slope:
             return tried, trial
-        if rises and (kept is None or tried.value >= kept.value):
-            kept = tried
+        if rises and (best_rise is None or tried.value >= best_rise.value):
+            best_rise = tried
         low, high = (size, high) if rises else (low, size)
         # Further, or between the bracket, or where a parabola has its top.
         if high == math.inf:
@@ -123,7 +123,7 @@ def _search(here: Point, direction: np.ndarray) -> Stage[tuple[Point | None, int
             lack = here.value + size * slope - tried.value
             top = 0.5 * slope * size**2 / lack if 0 < lack < math.inf else 0.0
             size = min(max(top, 0.1 * size), 0.5 * size)
-    return kept, MAX_TRIALS
+    return best_rise, MAX_TRIALS
 
 
 def updated(inverse_hessian: np.ndarray, step: np.ndarray, decrease: np.ndarray, *, first: bool) -> np.ndarray:

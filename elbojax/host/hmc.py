@@ -81,8 +81,10 @@ def trajectory(
     gain = there.values - here.values - 0.5 * (np.sum(momentum**2, axis=1) - np.sum(start**2, axis=1))
     chance = np.where(np.isnan(gain), 0, np.exp(np.minimum(gain, 0)))
     accept = rng.random(len(chance)) < chance
-    kept = [np.where(accept.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(there, here, strict=True)]
-    return States(*kept), chance
+    chosen = [
+        np.where(accept.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(there, here, strict=True)
+    ]
+    return States(*chosen), chance
 
 
 def _at(whitening: Gaussian, u: np.ndarray) -> Stage[States]:

@@ -10,7 +10,7 @@ from elbojax.noise import laine_karras, reverse_bits, sobol_directions
 
 DIGITS = 32
 """Binary digits of a coordinate of a Sobol point."""
-KEPT = 2**20
+CACHED = 2**20
 """Numbers of a net that is kept for the next call: 64 MB at most, where nets of 300 parameters would take a third of a GB."""
 
 
@@ -31,7 +31,7 @@ def antithetic(rng: np.random.Generator, num_samples: int, size: int) -> np.ndar
 def sobol(rng: np.random.Generator, num_samples: int, size: int) -> np.ndarray:
     """[S, size] normal quantiles of a Sobol net, Owen-scrambled by hashing; S is a power of two."""
     seeds = rng.integers(0, 2**32, size, np.uint32)
-    net = _kept_net if num_samples * size <= KEPT else _net
+    net = _cached_net if num_samples * size <= CACHED else _net
     scrambled = reverse_bits(laine_karras(net(num_samples, size), seeds))
     return normal_quantile((scrambled + 0.5) / 2.0**DIGITS)
 
@@ -64,7 +64,7 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
     return 0.5 * np.fromiter(map(math.erfc, scaled.tolist()), float, len(x))
 
 
-_kept_net = functools.lru_cache(maxsize=16)(_net)
+_cached_net = functools.lru_cache(maxsize=16)(_net)
 
 
 def normal_quantile(p: np.ndarray) -> np.ndarray:

@@ -185,9 +185,9 @@ def race(
         total, done = total + num_steps * len(active), done + num_steps
         if len(active) == 1 or not finite[1:].any():
             break
-        kept = max(1, len(active) // thresholds.RACE_HALVING)
-        active = active[np.argsort(mean[1:])[:kept]]
-        if kept == 1:
+        remaining = max(1, len(active) // thresholds.RACE_HALVING)
+        active = active[np.argsort(mean[1:])[:remaining]]
+        if remaining == 1:
             break
         active, num_steps = np.sort(active), num_steps * thresholds.RACE_HALVING
 

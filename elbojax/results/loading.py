@@ -76,10 +76,10 @@ def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, su
     if given != wanted:
         raise ValueError(f"init is not that of {path}: wanted leaves {wanted}, got {given}")
     names = [(bijector, str(bijector)) for bijector in resolve(support, like)] if support is not None else None
-    for number, (kept, shown) in enumerate(zip(space["supports"], space["shown"], strict=True)):
-        if names is None and kept is None:
+    for number, (stored, shown) in enumerate(zip(space["supports"], space["shown"], strict=True)):
+        if names is None and stored is None:
             raise ValueError(f"{path} needs support: that of init{space['paths'][number]}, {shown}, is not of elbojax")
-        if names is not None and (names[number][1] != shown or (kept is not None and names[number][0] != kept)):
+        if names is not None and (names[number][1] != shown or (stored is not None and names[number][0] != stored)):
             leaf = f"init{space['paths'][number]}"
             raise ValueError(f"support is not that of {path}: wanted {leaf} {shown}, got {names[number][1]}")
     each: list[Bijector] = space["supports"] if names is None else [bijector for bijector, _ in names]

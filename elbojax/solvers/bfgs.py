@@ -55,7 +55,7 @@ class _Point(NamedTuple):
 
 class _State(NamedTuple):
     here: _Point
-    kept: _Point  # the best along this direction that rose enough
+    best_rise: _Point  # the best along this direction that rose enough
     size: Scalar  # of the step to try next
     low: Scalar  # steps this short rise, but the slope goes on
     high: Scalar  # steps this long do not rise
@@ -110,9 +110,9 @@ def bfgs(
         trials = state.trials + 1
         rises = tried.value >= here.value + SUFFICIENT * size * slope - slack * jnp.abs(here.value)
         flat = tried.gradient @ direction <= FLAT * slope
-        kept = tree_where(rises & (tried.value >= state.kept.value), tried, state.kept)
+        best_rise = tree_where(rises & (tried.value >= state.best_rise.value), tried, state.best_rise)
         exhausted = trials >= MAX_TRIALS
-        accept = rises & flat | exhausted & (kept.value > -jnp.inf)
+        accept = rises & flat | exhausted & (best_rise.value > -jnp.inf)
 
         # Along the same direction: further, or between the bracket, or where a parabola has its top.
         low, high = jnp.where(rises, size, state.low), jnp.where(rises, state.high, size)
@@ -120,10 +120,10 @@ def bfgs(
         top = 0.5 * slope * size**2 / jnp.where(lack > 0, lack, jnp.inf)
         shorter = jnp.where(low == 0, jnp.clip(top, 0.1 * size, 0.5 * size), 0.5 * (low + high))
         again = state._replace(
-            kept=kept, low=low, high=high, size=jnp.where(high == jnp.inf, 4 * size, shorter), trials=trials
+            best_rise=best_rise, low=low, high=high, size=jnp.where(high == jnp.inf, 4 * size, shorter), trials=trials
         )
 
-        new = tree_where(rises & flat, tried, kept)
+        new = tree_where(rises & flat, tried, best_rise)
         step, decrease = new.position - here.position, here.gradient - new.gradient
         new = new._replace(inverse_hessian=_updated(here.inverse_hessian, step, decrease, first=state.num_steps == 0))
         promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
@@ -157,7 +157,7 @@ def bfgs(
         """Ready for the first step."""
         first = first._replace(inverse_hessian=_at_first(first.gradient) * first.inverse_hessian)
         status = jnp.where(first.value > -jnp.inf, Status.RUNNING, Status.NON_FINITE).astype(jnp.int32)
-        return unseen._replace(here=first, kept=first._replace(value=unseen.kept.value), status=status)
+        return unseen._replace(here=first, best_rise=first._replace(value=unseen.best_rise.value), status=status)
 
     # The first turn only looks at the start, which has no slope yet: a second copy of the log-density and its gradient
     # outside of the loop would be compiled too.

@@ -67,7 +67,7 @@ class _State(NamedTuple):
     size: Scalar  # of the step to try next
     low: Scalar  # steps this short rise, but not enough
     high: Scalar  # steps this long do not rise
-    kept: _Point  # the best that rose
+    best_rise: _Point  # the best that rose
     memory: Memory
     trials: Array
     settled: Array  # steps in a row that gained and promise less than the tolerance
@@ -144,7 +144,7 @@ def lbfgs(
             size=size,
             low=zero,
             high=zero + jnp.inf,
-            kept=here._replace(value=zero - jnp.inf),
+            best_rise=here._replace(value=zero - jnp.inf),
             memory=memory,
             trials=jnp.zeros((), jnp.int32),
         )
@@ -155,9 +155,9 @@ def lbfgs(
         state = state._replace(trials=state.trials + 1, num_gradients=state.num_gradients + 1)
         rises = tried.value >= here.value + SUFFICIENT * size * state.slope - slack * jnp.abs(here.value)
         flat = tried.gradient @ state.direction <= FLAT * state.slope
-        kept = tree_where(rises & (tried.value >= state.kept.value), tried, state.kept)
+        best_rise = tree_where(rises & (tried.value >= state.best_rise.value), tried, state.best_rise)
         exhausted = state.trials >= MAX_TRIALS
-        accept = rises & flat | exhausted & (kept.value > -jnp.inf)
+        accept = rises & flat | exhausted & (best_rise.value > -jnp.inf)
         give_up = exhausted & ~accept
 
         # Another point along the same direction: longer, between the bracket, or where a parabola has its top.
@@ -165,9 +165,11 @@ def lbfgs(
         lack = here.value + size * state.slope - tried.value
         top = 0.5 * state.slope * size**2 / jnp.where(lack > 0, lack, jnp.inf)
         shorter = jnp.where(low == 0, jnp.clip(top, 0.1 * size, 0.5 * size), 0.5 * (low + high))
-        again = state._replace(low=low, high=high, kept=kept, size=jnp.where(high == jnp.inf, 4 * size, shorter))
+        again = state._replace(
+            low=low, high=high, best_rise=best_rise, size=jnp.where(high == jnp.inf, 4 * size, shorter)
+        )
 
-        new = tree_where(rises & flat, tried, kept)
+        new = tree_where(rises & flat, tried, best_rise)
         gain = new.value - here.value
         # A looser end than this was seen to leave a coordinate of large scale untouched, for its slope is small.
         enough = jnp.maximum(tolerance, slack * jnp.abs(new.value))

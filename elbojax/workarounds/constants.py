@@ -50,24 +50,24 @@ def replace_constants() -> bool:
     # Private to JAX, of those versions that have them only: others convert in Python, by the precision of the moment.
     from jax._src import dtypes, literals
 
-    kept: dict[Any, tuple[Any, Any]] = {}
+    cache: dict[Any, tuple[Any, Any]] = {}
 
     def converted(array: np.ndarray) -> Any:
         """The same object for the same array, which a trace holds once."""
         dtype = dtypes.canonicalize_dtype(array.dtype)
         key = id(array), dtype
-        here, there = (ref() for ref in kept.get(key, (_nothing, _nothing)))
+        here, there = (ref() for ref in cache.get(key, (_nothing, _nothing)))
         value = np.asarray(array, dtype)
         # A rounded copy may be of an array that was changed in place since; bytes, for NaN is not equal to itself.
         if here is array and there is not None and (dtype == array.dtype or value.tobytes() == there.tobytes()):
             return there
         value = literals.TypedNdArray(value)
         entry = weakref.ref(array), weakref.ref(value)
-        kept[key] = entry
+        cache[key] = entry
 
         def forget() -> None:
-            if kept.get(key) is entry:
-                del kept[key]
+            if cache.get(key) is entry:
+                del cache[key]
 
         for it in (array, value):
             weakref.finalize(it, forget).atexit = False

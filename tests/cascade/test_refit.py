@@ -69,11 +69,11 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     more = jax.tree.map(lambda x: np.concatenate([x, x]), (rough.draws, rough.log_weights))
     second = rough._replace(draws=more[0], log_weights=more[1], certificate=verdict)
     monkeypatch.setattr(thorough.student, "look_again", lambda *_: returned(second))
-    kept = drive(thorough.second_look(None, rough, None), None)
-    assert bool(kept.certificate.certified) is agrees and int(kept.certificate.status) == status
-    assert kept.certificate.num_log_densities == verdict.num_log_densities
+    chosen = drive(thorough.second_look(None, rough, None), None)
+    assert bool(chosen.certificate.certified) is agrees and int(chosen.certificate.status) == status
+    assert chosen.certificate.num_log_densities == verdict.num_log_densities
     # Stages that may follow carry as many draws as theirs have.
-    assert agrees or len(kept.draws) == len(kept.log_weights) == len(rough.draws)
+    assert agrees or len(chosen.draws) == len(chosen.log_weights) == len(rough.draws)
 
 
 def test_a_smooth_answer_is_left_alone():

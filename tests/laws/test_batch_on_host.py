@@ -90,11 +90,11 @@ def test_what_is_done_when_a_run_is_interrupted_is_kept(error, calls, tmp_path, 
         with pytest.raises(error):
             fit(checkpoint=tmp_path)
     pieces = [path.name.split("-") for path in tmp_path.iterdir() if path.name.startswith("thorough-")]
-    kept = sum(1 if first == last else 2 for _, first, last, _ in pieces)
-    assert (kept > 0) == (calls >= 20)
+    stored = sum(1 if first == last else 2 for _, first, last, _ in pieces)
+    assert (stored > 0) == (calls >= 20)
     monkeypatch.setattr(batch, "thorough", counted)
     same(fit(checkpoint=tmp_path), whole)
-    assert len(driven) == HARD.sum() - kept > 0
+    assert len(driven) == HARD.sum() - stored > 0
     driven.clear()
     same(fit(checkpoint=tmp_path), whole)
     assert not driven

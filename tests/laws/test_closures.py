@@ -395,13 +395,13 @@ def test_nothing_keeps_a_function_or_its_data_alive():
         return weakref.ref(log_density), weakref.ref(y)
 
     gc.collect()
-    kept = len(xla._kept)
+    cached = len(xla._cache)
     references = [once(i) for i in range(3)]
     gc.collect()
     alive = [[reference() is not None for reference in each] for each in references]
     assert not np.any(alive[:2]), alive
     elbojax.fit(jax.random.key(0), of_a_cell()[0], 0.0)
-    assert len(xla._kept) <= kept + 40
+    assert len(xla._cache) <= cached + 40
 
 
 def resident():

@@ -153,13 +153,13 @@ def test_resuming_what_has_ended_changes_nothing(ended, num_steps):
 
 
 @pytest.mark.parametrize("breaks", (jnp.nan, jnp.inf))
-@pytest.mark.parametrize(("life", "kept"), [(0, 0), (49, 0), (50, 50), (129, 100)])
-def test_trouble_is_a_status_and_the_last_finite_answer(life, kept, breaks):
+@pytest.mark.parametrize(("life", "valid"), [(0, 0), (49, 0), (50, 50), (129, 100)])
+def test_trouble_is_a_status_and_the_last_finite_answer(life, valid, breaks):
     key = jax.random.key(2)
     fit = run(key, WALK, START, _data(life=life, breaks=breaks), num_steps=150)
-    assert fit.status == Status.NON_FINITE and fit.num_steps == kept
+    assert fit.status == Status.NON_FINITE and fit.num_steps == valid
     path, _ = _by_hand(key, _data())
-    _assert_equal(fit.q, jax.tree.map(lambda x: x[kept - 1], path) if kept else START)
+    _assert_equal(fit.q, jax.tree.map(lambda x: x[valid - 1], path) if valid else START)
 
 
 def test_traced_once():

@@ -305,9 +305,9 @@ def test_states_may_hold_keys(tmp_path):
     mesh = jax.make_mesh((1,), ("models",))
     plain = run_batch(*arguments, max_steps=3)
     for _ in range(2):
-        kept = run_batch(*arguments, max_steps=3, mesh=mesh, checkpoint=str(tmp_path))
-        _assert_equal(kept.q, plain.q)
-        bits = [jax.random.key_data(fits.lane.state.key) for fits in (kept, plain)]
+        stored = run_batch(*arguments, max_steps=3, mesh=mesh, checkpoint=str(tmp_path))
+        _assert_equal(stored.q, plain.q)
+        bits = [jax.random.key_data(fits.lane.state.key) for fits in (stored, plain)]
         np.testing.assert_array_equal(*bits)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo_entropy, mean_field, portfolio, race, svi, targets, thresholds
+from elbojax import Race, Status, as_loss, elbo_entropy, mean_field, portfolio, race, svi, targets, thresholds
 from elbojax.minibatch import halving
 from elbojax.minibatches import reshuffle, take
 from elbojax.solvers.svi import SviState
@@ -102,3 +102,9 @@ def test_misuse():
         race(jax.random.key(0), LOSS, START, X, batch_size=401)
     with pytest.raises(ValueError, match="num_steps must be at least 2, got 1"):
         race(jax.random.key(0), LOSS, START, X, batch_size=4, num_steps=1)
+
+
+def test_the_former_name_of_rounds_warns():
+    won = Race(None, 0, "a", ("a",), np.zeros(1), np.zeros(1), np.array([2]), 2, None)
+    with pytest.warns(DeprecationWarning, match="rounds"):
+        assert won.heats is won.rounds

@@ -83,7 +83,7 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         used += more + len(last)
     used += len(chains)
     result = outcome
-    kept: list[np.ndarray] = []
+    recorded: list[np.ndarray] = []
     for _ in range(thresholds.ENSEMBLE_BLOCKS):
         length = _length(step)
         block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
@@ -92,10 +92,12 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         for _ in range(thresholds.ENSEMBLE_BLOCK):
             sizes = step * rng.uniform(0.5, 1.5, len(chains))
             here, _ = yield from trajectory(rng, whitening, here, sizes, length)
-            kept.append(points_of(whitening, here.u))
+            recorded.append(points_of(whitening, here.u))
         used += block_cost
         joined = _joined(whitening, here.u, len(ends))
-        counted = np.stack(kept[int(thresholds.ENSEMBLE_SKIPPED * len(kept)) :])[:, : thresholds.ENSEMBLE_CHAINS]
+        counted = np.stack(recorded[int(thresholds.ENSEMBLE_SKIPPED * len(recorded)) :])[
+            :, : thresholds.ENSEMBLE_CHAINS
+        ]
         result, moved = _assessed(outcome, counted, used, joined)
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
