@@ -57,7 +57,7 @@ class Model:
         self._chunk = 2 ** int(math.log2(np.clip(WIDE / work, 1, SIDE_BY_SIDE)))
 
     def answer(self, request: Any) -> Any:
-        """Of `Gradients`, values [B] and gradients [B, P]; of `Values`, values [B]."""
+        """Values [B] and gradients [B, P] for `Gradients`; for `Values`, values [B]."""
         wanted = isinstance(request, Gradients)
         if not wanted and self.correcting:
             return self.corrected(request.points)

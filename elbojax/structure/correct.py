@@ -32,7 +32,7 @@ class Corrected(NamedTuple):
       log_correction: log of the unbiased estimate of (the integral over the latents) / (its Gaussian approximation).
       ess: effective proposals of the worst component, of `num_proposals`.
       log_density: the Gaussian approximation that is corrected, or zero where that was not asked for.
-      num_gradients: spent, likewise.
+      num_gradients: used, likewise.
     """
 
     flat: Array
@@ -129,7 +129,7 @@ def _logistic(key: Key, count: int, group: Group, size: int, dtype: Any) -> tupl
 
 
 def _strata(key: Key, count: int, group: Group, size: int, dtype: Any) -> tuple[Array, Array]:
-    r"""Likewise [K, G, T, b], stratified in each coordinate in an order of its own, normal with tails that are stretched.
+    r"""Normal draws [K, G, T, b], stratified in each coordinate in an order of its own, normal with tails that are stretched.
 
     .. math:: x = \sinh(d z) / d, \qquad \log r(x) = \log \varphi(z) - \log\cosh(d z)
     """

@@ -149,7 +149,7 @@ class Nested:
           *data: as the user's log-density takes it.
 
         Returns:
-          The log-density; [D] the latents' mode with theta; the gradients spent, two for each Hessian-vector product.
+          The log-density; [D] the latents' mode with theta; the gradients used, two for each Hessian-vector product.
         """
         solved = self._solve(theta, data, start)
         return solved.value, solved.flat, self._cost(solved.mode)
