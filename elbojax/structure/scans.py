@@ -27,7 +27,7 @@ def together(interpreter: Any, equation: Any, inputs: list[Any]) -> list[Any] | 
     """
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    num_consts, num_carry = split(params)
     kinds = ["const"] * num_consts + ["carry"] * num_carry + ["row"] * (len(inputs) - num_consts - num_carry)
     size, turns = interpreter.pairs.size, np.arange(length)[:: -1 if params["reverse"] else 1]
     shapes = [variable.aval.shape for variable in body.jaxpr.invars]
@@ -92,6 +92,14 @@ def together(interpreter: Any, equation: Any, inputs: list[Any]) -> list[Any] | 
         if i <= j:
             interpreter.pairs.between(Domain((length,), rows[i]), Domain((length,), rows[j]))
     return _handed_out(outputs, num_carry, last, out, rows, turns, size)
+
+
+def split(params: dict[str, Any]) -> tuple[int, int]:
+    """How many inputs of a `scan` are constants, and how many are carried on; jax 0.12 tells it in another way."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return consts, carry
 
 
 def _handed_out(outputs, num_carry, last, out, rows, turns, size):

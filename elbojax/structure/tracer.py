@@ -15,7 +15,7 @@ import numpy as np
 
 from elbojax.structure.domains import Domain, Pairs, empty, union
 from elbojax.structure.rules import RULES
-from elbojax.structure.scans import together
+from elbojax.structure.scans import split, together
 from elbojax.targets import Target
 from elbojax.types import PyTree
 
@@ -133,7 +133,7 @@ def _scan(interpreter: _Interpreter, equation: Any, inputs: list[Any]) -> list[A
         return found
     if not interpreter.spend(steps):
         return interpreter.unknown(inputs, shapes)
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    num_consts, num_carry = split(params)
     consts, carry, rows = (
         inputs[:num_consts],
         inputs[num_consts : num_consts + num_carry],
