@@ -231,15 +231,15 @@ ROUGH = _number(
 ROUGH_SD = _number(
     0.03,
     "Monte Carlo error, relative",
-    "Likewise of the sds.",
+    "Error of the sds above which it is.",
     "35 targets of known moments, 20 seeds each (benchmarks/certificate.py): with the error of the means alone, half of the"
     " answers that were off by more than 0.1 passed for smooth",
 )
 ROUGH_KHAT = _number(
     0.5,
     "Pareto shape",
-    "Likewise of the weights: above it their variance is infinite, and neither of these errors can be relied on.",
-    "bananas half of which the draws had missed were certified with 0.36 to 0.69",
+    "Of the weights, above which an answer is rough: their variance is infinite, and neither error can be relied on.",
+    "banana targets of which the draws covered one half only were certified with 0.36 to 0.69",
     low=-math.inf,
 )
 SHARP_TAILS = _number(
@@ -329,7 +329,7 @@ FLOW_ROUNDS = _number(
     "The first hot, the second cooling to the posterior, the third where the check of the second fails.",
     "NUTS takes 50,000 to 500,000 gradients, a round 25,600",
 )
-FLOW_ROUNDS_ALONE = _number(5, "rounds", "Likewise where there is no NUTS to go on to.")
+FLOW_ROUNDS_ALONE = _number(5, "rounds", "Of a flow, where there is no NUTS to go on to.")
 
 _group("Short chains from a certified answer")
 
@@ -469,7 +469,7 @@ QUICK_FEW = _number(16, "parameters", "See QUICK_DRAWS_FEW.", "so many have more
 QUICK_ENOUGH = _number(
     256.0,
     "effective draws",
-    "That the first check of a batch takes: half of the few. Control variates make them worth more.",
+    "That the first check of a batch takes: half of 512 draws, a quarter of 1,024; control variates make them worth more.",
 )
 QUICK_ROUGH = _number(
     0.05,

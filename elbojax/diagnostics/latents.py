@@ -34,7 +34,7 @@ def latent_use(
               d \text{ is active where } A_d > 0.01
 
     Args:
-      encode: x -> `Family` of independent dimensions: mean-field, or coins.
+      encode: x -> `Family` of independent dimensions: mean-field, or Bernoulli.
       data: leaves [N, ...].
       prior: p(z), of the same kind.
       threshold: of the activity, traced.

@@ -266,7 +266,7 @@ def kl_by_part(q: Family, p: Family) -> Array:
     .. math:: \mathrm{KL}_j = \mathrm{KL}(q(z_j) \| p(z_j)), \qquad \mathrm{KL}(q \| p) = \sum_j \mathrm{KL}_j
 
     Args:
-      q: mean-field, coins or dice: a part is a dimension; a `product` or `blocks`: a part is a part.
+      q: mean-field, Bernoulli or categorical: a part is a dimension; a `product` or `blocks`: a part is a part.
       p: of the same kind; a prior, say.
 
     Returns:

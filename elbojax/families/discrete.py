@@ -28,7 +28,7 @@ def _check_countable(num_events: int) -> None:
 
 @family
 class Bernoulli(Enumerable):
-    r"""Independent coins, :math:`q(z) = \prod_i \sigma(l_i)^{z_i} \sigma(-l_i)^{1 - z_i}`; int32 [D] of 0 and 1.
+    r"""Independent Bernoulli variables, :math:`q(z) = \prod_i \sigma(l_i)^{z_i} \sigma(-l_i)^{1 - z_i}`; int32 [D] of 0 and 1.
 
     Attributes:
       logits: [D] log-odds of a one.
@@ -57,7 +57,7 @@ class Bernoulli(Enumerable):
         )
 
     def harden(self, relaxed: Array) -> Array:
-        """The coins [D] that a relaxed draw stands for, as floats."""
+        """The 0s and 1s [D] that a relaxed draw stands for, as floats."""
         return (relaxed > 0.5).astype(relaxed.dtype)
 
     def enumerate(self) -> Array:
@@ -75,12 +75,12 @@ class Bernoulli(Enumerable):
         return jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits)
 
     def entropy(self) -> Scalar:
-        """The sum over coins."""
+        """The sum over dimensions."""
         probability, log_probability = self._both()
         return _expected_ratio(probability, -log_probability)
 
     def kl(self, other: Family) -> Scalar:
-        """The sum over coins."""
+        """The sum over dimensions."""
         return jnp.sum(self.kl_by_part(other)) if isinstance(other, Bernoulli) else super().kl(other)
 
     def kl_by_part(self, other: Family) -> Array:
@@ -97,7 +97,7 @@ class Bernoulli(Enumerable):
 
 
 def bernoulli(logits: Any) -> Bernoulli:
-    r"""Independent coins.
+    r"""Independent Bernoulli variables.
 
     .. math:: q(z) = \prod_i \sigma(l_i)^{z_i} \sigma(-l_i)^{1 - z_i}, \qquad z_i \in \{0, 1\}
 
@@ -121,7 +121,7 @@ def bernoulli(logits: Any) -> Bernoulli:
 
 @family
 class Categorical(Enumerable):
-    r"""Independent dice, :math:`q(z) = \prod_i \mathrm{softmax}(l_i)_{z_i}`; events are int32 [...], from 0 to K - 1.
+    r"""Independent categorical variables, :math:`q(z) = \prod_i \mathrm{softmax}(l_i)_{z_i}`; events are int32, 0 to K - 1.
 
     Attributes:
       logits: [..., K] unnormalised log-probabilities.
@@ -139,7 +139,7 @@ class Categorical(Enumerable):
         return event, self.log_prob(event)
 
     def log_prob(self, event: Array) -> Scalar:
-        """The sum over dice."""
+        """The sum over variables."""
         chosen = jnp.take_along_axis(self._log_probability(), jnp.asarray(event)[..., None], axis=-1)
         return jnp.sum(chosen)
 
@@ -153,7 +153,7 @@ class Categorical(Enumerable):
         return jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), relaxed.shape[-1], dtype=relaxed.dtype)
 
     def enumerate(self) -> Array:
-        """Int32 [K^n, ...] for n dice, in the order of the numbers that they spell."""
+        """Int32 [K^n, ...] for n variables, in the order of the numbers that they spell."""
         *shape, sides = self.logits.shape
         count = math.prod(shape)
         _check_countable(sides**count)
@@ -161,16 +161,16 @@ class Categorical(Enumerable):
         return jnp.asarray(np.arange(sides**count)[:, None] // places % sides, "int32").reshape(-1, *shape)
 
     def entropy(self) -> Scalar:
-        """The sum over dice."""
+        """The sum over variables."""
         log_probability = self._log_probability()
         return _expected_ratio(jnp.exp(log_probability), -log_probability)
 
     def kl(self, other: Family) -> Scalar:
-        """The sum over dice."""
+        """The sum over variables."""
         return jnp.sum(self.kl_by_part(other)) if isinstance(other, Categorical) else super().kl(other)
 
     def kl_by_part(self, other: Family) -> Array:
-        """[n], dice in the order of the flattened event."""
+        """[n], variables in the order of the flattened event."""
         if not isinstance(other, Categorical):
             return super().kl_by_part(other)
         log_probability = self._log_probability()
@@ -182,7 +182,7 @@ class Categorical(Enumerable):
 
 
 def categorical(logits: Any) -> Categorical:
-    r"""Independent dice.
+    r"""Independent categorical variables.
 
     .. math:: q(z) = \prod_i \mathrm{softmax}(l_i)_{z_i}, \qquad z_i \in \{0, \dots, K - 1\}
 

@@ -1,4 +1,4 @@
-"""The bound for coins, with antithetic pairs."""
+"""The bound for Bernoulli variables, with antithetic pairs."""
 
 import jax
 import jax.numpy as jnp
