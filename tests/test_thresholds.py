@@ -29,6 +29,7 @@ ALLOWED = {
     "batch.MEMORY": "bytes",
     "batch.SIDE_BY_SIDE": "models in step",
     "batch.TRIED": "models in one call",
+    "chains.COORDINATES": "coordinates in one call",
     "differences.STEPS": "a grid, of which the best step is taken",
     "diagnosis.BATCH": "axes in one call",
     "evaluate.CHUNK": "points in one call",

@@ -77,7 +77,7 @@ def fit(
         {"tau": "positive"}; leaves of a dict that it does not name are unconstrained.
       max_gradients: of the log-density, that are not to be exceeded: no stage begins, or goes on, that could take more than
         are left, and where none is certified by then the best answer so far has the status OUT_OF_BUDGET. The paths that
-        search for modes, some hundred gradients in all, and one look at a Gaussian are had at any price; beyond 300
+        search for modes, some hundred gradients in all, and one look at a Gaussian are had at any price; beyond 3,000
         parameters, all of the first stage is. None for as many as it takes.
       max_seconds: of the clock, compilation included, after which no stage begins, and those that run on the host, or of a
         density object, go no further; likewise. The first look at a Gaussian, after a dozen steps, and the second look at a

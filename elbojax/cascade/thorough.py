@@ -73,7 +73,7 @@ STAGES = (
         1,
         "mixture",
         lambda size, held: _if(
-            int(held.best.certificate.modes) > 1 and size <= thresholds.LARGE,
+            int(held.best.certificate.modes) > 1 and size <= thresholds.MANY,
             mixture.least(len(held.paths.modes), size),
         ),
         lambda size: thresholds.PATHS * draws_for(size) + chain_gradients(),
@@ -82,7 +82,7 @@ STAGES = (
     Richer(
         2,
         "refit",
-        lambda size, held: _if(isinstance(held.best.q, FullRank), 0),
+        lambda size, held: _if(isinstance(held.best.q, FullRank) and size <= thresholds.MANY, 0),
         lambda size: 0,
         lambda rng, held, limit: student.refit(rng, held.best),
     ),
@@ -97,11 +97,13 @@ STAGES = (
         8,
         "chains",
         lambda size, held: _if(
-            2 <= size <= thresholds.LARGE and bool(held.best.certificate.khat < thresholds.ENSEMBLE_NEAR),
+            2 <= size <= thresholds.LARGE and chains.begun(held.first, held.best) is not None,
             chains.least(size),
         ),
         lambda size: chains.least(size),
-        lambda rng, held, limit: chains.ensemble(rng, held.paths, held.best, limit),
+        lambda rng, held, limit: chains.ensemble(
+            rng, held.paths, chains.begun(held.first, held.best) or held.best, limit
+        ),
     ),
 )
 """In order. To add one: a file in `stages` and an entry here; it reaches `fit` and `fit_batch`. All but the refit, which takes no
@@ -187,6 +189,7 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
     """
     if (
         int(outcome.certificate.stage) in NOT_RECHECKED
+        or len(outcome.draws[0]) > thresholds.MANY
         or not outcome.certificate.certified
         or _is_smooth(outcome, target)
     ):

@@ -2,7 +2,9 @@ r"""BFGS as a generator: the twin of `elbojax.solvers.bfgs`, for one path; `side
 
 .. math:: H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \qquad \rho = 1 / s^\top y,
 
-with s the step and y the decrease of the gradient. At a point x with gradient g the path implies :math:`\mathrm N(x + H g, H)`.
+with s the step and y the difference of the gradients, that before less that after. At a point x with gradient g the path
+implies :math:`\mathrm N(x + H g, H)`. Of many parameters the last J pairs (s, y) stand for H, and a diagonal that learns the
+units of the coordinates (L-BFGS).
 """
 
 import math
@@ -10,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from elbojax import thresholds
+from elbojax.host.limited_memory import LimitedMemory
 from elbojax.host.requests import Gradients, Stage
 from elbojax.solvers.bfgs import FLAT, MAX_TRIALS, SUFFICIENT
 from elbojax.types import Status
@@ -24,13 +28,18 @@ class Point(NamedTuple):
       position: [D].
       value: of the log-density; -inf where it or its gradient is not finite.
       gradient: [D].
-      inverse_hessian: [D, D], what the path holds the inverse of the negative Hessian to be.
+      inverse_hessian: [D, D], what the path holds the inverse of the negative Hessian to be, or a `LimitedMemory` of it.
     """
 
     position: np.ndarray
     value: float
     gradient: np.ndarray
-    inverse_hessian: np.ndarray
+    inverse_hessian: np.ndarray | LimitedMemory
+
+    def matrix(self) -> np.ndarray:
+        """[D, D], the inverse Hessian."""
+        held = self.inverse_hessian
+        return held if isinstance(held, np.ndarray) else held.matrix()
 
 
 class Path(NamedTuple):
@@ -47,7 +56,7 @@ class Path(NamedTuple):
     num_gradients: int
 
 
-def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> Stage[Path]:
+def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1, history: int | None = None) -> Stage[Path]:
     """Climb towards a mode, one gradient at a time.
 
     A point where the log-density or its gradient is not finite counts as one that does not rise.
@@ -55,7 +64,9 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> S
     Args:
       start: [D].
       max_steps: at most.
-      tolerance: nats; done when a step gained, and the next promises, less.
+      tolerance: nats; done when a step gained, and the next promises, less; by pairs,
+        `thresholds.PATH_MORE_LARGE` times more in a row.
+      history: J, pairs that stand for the inverse Hessian; None for a matrix.
 
     Yields:
       `Gradients` of one point.
@@ -66,13 +77,14 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> S
     References:
       Lewis, Overton 2013 (the line search), https://doi.org/10.1007/s10107-012-0514-2
     """
-    first = yield from _at(start, np.eye(len(start)))
+    identity = np.eye(len(start)) if history is None else LimitedMemory.identity(len(start), history)
+    first = yield from _at(start, identity)
     num_gradients = 1
     if first.value == -math.inf:
         return Path(Status.NON_FINITE, [first], num_gradients)
     # The first step has length one at most, but the search can lengthen it.
     here = first._replace(inverse_hessian=first.inverse_hessian / max(math.sqrt(first.gradient @ first.gradient), 1))
-    points = [here]
+    points, settled = [here], 0
     while True:
         direction = here.inverse_hessian @ here.gradient
         new, tried = yield from _search(here, direction)
@@ -80,17 +92,21 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1) -> S
         if new is None:
             return Path(Status.STALLED, points, num_gradients)
         step, decrease = new.position - here.position, here.gradient - new.gradient
-        new = new._replace(inverse_hessian=updated(here.inverse_hessian, step, decrease, first=len(points) == 1))
+        if isinstance(here.inverse_hessian, LimitedMemory):
+            new = new._replace(inverse_hessian=here.inverse_hessian.updated(step, decrease))
+        else:
+            new = new._replace(inverse_hessian=updated(here.inverse_hessian, step, decrease, first=len(points) == 1))
         points.append(new)
-        promised = 0.5 * new.gradient @ new.inverse_hessian @ new.gradient
-        if new.value - here.value < 10 * tolerance and promised < tolerance:
+        promised = 0.5 * new.gradient @ (new.inverse_hessian @ new.gradient)
+        settled = settled + 1 if new.value - here.value < 10 * tolerance and promised < tolerance else 0
+        if settled > (0 if history is None else thresholds.PATH_MORE_LARGE):
             return Path(Status.CONVERGED, points, num_gradients)
         if len(points) > max_steps:
             return Path(Status.MAX_STEPS, points, num_gradients)
         here = new
 
 
-def _at(position: np.ndarray, inverse_hessian: np.ndarray) -> Stage[Point]:
+def _at(position: np.ndarray, inverse_hessian: np.ndarray | LimitedMemory) -> Stage[Point]:
     values, gradients = yield Gradients(position[None])
     if np.isfinite(values[0]) and np.all(np.isfinite(gradients[0])):
         return Point(position, float(values[0]), gradients[0], inverse_hessian)

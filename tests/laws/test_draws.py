@@ -105,9 +105,9 @@ def fitted_large(coupled):
         walk = jnp.sum((z[1:] - z[:-1]) ** 2) if coupled else 0.0
         return -0.5 * jnp.sum((z / 2) ** 2) - 0.5 * 10 * walk
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, thresholds.overridden(LARGE=300):
         patch.setattr(single.handover, "available", lambda: False)
-        return elbojax.fit(jax.random.key(0), log_density, jnp.ones(thresholds.LARGE + 1))
+        return elbojax.fit(jax.random.key(0), log_density, jnp.ones(301))
 
 
 @pytest.mark.slow

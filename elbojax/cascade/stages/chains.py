@@ -1,4 +1,4 @@
-"""Many short Hamiltonian chains from the weighted draws so far: they correct what importance weights cannot."""
+"""Many short Hamiltonian chains from the draws so far: they correct what importance weights cannot."""
 
 import math
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from elbojax import thresholds
+from elbojax.cascade.check.families import on_host
 from elbojax.cascade.gaussian import Paths
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.stages.student import match
@@ -17,13 +18,17 @@ from elbojax.results.certificate import Certificate
 from elbojax.results.certificate import Stage as Code
 from elbojax.types import Status
 
+COORDINATES = 128
+"""Coordinates whose draws are looked at together."""
+
 
 class Moved(NamedTuple):
     """How far the ensemble is from stationary.
 
     Attributes:
       bias: the largest, of means in sds and of sds relative, with `SURE` standard errors.
-      correlation: the largest over numbers, of a draw and that which comes a third of the run later.
+      correlation: the largest, of a number and of what it is a third of the run later; the distance from the centre is one of
+        these numbers. Where all coordinates share a scale (a multivariate Student t), it alone shows that chains keep theirs.
     """
 
     bias: float
@@ -40,6 +45,34 @@ def least(size: int) -> int:
     return thresholds.ENSEMBLE_CHAINS * (2 + (2 * thresholds.ENSEMBLE_TUNED + thresholds.ENSEMBLE_BLOCK) * usual)
 
 
+def begun(first: Outcome, best: Outcome) -> Outcome | None:
+    """The outcome whose draws the chains can start from; None where there is no good one.
+
+    Args:
+      first: of the first stage.
+      best: the best one so far, of any.
+
+    Returns:
+      The best where its weights can be relied on, else the first where its q is close to the posterior, by Fisher divergence.
+    """
+    if not is_many(best) and best.certificate.khat < thresholds.ENSEMBLE_NEAR:
+        return best
+    size = best.draws.shape[1]
+    close = first.certificate.fisher_divergence < thresholds.ENSEMBLE_CLOSE
+    if not close or size <= thresholds.FLOW_LARGEST:  # few parameters have flows
+        return None
+    cost = dict(
+        num_gradients=best.certificate.num_gradients,
+        num_log_densities=best.certificate.num_log_densities,
+    )
+    return first._replace(certificate=first.certificate._replace(**cost))
+
+
+def is_many(outcome: Outcome) -> bool:
+    """Whether there are so many parameters that weights do not help."""
+    return outcome.draws.shape[1] > thresholds.MANY
+
+
 def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
     r"""Run short chains from the draws of a stage, and certify their draws where these have become stationary.
 
@@ -54,7 +87,8 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
     Args:
       rng: of the chains.
       paths: the paths, whose ends the modes were counted from.
-      outcome: whose weighted draws they start from; q, k-hat and bound stay its own.
+      outcome: as `begun` has it. They start from its weighted draws, or from draws of its q where the weights cannot be relied
+        on; q, k-hat and bound stay its own.
       limit: gradients of all stages that are not to be exceeded.
 
     Yields:
@@ -67,25 +101,31 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
       Modi et al. 2023 (targeted accuracy diagnostic by short chains), https://arxiv.org/abs/2302.12419;
       Margossian et al. 2024 (many short chains), https://arxiv.org/abs/2110.13017
     """
-    whitening = match(outcome.draws, outcome.log_weights)
-    starts = outcome.draws[pick(rng, np.exp(outcome.log_weights), thresholds.ENSEMBLE_CHAINS)]
+    weighted = not is_many(outcome) and outcome.certificate.khat < thresholds.ENSEMBLE_NEAR
+    if weighted:
+        whitening, num_tuned = match(outcome.draws, outcome.log_weights), thresholds.ENSEMBLE_TUNED
+        starts = outcome.draws[pick(rng, np.exp(outcome.log_weights), thresholds.ENSEMBLE_CHAINS)]
+    else:
+        whitening, num_tuned = on_host(outcome.q), thresholds.ENSEMBLE_TUNED // 2
+        starts = points_of(whitening, rng.standard_normal((thresholds.ENSEMBLE_CHAINS, len(whitening.loc))))
     ends = _ends(paths, whitening) if outcome.certificate.modes > 1 else paths.modes[:0]
     chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
     here = yield from begin(whitening, chains)
-    here, seen, step, used = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25)
+    here, seen, step, used = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
     own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in seen[len(seen) // 2 :]])
-    if len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
+    if weighted and len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
         points, last = points_of(whitening, own), points_of(whitening, here.u)
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
-        here, _, step, more = yield from _tuned(rng, whitening, here, step)
+        here, _, step, more = yield from _tuned(rng, whitening, here, step, num_tuned)
         used += more + len(last)
     used += len(chains)
     result = outcome
     recorded: list[np.ndarray] = []
+    angle = thresholds.ENSEMBLE_ANGLE
     for _ in range(thresholds.ENSEMBLE_BLOCKS):
-        length = _length(step)
+        length = _length(angle, step)
         block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
         if outcome.certificate.num_gradients + used + block_cost > limit:
             break
@@ -98,12 +138,14 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         counted = np.stack(recorded[int(thresholds.ENSEMBLE_SKIPPED * len(recorded)) :])[
             :, : thresholds.ENSEMBLE_CHAINS
         ]
-        result, moved = _assessed(outcome, counted, used, joined)
+        result, moved = _assessed(outcome, whitening, counted, used, joined)
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
             or moved.correlation > thresholds.ENSEMBLE_STUCK
         ):
             break
+        if moved.correlation > thresholds.ENSEMBLE_MIXED:
+            angle = thresholds.ENSEMBLE_ANGLE_SLOW
     if result is outcome:
         return outcome._replace(certificate=_with_cost(outcome.certificate, used))
     return result
@@ -135,17 +177,17 @@ def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
     return bool(np.all(np.mean(within, axis=1) >= thresholds.ENSEMBLE_JOINED))
 
 
-def _length(step: float) -> int:
-    return int(np.clip(math.ceil(thresholds.ENSEMBLE_ANGLE / step), 1, thresholds.ENSEMBLE_LONGEST))
+def _length(angle: float, step: float) -> int:
+    return int(np.clip(math.ceil(angle / step), 1, thresholds.ENSEMBLE_LONGEST))
 
 
 def _tuned(
-    rng: np.random.Generator, whitening: Gaussian, here: States, step: float
+    rng: np.random.Generator, whitening: Gaussian, here: States, step: float, num_trajectories: int
 ) -> Stage[tuple[States, list[np.ndarray], float, int]]:
     """The chains after some trajectories, where they were, the step size that they have led to, and the gradients used."""
     used, seen = 0, []
-    for i in range(thresholds.ENSEMBLE_TUNED):
-        length = _length(step)
+    for i in range(num_trajectories):
+        length = _length(thresholds.ENSEMBLE_ANGLE, step)
         here, chance = yield from trajectory(rng, whitening, here, step * rng.uniform(0.5, 1.5, len(here.u)), length)
         seen.append(here.u)
         used += length * len(here.u)
@@ -162,24 +204,23 @@ def _tuned(
     return here, seen, step, used
 
 
-def _assessed(outcome: Outcome, draws: np.ndarray, used: int, joined: bool) -> tuple[Outcome, Moved]:
+def _assessed(
+    outcome: Outcome, whitening: Gaussian, draws: np.ndarray, used: int, joined: bool
+) -> tuple[Outcome, Moved]:
     """The outcome of draws [T, C, D], and whether they are stationary."""
-    num_steps, num_chains, size = draws.shape
-    pooled = draws.reshape(-1, size)
-    mean, sd = np.mean(pooled, axis=0), np.std(pooled, axis=0)
-    standard = (draws - mean) / np.where(sd > 0, sd, 1)
-    numbers = np.concatenate(
-        [standard, 0.5 * (standard**2 - 1)], axis=2
-    )  # errors of means in sds, and of sds, relative
-    per_chain = np.mean(numbers, axis=0)
-    errors = np.std(per_chain, axis=0, ddof=1) / math.sqrt(num_chains)
-    spread = np.std(numbers.reshape(-1, 2 * size), axis=0)
-    ess = float(np.min((spread / np.where(errors > 0, errors, np.inf)) ** 2)) if np.all(errors > 0) else 0.0
-    moved = _moved(numbers)
+    size = draws.shape[2]
+    # A few coordinates at a time: the arrays of all of 3,000 would take gigabytes.
+    parts = [_seen(draws[:, :, at : at + COORDINATES]) for at in range(0, size, COORDINATES)]
+    distance = np.linalg.norm(whitening.standardised(draws.reshape(-1, size)), axis=1).reshape(draws.shape[:2])
+    correlations = [*(part.correlation for part in parts), _moved(distance[..., None]).correlation]
+    moved = Moved(max(part.bias for part in parts), max(correlations))
+    mean_error, sd_error = max(part.mean_error for part in parts), max(part.sd_error for part in parts)
+    ess = min(part.ess for part in parts)
     c = outcome.certificate
-    mean_error, sd_error = float(np.max(errors[:size])), float(np.max(errors[size:]))
     good: Any = (
-        moved.bias < thresholds.ENSEMBLE_MARGIN and ess >= thresholds.ENOUGH and np.all(np.isfinite(mean) & (sd > 0))
+        moved.bias < thresholds.ENSEMBLE_MARGIN
+        and moved.correlation < thresholds.ENSEMBLE_MIXED
+        and ess >= thresholds.ENOUGH
     )
     good = good and mean_error < thresholds.ENSEMBLE_ROUGH and sd_error < thresholds.ENSEMBLE_ROUGH
     alone = int(c.modes) <= 1 or joined
@@ -194,8 +235,35 @@ def _assessed(outcome: Outcome, draws: np.ndarray, used: int, joined: bool) -> t
         sd_error=np.float64(sd_error),
         modes=np.int64(1) if joined else c.modes,
     )
+    pooled = draws.reshape(-1, size)
     uniform = np.full(len(pooled), -math.log(len(pooled)))
     return Outcome(outcome.q, pooled, uniform, _with_cost(certificate, used)), moved
+
+
+class _Seen(NamedTuple):
+    """What draws of some coordinates show, the worst of them: `Moved`, Monte Carlo errors, effective draws."""
+
+    bias: float
+    correlation: float
+    mean_error: float
+    sd_error: float
+    ess: float
+
+
+def _seen(draws: np.ndarray) -> _Seen:
+    num_chains, size = draws.shape[1:]
+    mean, sd = np.mean(draws, axis=(0, 1)), np.std(draws, axis=(0, 1))
+    if not np.all(np.isfinite(mean) & (sd > 0)):
+        return _Seen(math.inf, 1.0, math.inf, math.inf, 0.0)
+    standard = (draws - mean) / sd
+    numbers = np.concatenate(
+        [standard, 0.5 * (standard**2 - 1)], axis=2
+    )  # errors of means in sds, and of sds, relative
+    per_chain = np.mean(numbers, axis=0)
+    errors = np.std(per_chain, axis=0, ddof=1) / math.sqrt(num_chains)
+    spread = np.std(numbers, axis=(0, 1))
+    ess = float(np.min((spread / np.where(errors > 0, errors, np.inf)) ** 2)) if np.all(errors > 0) else 0.0
+    return _Seen(*_moved(numbers), float(np.max(errors[:size])), float(np.max(errors[size:])), ess)
 
 
 def _with_cost(certificate: Certificate, gradients: int) -> Certificate:

@@ -10,8 +10,10 @@ from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.gaussian import Paths
 from elbojax.cascade.importance import Cost, Outcome
+from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
 from elbojax.host import noise as noises
+from elbojax.host.distributions import Gaussian
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage
 from elbojax.results import certificate
@@ -53,7 +55,22 @@ def fit_gaussian(
         fisher_divergence=info.fisher_divergence,
     )
     outcome = yield from check(rng, q, envelope(q), certificate.Stage.FULL_RANK, info.status, cost)
-    return outcome, paths
+    return (_of_many(rng, q, outcome) if len(q.loc) > thresholds.MANY else outcome), paths
+
+
+def _of_many(rng: np.random.Generator, q: Gaussian, outcome: Outcome) -> Outcome:
+    """The outcome of many parameters: draws of q, all of one weight, where the weights rest on few draws or are rough.
+
+    No Gaussian matched to weighted draws would be better than q: these are too few for D (D + 1) / 2 numbers. Chains go on.
+    """
+    verdict = outcome.certificate
+    if verdict.certified and not is_rough(verdict):
+        return outcome
+    num_draws = len(outcome.draws)
+    draws = q.loc + noises.antithetic(rng, num_draws, len(q.loc)) @ q.scale_tril.T
+    status = verdict.status if int(verdict.status) != Status.CONVERGED else np.int32(Status.UNRELIABLE)
+    verdict = verdict._replace(certified=np.bool_(False), status=status)
+    return Outcome(outcome.q, draws, np.full(num_draws, -math.log(num_draws)), verdict)
 
 
 def unchecked(paths: Paths) -> Outcome:

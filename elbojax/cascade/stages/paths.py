@@ -1,5 +1,7 @@
 """Optimisation paths from several starts: where the mass is, and how many modes they end in."""
 
+from typing import Any
+
 import numpy as np
 
 from elbojax import thresholds
@@ -35,13 +37,18 @@ def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | N
     centres = np.atleast_2d(start)
     num_centres, size = centres.shape
     num_paths = max(thresholds.PATHS if num_paths is None else num_paths, num_centres)
+    many = size > thresholds.MANY
     away = np.maximum(np.arange(num_paths) - (num_centres - 1), 0)
     radius = thresholds.PATH_AROUND * away / max(num_paths - num_centres, 1)
     starts = centres[np.arange(num_paths) % num_centres] + radius[:, None] * rng.uniform(-1, 1, (num_paths, size))
     noise = noises.antithetic(rng, thresholds.PATH_CANDIDATE_DRAWS, size)
-    found: list[Path] = yield from side_by_side([bfgs(each) for each in starts])
+    options: dict[str, Any] = (
+        dict(history=thresholds.PATH_HISTORY_LARGE, max_steps=thresholds.PATH_STEPS_LARGE) if many else {}
+    )
+    found: list[Path] = yield from side_by_side([bfgs(each, **options) for each in starts])
 
-    candidates = [[_implied(point) for point in _spread(path)] for path in found]
+    num_candidates = thresholds.PATH_CANDIDATES_LARGE if many else thresholds.PATH_CANDIDATES
+    candidates = [[_implied(point) for point in _spread(path, num_candidates)] for path in found]
     everyone = [q for each in candidates for q in each]
     draws = [q.loc + noise @ q.scale_tril.T for q in everyone]
     values = (yield Values(np.concatenate(draws))).reshape(len(everyone), thresholds.PATH_CANDIDATE_DRAWS)
@@ -63,20 +70,21 @@ def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | N
     )
 
 
-def _spread(path: Path) -> list[Point]:
+def _spread(path: Path, num_candidates: int) -> list[Point]:
     """Points of a path at which its Gaussian is looked at, evenly spread, the last among them."""
     last = len(path.points) - 1
-    chosen = np.ceil(np.arange(1, thresholds.PATH_CANDIDATES + 1) / thresholds.PATH_CANDIDATES * last).astype(int)
+    chosen = np.ceil(np.arange(1, num_candidates + 1) / num_candidates * last).astype(int)
     return [path.points[i] for i in np.unique(chosen)]
 
 
 def _implied(point: Point) -> Gaussian:
     """The Gaussian that a path holds the posterior to be at one of its points."""
+    matrix = point.matrix()
     try:
-        factor = np.linalg.cholesky(point.inverse_hessian)
+        factor = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:  # rounding has made it indefinite
-        factor = np.full_like(point.inverse_hessian, np.nan)
-    return Gaussian(point.position + point.inverse_hessian @ point.gradient, factor)
+        factor = np.full_like(matrix, np.nan)
+    return Gaussian(point.position + matrix @ point.gradient, factor)
 
 
 def gaussians(paths: Paths) -> tuple[Gaussian, ...]:
@@ -102,8 +110,12 @@ def count_modes(q: Gaussian, paths: Paths) -> Stage[int]:
     Returns:
       Their number.
     """
-    distance = np.sum(q.standardised(paths.modes) ** 2, axis=1)
-    far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
+    ends = q.standardised(paths.modes)
+    if len(q.loc) > thresholds.MANY:
+        # Of many parameters a mode is far from the mean, in sds, and a little in each coordinate; but ends of one mode are near.
+        far = np.sum((ends - ends[int(np.argmax(paths.elbo))]) ** 2, axis=1) > thresholds.COVERED
+    else:
+        far = np.sum(ends**2, axis=1) > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
     heavy = (paths.values > centre - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + int(np.sum(far & heavy))
