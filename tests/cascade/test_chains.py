@@ -150,14 +150,14 @@ def test_gradients_are_kept_within_the_limit(limit):
 @pytest.mark.parametrize("num_steps", [12, 24, 72])
 @pytest.mark.parametrize("correlation", [0.55, 0.7, 0.9, 1.0])
 def test_chains_that_have_not_left_their_starts_are_not_certified(num_steps, correlation):
-    """Their means differ by more than the error that is allowed: they need no limit of their own."""
+    """Their means differ by more than the error that is allowed, too."""
     rng = np.random.default_rng(num_steps)
     outcome, _ = begun(Counted(normal), Gaussian(np.zeros(SIZE), np.linalg.cholesky(np.linalg.inv(PRECISION))))
     rho = correlation ** (3 / num_steps)
     path = [rng.standard_normal((256, 2))]
     for _ in range(num_steps - 1):
         path.append(rho * path[-1] + math.sqrt(1 - rho**2) * rng.standard_normal((256, 2)))
-    found, moved = chains._assessed(outcome, np.stack(path), 0, False)
+    found, moved = chains._assessed(outcome, Gaussian(np.zeros(2), np.eye(2)), np.stack(path), 0, False)
     assert moved.correlation > 0.45 and not found.certificate.certified
 
 
