@@ -108,10 +108,10 @@ def among_hubs(
     leading: list[int] = []
     is_hub = np.isin(np.arange(ask.size), hubs)
 
-    def score(unit):
+    def score(unit, looked):
         """The score of each member, over the supports that it is no part of and that still have undecided members."""
         worth = np.zeros(len(unit))
-        for support, says in sources:
+        for support, says in looked:
             if np.isin(support, leading).all() or np.intersect1d(support, unit).size:
                 continue
             if not is_hub[unit].all() and len(support) <= len(unit):
@@ -120,17 +120,19 @@ def among_hubs(
         return worth
 
     told = np.full(ask.size, np.nan)
-    for unit in units:
-        told[unit] = score(unit)
-    while units:
-        worth = [score(unit) for unit in units]
-        best = int(np.argmax([own.max(initial=0.0) for own in worth]))
-        unit, own = units.pop(best), worth[best]
-        if own.max(initial=0.0) <= LEAST:
-            break
-        which = unit[own > LEAST]
-        if (len(which) <= LARGE or own.max() > MUCH) and len(leading) + len(which) <= MOST:
-            leading += which.tolist()
+    # First by what they do to many: what a mean does to its own scale, off the mode, is gone once the scale leads.
+    for looked in ([(support, says) for support, says in sources if support is rest or len(support) > LARGE], sources):
+        while units:
+            worth = [score(unit, looked) for unit in units]
+            best = int(np.argmax([own.max(initial=0.0) for own in worth]))
+            for unit, own in zip(units, worth, strict=True):
+                told[unit] = own
+            if worth[best].max(initial=0.0) <= LEAST:
+                break
+            unit, own = units.pop(best), worth[best]
+            which = unit[own > LEAST]
+            if (len(which) <= LARGE or own.max() > MUCH) and len(leading) + len(which) <= MOST:
+                leading += which.tolist()
     border = np.setdiff1d(hubs, leading)
     # The mean of what became the border is a part of it.
     beside = np.array([i for unit in apart for i in unit if i not in leading], int)

@@ -124,10 +124,15 @@ def hubs(pattern: Any, kept: np.ndarray) -> np.ndarray:
 
 def _arrow(inner: Any, removed: np.ndarray, cut: int, size: int) -> float:
     """Multiplications of the factor with the first `cut` as a border."""
+    import scipy.sparse as sp
+
     rest = np.setdiff1d(np.arange(size), removed[:cut])
-    _, _, sizes, bands = _banded(inner, rest)
-    solves = cut * float(np.sum(sizes * (bands + 1.0)))
-    return work(sizes, bands) + solves + cut**2 * len(rest) + cut**3 / 3
+    labels, _, sizes, bands = _banded(inner, rest)
+    # What a component adds to the border's Schur complement is as wide as the border that it touches.
+    touching = sp.coo_array(inner[rest][:, removed[:cut]])
+    pairs = np.unique(labels[touching.row].astype(np.int64) * max(cut, 1) + touching.col)
+    touched = np.bincount(pairs // max(cut, 1), minlength=len(sizes)).astype(float)
+    return work(sizes, bands) + float(np.sum(sizes * touched * (touched + bands + 1.0))) + cut**3 / 3
 
 
 def _by_degree(pattern: Any) -> tuple[np.ndarray, np.ndarray]:

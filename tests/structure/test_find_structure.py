@@ -294,3 +294,62 @@ def test_a_branch_that_adds_entries():
     entries = {int(structure.pattern.nnz) for structure in found}
     assert 6 in entries and any(structure.varies for structure in found)
     assert not any(structure.varies and structure.pattern.nnz == 4 for structure in found)
+
+
+def items(z, data):
+    """Hierarchical two-parameter logistic model, with correlated items: persons and items are crossed."""
+    item, person, y = data
+    eta = jnp.exp(z["a"])[item] * (z["theta"][person] - z["b"][item])
+    u, v = (z["a"] - z["mu"][0]) / z["tau"][0], (z["b"] - z["mu"][1]) / z["tau"][1]
+    rest = 1 - z["rho"] ** 2
+    each = -0.5 * (u * u - 2 * z["rho"] * u * v + v * v) / rest - 0.5 * jnp.log(rest) - jnp.sum(jnp.log(z["tau"]))
+    prior = jnp.sum(each) - 0.5 * jnp.sum(z["theta"] ** 2) - 0.5 * jnp.sum(z["mu"] ** 2) - jnp.sum(z["tau"])
+    return prior + 3 * jnp.log(rest) + jnp.sum(y * eta - softplus(eta))
+
+
+def test_item_response():
+    rng = np.random.default_rng(6)
+    persons, number = 120, 22
+    person, item = np.repeat(np.arange(persons), number), np.tile(np.arange(number), persons)
+    theta, a, b = rng.standard_normal(persons), 0.3 * rng.standard_normal(number), rng.standard_normal(number)
+    y = (rng.logistic(size=len(item)) < np.exp(a)[item] * (theta[person] - b[item])).astype(float)
+    init = {"theta": jnp.zeros(persons), "a": jnp.zeros(number), "b": jnp.zeros(number)}
+    init |= {"mu": jnp.zeros(2), "tau": jnp.ones(2), "rho": 0.0}
+    found = find(items, init, (item, person, y), support={"rho": interval(-1.0, 1.0)})
+    assert words(found, found.leading) == {"rho", "tau[0]", "tau[1]"}
+    assert {f"{leaf}[{i}]" for leaf in "ab" for i in range(number)} | {"mu[0]", "mu[1]"} == words(found, found.border)
+    assert found.kind == "single" and len(found.components) == persons
+
+
+def test_robust_effects_stay_latent():
+    def log_density(z, y):
+        prior = jnp.sum(-2.5 * jnp.log1p(((z["theta"] - z["mu"]) / z["tau"]) ** 2 / 4) - jnp.log(z["tau"]))
+        return prior + jnp.sum(normal(y, z["theta"], 10.0)) + normal(z["mu"], 0.0, 10.0) - 0.1 * z["tau"]
+
+    y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    found = find(log_density, {"mu": 0.0, "tau": 5.0, "theta": jnp.zeros(8)}, y)
+    assert len(found.components) == 8 and found.kind == "single"
+    assert "tau" in words(found, found.leading)
+
+
+def test_large_ones_take_few_gradients():
+    rng = np.random.default_rng(7)
+    found = find(walk, {"x": jnp.zeros(5000), "q": 1.0, "s": 1.0}, rng.standard_normal(5000))
+    assert words(found, found.leading) == {"q", "s"} and found.kind == "band" and found.num_gradients < 300
+    found = find(poisson, {"mu": 0.0, "tau": 1.0, "alpha": jnp.zeros(3000)}, groups(3000, 3))
+    assert words(found, found.leading) == {"tau"} and len(found.components) == 3000 and found.num_gradients < 300
+
+
+def test_too_large_without_a_sparse_pattern():
+    with pytest.raises(ValueError, match="20,001 numbers.*centred"):
+        find(lambda z: -jnp.sum(jnp.cumsum(z) ** 2), jnp.zeros(20_001))
+
+
+def test_a_pattern_that_lacks_entries_is_found_out(monkeypatch):
+    import scipy.sparse as sp
+
+    from elbojax.structure import find as module
+
+    monkeypatch.setattr(module, "traced", lambda target, data: sp.csr_array(sp.eye_array(target.size, dtype=bool)))
+    found = find(walk, {"x": jnp.zeros(50), "q": 1.0, "s": 1.0}, np.random.default_rng(8).standard_normal(50))
+    assert found.kind == "band" and words(found, found.leading) == {"q", "s"}
