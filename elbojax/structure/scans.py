@@ -95,7 +95,7 @@ def together(interpreter: Any, equation: Any, inputs: list[Any]) -> list[Any] | 
 
 
 def split(params: dict[str, Any]) -> tuple[int, int]:
-    """How many inputs of a `scan` are constants, and how many are carried on; jax 0.12 tells it in another way."""
+    """How many inputs of a `scan` are constants, and how many are carried on (workaround "scans")."""
     if "num_carry" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())

@@ -260,6 +260,20 @@ print("needed" if isinstance(equation.primitive.get_bind_params(equation.params)
         may_go="With support for jax 0.9.",
     ),
     Workaround(
+        "scans",
+        versions="jax 0.12",
+        symptom="The equation of a scan has no num_consts and num_carry any more; its inputs are told apart by ft_in.",
+        reproduction="""
+import jax
+
+equation = jax.make_jaxpr(lambda x: jax.lax.scan(lambda x, _: (x + 1, None), x, length=2)[0])(1.0).eqns[0]
+print("gone" if "num_carry" in equation.params else "needed")
+""",
+        instead="Both forms are taken.",
+        places=("structure/scans.py",),
+        may_go="The older form with the last supported jax that has it.",
+    ),
+    Workaround(
         "kept traces",
         versions="jax 0.9 to 0.12",
         symptom="JAX keeps traces of bodies of loops and branches by identity: a body that reads a global gives the old answer "
