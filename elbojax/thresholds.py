@@ -189,7 +189,7 @@ UNKNOWN_ERROR = _number(
     0.25,
     "Monte Carlo error: of a mean in sds, of an sd relative",
     "Above which a moment is not known: a few heavy draws carry the sd where the posterior has none (Cauchy tails).",
-    "29 targets, which have means and sds (2026-11-29): without it none of 87 answers differs",
+    "33 targets, which have means and sds (2026-11-29): without it none of 99 answers differs",
 )
 MOMENTLESS_ERROR = _number(
     0.05,
@@ -314,7 +314,13 @@ REFIT_TAILS = _number(
 REFIT_DRAWS_PER_PARAMETER = _number(
     3, "effective draws", "For each of the D (D + 3) / 2 parameters of a Gaussian, that the tempered weights must keep."
 )
-REFIT_ROUNDS = _number(4, "rounds", "Matches to the weighted draws, at most.")
+REFIT_ROUNDS = _number(
+    4,
+    "rounds",
+    "Matches to the weighted draws, at most.",
+    "29 targets (2026-11-29): with 8 six answers of 87 differ, as right as before, for 2 % fewer gradients and"
+    " 2 % more log-densities",
+)
 
 _group("The mixture")
 
