@@ -51,7 +51,7 @@ def moved(rng: np.random.Generator, ask: Derivatives, seen: Looked, support: np.
       support: [n] int.
 
     Returns:
-      [D], the median over the points; it means something outside of the support only.
+      [D], the largest over the points; it means something outside of the support only.
     """
     found = []
     for point, hessian in zip(seen.points, seen.hessians, strict=False):
@@ -62,8 +62,7 @@ def moved(rng: np.random.Generator, ask: Derivatives, seen: Looked, support: np.
         thirds = ask.thirds(point, probes)
         found.append(0.5 * np.minimum(sds, 1.0) * np.sqrt(np.mean(thirds**2, 0)))
     each = np.array(found)
-    each[np.isnan(each)] = np.inf
-    return np.median(each, 0)
+    return np.where(np.isnan(each).all(0), np.inf, np.fmax.reduce(each, 0))
 
 
 def scales(hessian: Any) -> np.ndarray:
