@@ -22,6 +22,10 @@ UNTRACED = 30
 """Coordinates up to which the pattern is had from D products alone, which take less time than reading the operations."""
 TALKATIVE = 30
 """Coordinates from which a posterior without structure is worth a word of advice."""
+UNLOOKED = (
+    "Every coordinate touches every other, and they are too many to look for leading ones; if some are latent given the others,"
+    " as the values of a Gaussian process are given its hyperparameters, name them: latent=."
+)
 CENTRE = (
     "What is latent touches all else that is. If it is written non-centred, as standard normals that are scaled and summed along"
     " time, write it centred, as a variable with a density of its own: its pattern is that of the model then."
@@ -88,7 +92,7 @@ def find_structure(
     with jax.enable_x64(True), np.errstate(all="ignore"):
         target, start, held = flatten(log_density, init, support, data)
         is_latent = None if latent is None else chosen(latent, init, target)
-        known = traced(target, held) if target.size > UNTRACED else None
+        known = traced(target, held) if target.size > UNTRACED else (None, False)
         return _found(rng, Derivatives(target, held), start, target.names, is_latent, known)
 
 
@@ -98,9 +102,9 @@ def _found(
     start: np.ndarray,
     names: tuple[str, ...],
     latent: np.ndarray | None,
-    known: Any,
+    known: tuple[Any, bool],
 ) -> Structure:
-    seen = look(rng, ask, start, known)
+    seen = look(rng, ask, start, *known)
     everything, told = np.arange(ask.size), np.full(ask.size, np.nan)
     if latent is None:
         out = whole_leaves(seen.pattern, hubs(seen.pattern, everything), names)
@@ -115,7 +119,13 @@ def _found(
     rest = np.setdiff1d(everything, np.concatenate([leading, border]))
     found = components(seen.pattern, rest)
     kind = kind_of(seen.pattern, found)
-    note = CENTRE if kind == "dense" and max(map(len, found.parts)) >= TALKATIVE else ""
+    note = (
+        UNLOOKED
+        if not seen.hessians and latent is None
+        else CENTRE
+        if kind == "dense" and max(map(len, found.parts)) >= TALKATIVE
+        else ""
+    )
     return Structure(
         leading=leading,
         border=border,

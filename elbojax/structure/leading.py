@@ -203,7 +203,7 @@ def of_dense(
     """
     told = np.full(ask.size, np.nan)
     size = ask.size
-    if size > MOST_DENSE or size < 2 or not all(np.all(np.isfinite(h)) for h in hessians):
+    if not hessians or size > MOST_DENSE or size < 2 or not all(np.all(np.isfinite(h)) for h in hessians):
         return np.zeros(0, int), told
     if all(_is_concave(h) for h in hessians):
         return np.zeros(0, int), told

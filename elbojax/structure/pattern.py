@@ -25,6 +25,9 @@ LARGEST = 20_000
 """Coordinates up to which D Hessian-vector products are computed: some minutes at a millisecond each."""
 WORTH = 0.5
 """Products over D up to which a known pattern is used: beyond, the exact one for 1 / WORTH times as many may be much sparser."""
+DENSE = 0.9
+"""Share of all entries from which a known pattern counts as dense: beyond `MOST_TWICE` coordinates no product is computed then,
+for each of a Gaussian process may take a second."""
 FULL = 0.5
 """Share of the entries of a known pattern that have to be seen for all of it to be kept: entries that vanish at the points by
 underflow are in it, and where it has many more it is too coarse."""
@@ -40,7 +43,8 @@ class Looked(NamedTuple):
     Attributes:
       pattern: `scipy.sparse` [D, D] of bool, symmetric with its diagonal.
       points: [P, D].
-      hessians: one `scipy.sparse` array for each of the first points, which are all unless the first is dense.
+      hessians: one `scipy.sparse` array for each of the first points, which are all unless the first is dense; none where the
+        pattern is known to be dense and large.
       varies: whether the last point added entries.
     """
 
@@ -50,7 +54,9 @@ class Looked(NamedTuple):
     varies: bool
 
 
-def look(rng: np.random.Generator, ask: Derivatives, start: np.ndarray, known: Any = None) -> Looked:
+def look(
+    rng: np.random.Generator, ask: Derivatives, start: np.ndarray, known: Any = None, all_known: bool = False
+) -> Looked:
     """The union of the patterns at some points.
 
     The first takes D Hessian-vector products. At the others, the Hessian is computed from few products that the pattern allows,
@@ -62,6 +68,7 @@ def look(rng: np.random.Generator, ask: Derivatives, start: np.ndarray, known: A
       ask: derivatives of the log-density.
       start: [D].
       known: a pattern, `scipy.sparse` [D, D], or None.
+      all_known: whether it came of known operations alone, so that it is dense where it is.
 
     Returns:
       What was seen.
@@ -74,6 +81,8 @@ def look(rng: np.random.Generator, ask: Derivatives, start: np.ndarray, known: A
         colours = coloured(known)
         if colours.number <= WORTH * ask.size:
             return _confirmed(rng, ask, points, known, colours)
+        if all_known and ask.size > MOST_TWICE and known.nnz >= DENSE * ask.size**2:
+            return Looked(known, points, [], False)
     if ask.size > LARGEST:
         raise ValueError(
             f"init has {ask.size:,} numbers, and a sparse pattern of the Hessian was not found from the operations of the"

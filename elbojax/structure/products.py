@@ -14,7 +14,7 @@ from elbojax.types import Array, PyTree
 from elbojax.workarounds.options import accepted
 
 ROOM = 64
-"""Vectors of a call."""
+"""Vectors of a call where D is at most 3,000, and a quarter beyond: with D = 100,000 each copy of 64 takes 51 MB."""
 CHUNK = 16
 """Vectors side by side where D is at most 3,000, and a quarter beyond: what a regression with ten rows a coordinate keeps for
 sixteen is 16 x 30,000 x 8 bytes an array. Unmeasured."""
@@ -56,9 +56,10 @@ class Derivatives:
 
     def _ask(self, points: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values, gradients, products = (np.empty((len(points), *shape)) for shape in ((), (self.size,), (self.size,)))
-        for at in range(0, len(points), ROOM):
-            count = len(points[at : at + ROOM])
-            room = np.zeros((2, ROOM, self.size))
+        wide = ROOM if self.size <= 3000 else ROOM // 4
+        for at in range(0, len(points), wide):
+            count = len(points[at : at + wide])
+            room = np.zeros((2, wide, self.size))
             room[0, :count], room[1, :count] = points[at : at + count], vectors[at : at + count]
             program = _program(accepted(jax.default_backend()) if self._light else ())
             answer = jax.device_get(program(self._target, room[0], room[1], np.int32(count), self._data))

@@ -25,7 +25,7 @@ STEPS = 100_000
 """Operations of unrolled loops beyond which the inputs of a loop all count as touching each other: half a minute."""
 
 
-def traced(target: Target, data: PyTree) -> Any:
+def traced(target: Target, data: PyTree) -> tuple[Any, bool]:
     """A pattern that holds that of the Hessian at every point; under `jax.enable_x64(True)`.
 
     Args:
@@ -33,7 +33,8 @@ def traced(target: Target, data: PyTree) -> Any:
       data: concrete.
 
     Returns:
-      `scipy.sparse` [D, D] of bool, symmetric with its diagonal; None where it is dense or cannot be told.
+      `scipy.sparse` [D, D] of bool, symmetric with its diagonal, None where it cannot be told; and whether all operations were
+      known.
     """
     arguments = () if data is None else (data,)
     # A function of its own, for `make_jaxpr` keeps traces by identity.
@@ -44,18 +45,19 @@ def traced(target: Target, data: PyTree) -> Any:
 
     pairs = Pairs(target.size)
     start = Domain((target.size,), sp.csr_array(sp.eye_array(target.size, dtype=bool)))
+    interpreter = _Interpreter(pairs)
     try:
-        _Interpreter(pairs).run(closed.jaxpr, closed.consts, [start])
+        interpreter.run(closed.jaxpr, closed.consts, [start])
     except Exception:  # what a rule does not foresee means dense, as an unknown operation does
-        return None
-    return pairs.pattern()
+        return None, False
+    return pairs.pattern(), interpreter.all_known
 
 
 class _Interpreter:
     """Runs jaxprs on domains; what depends on no coordinate is computed."""
 
     def __init__(self, pairs: Pairs) -> None:
-        self.pairs, self._left = pairs, STEPS
+        self.pairs, self._left, self.all_known = pairs, STEPS, True
 
     def run(self, jaxpr: Any, consts: Any, args: list[Any]) -> list[Any]:
         """The outputs: domains, or arrays where they depend on nothing."""
@@ -87,6 +89,7 @@ class _Interpreter:
 
     def unknown(self, inputs: list[Any], shapes: list[tuple[int, ...]]) -> list[Any]:
         """All outputs on all inputs, which meet."""
+        self.all_known = False
         whole = union([x.total() for x in inputs if isinstance(x, Domain)])
         self.pairs.within(whole)
         return [whole.spread(shape) for shape in shapes]

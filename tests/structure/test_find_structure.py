@@ -345,11 +345,18 @@ def test_too_large_without_a_sparse_pattern():
         find(lambda z: -jnp.sum(jnp.cumsum(z) ** 2), jnp.zeros(20_001))
 
 
+def test_large_and_dense_takes_no_products():
+    found = find(lambda z: -jnp.sum(jnp.cumsum(z["x"]) ** 2) - jnp.sum(z["x"] ** 4), {"x": jnp.zeros(600)})
+    assert found.kind == "dense" and found.num_gradients < 100 and "latent=" in repr(found)
+
+
 def test_a_pattern_that_lacks_entries_is_found_out(monkeypatch):
     import scipy.sparse as sp
 
     from elbojax.structure import find as module
 
-    monkeypatch.setattr(module, "traced", lambda target, data: sp.csr_array(sp.eye_array(target.size, dtype=bool)))
+    monkeypatch.setattr(
+        module, "traced", lambda target, data: (sp.csr_array(sp.eye_array(target.size, dtype=bool)), True)
+    )
     found = find(walk, {"x": jnp.zeros(50), "q": 1.0, "s": 1.0}, np.random.default_rng(8).standard_normal(50))
     assert found.kind == "band" and words(found, found.leading) == {"q", "s"}

@@ -168,7 +168,7 @@ def test_hubs_of_known_graphs():
 def operations(log_density, start, data=None):
     """The pattern told by the operations, as a dense matrix; None where there is none."""
     target, _, held = flatten(log_density, start, None, data)
-    found = traced(target, held)
+    found, _ = traced(target, held)
     return None if found is None else found.toarray()
 
 
