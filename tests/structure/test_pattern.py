@@ -324,7 +324,13 @@ def backwards(z):
     return jnp.sum(jax.lax.scan(step, jnp.zeros(2), z[1:].reshape(-1, 2), reverse=True)[1] ** 2)
 
 
-@pytest.mark.parametrize("log_density", [scanned, state_space, backwards])
+def alone(z):
+    """Numbers that are sums of two coordinates, each nonlinear by itself."""
+    both, rows = z[0] + z[1], z[2:-1:2] + z[3::2]
+    return jnp.sum(jax.lax.scan(lambda c, row: (row, jnp.exp(both) + jnp.sin(c) + 0.0 * row), 0.0, rows)[1])
+
+
+@pytest.mark.parametrize("log_density", [scanned, state_space, backwards, alone])
 def test_turns_looked_at_together(log_density, monkeypatch):
     one_by_one = operations(log_density, jnp.zeros(25))
     monkeypatch.setattr(tracer, "FEW", 0)
