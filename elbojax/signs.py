@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from elbojax.workarounds.equations import scan_inputs
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 RAISED, LOWERED = "elbojax: to be raised", "elbojax: to be lowered"
@@ -151,8 +153,8 @@ def _outputs(eqn: Any, name: str, operands: Any, of: Any, number: Any) -> list[f
     )
     if not fits:
         return [unknown] * len(eqn.outvars)
-    entering, carried = [of(v) for v in taken], eqn.params.get("num_carry", 0) if name == "scan" else 0
-    first = eqn.params.get("num_consts", 0)
+    entering = [of(v) for v in taken]
+    first, carried = scan_inputs(eqn.params) if name == "scan" else (0, 0)
     while True:  # for a scan, until what is carried gathers no more directions; there are three
         results = [_signs(body, body_consts, entering) for body, body_consts in bodies]
         outs = [nothing.union(*(result[i] for result in results)) for i in range(len(eqn.outvars))]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from elbojax.structure.domains import Domain, Pairs, empty, union
+from elbojax.workarounds.equations import scan_inputs
 
 WIDEST = 500
 """Numbers that one turn may read: carried, of the sequences, and of constants that depend on coordinates."""
@@ -27,7 +28,7 @@ def together(interpreter: Any, equation: Any, inputs: list[Any]) -> list[Any] | 
     """
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    num_consts, num_carry = split(params)
+    num_consts, num_carry = scan_inputs(params)
     kinds = ["const"] * num_consts + ["carry"] * num_carry + ["row"] * (len(inputs) - num_consts - num_carry)
     size, turns = interpreter.pairs.size, np.arange(length)[:: -1 if params["reverse"] else 1]
     shapes = [variable.aval.shape for variable in body.jaxpr.invars]
@@ -92,14 +93,6 @@ def together(interpreter: Any, equation: Any, inputs: list[Any]) -> list[Any] | 
         if i <= j:
             interpreter.pairs.between(Domain((length,), rows[i]), Domain((length,), rows[j]))
     return _handed_out(outputs, num_carry, last, out, rows, turns, size)
-
-
-def split(params: dict[str, Any]) -> tuple[int, int]:
-    """How many inputs of a `scan` are constants, and how many are carried on (workaround "scans")."""
-    if "num_carry" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
-    return consts, carry
 
 
 def _handed_out(outputs, num_carry, last, out, rows, turns, size):

@@ -15,9 +15,10 @@ import numpy as np
 
 from elbojax.structure.domains import Domain, Pairs, empty, union
 from elbojax.structure.rules import RULES
-from elbojax.structure.scans import split, together
+from elbojax.structure.scans import together
 from elbojax.targets import Target
 from elbojax.types import PyTree
+from elbojax.workarounds.equations import scan_inputs
 
 FEW = 500
 """Operations of an unrolled loop, of 0.3 ms each, beyond which all turns are looked at together where they can be."""
@@ -136,7 +137,7 @@ def _scan(interpreter: _Interpreter, equation: Any, inputs: list[Any]) -> list[A
         return found
     if not interpreter.spend(steps):
         return interpreter.unknown(inputs, shapes)
-    num_consts, num_carry = split(params)
+    num_consts, num_carry = scan_inputs(params)
     consts, carry, rows = (
         inputs[:num_consts],
         inputs[num_consts : num_consts + num_carry],

@@ -270,7 +270,7 @@ equation = jax.make_jaxpr(lambda x: jax.lax.scan(lambda x, _: (x + 1, None), x, 
 print("gone" if "num_carry" in equation.params else "needed")
 """,
         instead="Both forms are taken.",
-        places=("structure/scans.py",),
+        places=("workarounds/equations.py",),
         may_go="The older form with the last supported jax that has it.",
     ),
     Workaround(
