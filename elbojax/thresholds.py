@@ -570,11 +570,34 @@ OUTER_SHARE = _number(0.1, "of the variance", "Outside, above which the answer i
 
 _group("Nested models")
 
+NESTED_SMALLEST = _number(
+    20, "parameters", "Below which `fit` looks for no structure: funnels are fitted along one coordinate.", low=2
+)
+NESTED_MOST_OUTER = _number(
+    20, "coordinates", "That lead or are a border, above which the nested model is not fitted.", low=1
+)
+NESTED_LEAST = _number(40_000, "gradients", "For which the stage is begun, of those that are left.", low=0)
+NESTED_MOST = _number(
+    300_000,
+    "gradients",
+    "After which the stage takes no further look.",
+    "stochastic volatility, T = 200: looks that went on for 1,900,000 ended with no better verdict",
+    low=0,
+)
 NESTED_DRAWS = _number(
-    1024,
+    2048,
     "draws",
     "Of the first check: outer coordinates are few, and each draw costs a mode and a correction; a power of two.",
     low=64,
+)
+NESTED_MORE_DRAWS = _number(
+    4096, "draws", "Of the second look, where the first leaves an error above NESTED_ROUGH; a power of two.", low=64
+)
+NESTED_ROUGH = _number(
+    0.06,
+    "Monte Carlo error: of means in sds, of sds relative",
+    "Of any coordinate, from which the answer is not certified.",
+    low=1e-9,
 )
 NESTED_PROPOSALS = _number(6, "proposals", "Of each component, to begin with.", low=1)
 NESTED_MOST_PROPOSALS = _number(96, "proposals", "Up to which they are doubled where the correction is noisy.", low=1)

@@ -4,6 +4,12 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import signal
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and Python takes that over: tests of interruption
+# would wait for hours.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests compile thousands of programs and run each a few times: XLA's least effort takes a quarter of the time. Where
 # XLA_FLAGS are given, if empty as for the slow tests, those count. One flag has gone from jaxlib 0.11, which stops at

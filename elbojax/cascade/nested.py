@@ -1,23 +1,23 @@
 """A posterior by its structure: the cascade on the outer coordinates, the latents drawn and corrected component by component."""
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from elbojax import thresholds, xla
+from elbojax import thresholds
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.importance import Cost, Outcome
-from elbojax.cascade.programs import work_of
+from elbojax.cascade.nested_model import Model
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
+from elbojax.cascade.stages.student import look_again
 from elbojax.cascade.thorough import HOPELESS, STAGES, Held, better
 from elbojax.families import mean_field
 from elbojax.host.newton import newton
-from elbojax.host.requests import Gradients, Stage
+from elbojax.host.requests import Stage
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_host, check_key
 from elbojax.loops.strict import relaxed
@@ -26,135 +26,10 @@ from elbojax.results.fit import Fit
 from elbojax.results.handing import handed_over
 from elbojax.results.resolution import widened
 from elbojax.structure import Nested
+from elbojax.structure.find import structure_of
+from elbojax.structure.linear import plan
+from elbojax.targets import Target
 from elbojax.types import Key, PyTree, Status
-
-POINTS, SIDE_BY_SIDE = 64, 8
-"""Outer points of a call, and how many of them are computed side by side."""
-WIDE = 4e6
-"""Numbers that log-densities compute side by side; of larger ones fewer points are."""
-
-
-class Model:
-    """A nested model as the stages on the host see it.
-
-    Gradients are those of the Gaussian approximation. Values, once the checks have begun, are corrected: the approximation
-    times an unbiased estimate of what it lacks, so that the importance weights of a check are those of the posterior itself
-    (pseudo-marginal), and their verdict is about it. The draws of the latents that come with them are kept.
-
-    Attributes:
-      correcting: whether values are corrected.
-      num_gradients: of the user's log-density, a Hessian-vector product counted as two.
-    """
-
-    def __init__(self, nested: Nested, data: PyTree, key: Key) -> None:
-        self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
-        self._nested, self._key, self._count = nested, key, 0
-        self._data = () if data is None else (jax.tree.map(jax.device_put, data),)
-        self._start, self._slope = jnp.asarray(nested.start), jnp.zeros((nested.target.size, nested.size))
-        self._centre = jnp.asarray(nested.init)
-        self.drawn: dict[bytes, np.ndarray] = {}
-        work = work_of(nested.target, data) + nested.target.size
-        self._chunk = 2 ** int(math.log2(np.clip(WIDE / work, 1, SIDE_BY_SIDE)))
-
-    def answer(self, request: Any) -> Any:
-        """Values [B] and gradients [B, P] for `Gradients`; for `Values`, values [B]."""
-        wanted = isinstance(request, Gradients)
-        if not wanted and self.correcting:
-            return self.corrected(request.points)
-        values, gradients, _ = self._evaluated(request.points)
-        return (values, gradients) if wanted else values
-
-    def _evaluated(self, points: np.ndarray) -> list[np.ndarray]:
-        """Values, gradients and modes of the Gaussian approximation."""
-        results = []
-        for some, count in _portions(points):
-            *found, cost = jax.device_get(
-                _evaluated(self._nested, self._chunk, some, count, self._linear(), self._data)
-            )
-            # The reverse pass through C Hessian-vector products costs about as much again as they do.
-            self.num_gradients += int(np.sum(cost[:count])) + count * self._nested.gradients_per_step
-            results.append([part[:count] for part in found])
-        return [np.concatenate(parts) for parts in zip(*results, strict=True)]
-
-    def corrected(self, points: np.ndarray) -> np.ndarray:
-        """[B] corrected log-densities; the draws are kept in `drawn`."""
-        values = []
-        for some, count in _portions(points):
-            keys = jax.random.split(jax.random.fold_in(self._key, self._count), POINTS)
-            self._count += 1
-            found = _corrected(
-                self._nested, self._chunk, self.num_proposals, keys, some, count, self._linear(), self._data
-            )
-            value, flat, cost = (part[:count] for part in jax.device_get(found))
-            self.num_gradients += int(np.sum(cost))
-            self.drawn.update(zip((point.tobytes() for point in some[:count]), flat, strict=True))
-            values.append(value)
-        return np.concatenate(values)
-
-    def settle(self, centre: np.ndarray, sd: np.ndarray) -> None:
-        """Let Newton's method begin from the mode as it moves with the outer coordinates, to first order, from here on."""
-        points = np.concatenate([centre[None], centre + 0.5 * np.diag(sd), centre - 0.5 * np.diag(sd)])
-        mode, ahead, behind = np.split(self._evaluated(points)[2], [1, 1 + len(centre)])
-        slope = (ahead - behind).T / sd
-        if np.all(np.isfinite(slope)) and np.all(np.isfinite(mode)):
-            self._start, self._slope, self._centre = (jax.device_put(x) for x in (mode[0], slope, centre))
-
-    def noise(self, centre: np.ndarray) -> float:
-        """Standard deviation of the log of the correction, over eight at one place."""
-        values = self.corrected(np.repeat(centre[None], 8, axis=0))
-        return float(np.std(values)) if np.all(np.isfinite(values)) else math.inf
-
-    def _linear(self) -> Any:
-        return self._start, self._slope, self._centre
-
-
-def _portions(points):
-    """Portions of `POINTS` points, the last one filled up, and how many of them count."""
-    for at in range(0, len(points), POINTS):
-        some = points[at : at + POINTS]
-        yield np.concatenate([some, np.repeat(some[:1], POINTS - len(some), axis=0)]), len(some)
-
-
-def _starts(linear, theta):
-    start, slope, centre = linear
-    return start + slope @ (theta - centre)
-
-
-def _mapped(one, inputs, count, chunk):
-    """One function of the first `count` rows of all inputs, some of them side by side; the rest is zero."""
-    part = lambda i: jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk), inputs)  # noqa: E731
-    shapes = jax.eval_shape(jax.vmap(one), inputs)
-
-    def body(i, results):
-        found = jax.vmap(one)(part(i))
-        put = lambda all_, some: jax.lax.dynamic_update_slice_in_dim(all_, some, i * chunk, 0)  # noqa: E731
-        return jax.tree.map(put, results, found)
-
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, body, nothing)
-
-
-@functools.partial(xla.jit, static_argnames=("nested", "chunk"))
-def _evaluated(nested, chunk, points, count, linear, data):
-    def one(theta):
-        def value(theta):
-            found, *rest = nested.from_start(_starts(linear, theta), theta, *data)
-            return found, rest
-
-        (found, (flat, cost)), gradient = jax.value_and_grad(value, has_aux=True)(theta)
-        return found, gradient, flat, cost
-
-    return _mapped(one, points, count, chunk)
-
-
-@functools.partial(xla.jit, static_argnames=("nested", "chunk", "num_proposals"))
-def _corrected(nested, chunk, num_proposals, keys, points, count, linear, data):
-    def one(pair):
-        key, theta = pair
-        found = nested.correct(key, theta, *data, num_proposals=num_proposals, start=_starts(linear, theta))
-        return found.log_density + found.log_correction, found.flat, found.num_gradients
-
-    return _mapped(one, (keys, points), count, chunk)
 
 
 @relaxed
@@ -176,17 +51,79 @@ def solve(key: Key, nested: Nested, *, data: PyTree = None) -> Fit:
     check_host("solve", key=key, data=data)
     check_key(key)
     with jax.enable_x64(True), np.errstate(all="ignore"):
-        data = widened(unmasked(data))
-        rng_key, draw_key = jax.random.split(key)
-        model = Model(nested, data, draw_key)
-        seed = np.ravel(jax.random.key_data(rng_key)).tolist()
-        outcome = drive(_stages(seed, model, np.asarray(nested.init, np.float64)), model)
-        outcome, note = _whole(model, outcome)
-        if int(outcome.certificate.status) not in HOPELESS:
-            outcome, note = _inspected(nested, data, outcome, note)
+        outcome, note = answered(key, nested, widened(unmasked(data)), np.asarray(nested.start, np.float64))
     return handed_over(
         outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, nested.target, note
     ).settled()
+
+
+def answered(
+    key: Key, nested: Nested, data: PyTree, start: np.ndarray, late: Callable[[Any], bool] = lambda model: False
+) -> tuple[Outcome, str]:
+    """The outcome of all coordinates of a nested model, and a note; in double precision.
+
+    Args:
+      key: consumed.
+      nested: the model.
+      data: in double precision.
+      start: [D], where paths and Newton's method begin.
+      late: of the model so far, whether to end with `OutOfTime`.
+    """
+    rng_key, draw_key = jax.random.split(key)
+    model = Model(nested, data, draw_key, start)
+    model.late = lambda: late(model)
+    seed = np.ravel(jax.random.key_data(rng_key)).tolist()
+    outcome = drive(_stages(seed, model, start[nested.plan.outer]), model)
+    found = _whole(model, outcome)
+    rough = bool(outcome.certificate.certified) and not bool(found.certificate.certified)
+    if rough and model.num_gradients < thresholds.NESTED_MOST:
+        rng = np.random.default_rng([*seed, 6])
+        outcome = drive(look_again(rng, outcome, thresholds.NESTED_MORE_DRAWS), model)
+        found = _whole(model, outcome)
+    outcome, note = found, ""
+    if int(outcome.certificate.status) not in HOPELESS:
+        outcome, note = _inspected(model, nested, outcome, note)
+    return outcome, note
+
+
+def by_structure(
+    key: Key, target: Target, start: np.ndarray, data: PyTree, before: Outcome, late: Callable[[], bool], limit: float
+) -> Outcome:
+    """The stage of `fit`: the structure of the posterior is looked for, and the nested model fitted where there is one.
+
+    Args:
+      key: consumed.
+      target: of all coordinates.
+      start: [D], where paths and Newton's method begin.
+      data: in double precision.
+      before: the best outcome so far, whose costs are added.
+      late: whether the time is over.
+      limit: gradients of all stages that are not to be exceeded.
+
+    Returns:
+      The outcome; where there is no structure that helps, the one before, with what the look has cost.
+
+    Raises:
+      OutOfTime: the time is over, or the gradients are used up.
+    """
+    look_key, fit_key = jax.random.split(key)
+    rng = np.random.default_rng(np.ravel(np.asarray(jax.random.key_data(look_key))))
+    found = structure_of(rng, target, start, data)
+    outer = len(found.leading) + len(found.border)
+    cost = float(before.certificate.num_gradients) + found.num_gradients
+    helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
+    if not helps or outer > thresholds.NESTED_MOST_OUTER:
+        return before._replace(certificate=before.certificate._replace(num_gradients=np.float64(cost)))
+    widths = found.bandwidths.tolist()
+    # Without a start of its own: programs are made for a nested model and what it holds.
+    nested = Nested(target, plan(target.size, found.components, widths), np.zeros(target.size))
+    outcome, _ = answered(fit_key, nested, data, start, lambda model: late() or cost + model.num_gradients > limit)
+    c = outcome.certificate
+    total = dict(
+        num_gradients=c.num_gradients + cost,
+        num_log_densities=c.num_log_densities + before.certificate.num_log_densities,
+    )
+    return outcome._replace(certificate=c._replace(**total))
 
 
 def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
@@ -209,14 +146,16 @@ def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS or richer.name == "chains":
             break
+        if model.num_gradients > thresholds.NESTED_MOST:
+            break
         if richer.least(len(start), held) is not None:
             candidate = yield from richer.run(rng(richer.number), held, math.inf)
             held = held._replace(best=better(held.best, candidate))
     return held.best
 
 
-def _whole(model: Model, outcome: Outcome) -> tuple[Outcome, str]:
-    """The outcome with the draws of all coordinates in place of the outer ones."""
+def _whole(model: Model, outcome: Outcome) -> Outcome:
+    """The outcome with the draws of all coordinates in place of the outer ones; not certified where one of them is rough."""
     draws = np.asarray(outcome.draws)
     keep = np.arange(len(draws))
     if len(draws) > thresholds.NESTED_DRAWS:
@@ -229,28 +168,28 @@ def _whole(model: Model, outcome: Outcome) -> tuple[Outcome, str]:
     variance = np.maximum(weights @ (flat - mean) ** 2, np.finfo(float).tiny)
     squares = (flat - mean) ** 2 / variance
     c = outcome.certificate
+    mean_error = float(np.sqrt(np.max((weights**2) @ squares)))
+    sd_error = float(0.5 * np.sqrt(np.max((weights**2) @ (squares - 1) ** 2)))
+    certified = bool(c.certified) and max(mean_error, sd_error) < thresholds.NESTED_ROUGH
     c = c._replace(
+        certified=np.bool_(certified),
+        status=np.int32(Status.UNRELIABLE) if bool(c.certified) and not certified else c.status,
+        stage=np.int32(certificate.Stage.NESTED),
         num_gradients=np.float64(model.num_gradients),
         num_log_densities=np.int64(0),
-        mean_error=np.float64(np.sqrt(np.max((weights**2) @ squares))),
-        sd_error=np.float64(0.5 * np.sqrt(np.max((weights**2) @ (squares - 1) ** 2))),
+        mean_error=np.float64(mean_error),
+        sd_error=np.float64(sd_error),
     )
     q = mean_field(mean, np.sqrt(variance))
-    return Outcome(q, flat, log_weights, c), ""
+    return Outcome(q, flat, log_weights, c)
 
 
-def _inspected(nested: Nested, data: PyTree, outcome: Outcome, note: str) -> tuple[Outcome, str]:
+def _inspected(model: Model, nested: Nested, outcome: Outcome, note: str) -> tuple[Outcome, str]:
     """IMPROPER where the latents have no end at draws that carry the weight."""
     best = np.argsort(-np.asarray(outcome.log_weights))[:4]
-    arguments = () if data is None else (data,)
     points = np.asarray(outcome.draws)[best][:, nested.plan.outer]
-    status = np.asarray(jax.device_get(_statuses(nested, points, arguments)))
+    status = model.statuses(points)
     if np.sum(status == Status.IMPROPER) < 2:
         return outcome, note
     c = outcome.certificate._replace(certified=np.bool_(False), status=np.int32(Status.IMPROPER))
     return outcome._replace(certificate=c), "some latents have no end given the rest: give each a proper prior"
-
-
-@functools.partial(xla.jit, static_argnames=("nested",))
-def _statuses(nested, points, data):
-    return jax.lax.map(lambda theta: nested.status(theta, *data).status, points)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import objects, targets, thresholds
-from elbojax.cascade import diagnosis, flow, handover, labels, starts
+from elbojax.cascade import diagnosis, flow, handover, labels, nested, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
@@ -157,7 +157,7 @@ def _cascade(key, host, target, start, data, limits, say):
         limits.cut(str(Stage(int(first.certificate.stage))), outcome.certificate)
     else:
         limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
-    for stage in (*STAGES, *COMPILED):
+    for stage in _stages(host):
         held = Held(first, paths, outcome)
         least = stage.least(target.size, held)
         if least is None:
@@ -179,7 +179,8 @@ def _cascade(key, host, target, start, data, limits, say):
             outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
             limits.cut(stage.name, outcome.certificate)
             continue
-        say(candidate)
+        if candidate.draws is not outcome.draws:
+            say(candidate)
         if isinstance(candidate.q, Funnel):
             note = funnel.sentence(candidate.q, target.names)
         host.best = better(outcome, candidate)
@@ -195,6 +196,12 @@ def _cascade(key, host, target, start, data, limits, say):
     outcome, note = _labelled(host, target, outcome, note, data)
     outcome, note = _ended(outcome, note, limits)
     return outcome, "\n".join(filter(None, [begun, note]))
+
+
+def _stages(host: Driver) -> tuple[Any, ...]:
+    """All after the first, in order. Log-densities that are objects have no structure to be read."""
+    looked = () if host.foreign else (BY_STRUCTURE,)
+    return (*STAGES[:3], *looked, *STAGES[3:], *COMPILED)
 
 
 def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
@@ -389,6 +396,13 @@ def _nuts_program(key, target, paths, outcome, data, limit):
     return handover.hand_over(jax.random.fold_in(key, 9), density_of(target, data), outcome, paths, limit)
 
 
+def _nested(key, host, target, held, data, limit):
+    start = np.asarray(held.first.q.loc)
+    start = start if np.all(np.isfinite(start)) else np.asarray(held.paths.modes[0])
+    own = jax.random.fold_in(key, 10)
+    return host.compute(nested.by_structure, own, target, start, data, held.best, host.over, limit)
+
+
 class _Compiled(NamedTuple):
     """A stage that is a compiled program.
 
@@ -405,6 +419,13 @@ class _Compiled(NamedTuple):
     run: Callable[..., Outcome]
 
 
+BY_STRUCTURE = _Compiled(
+    "nested",
+    lambda size, held: thresholds.NESTED_LEAST if size >= thresholds.NESTED_SMALLEST else None,
+    lambda size: thresholds.NESTED_LEAST,
+    _nested,
+)
+"""After the mixture, the refit and the funnel, which are cheaper, and before chains."""
 COMPILED = (
     _Compiled(
         "flow",

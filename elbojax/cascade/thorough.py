@@ -28,7 +28,7 @@ HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 """What no later stage can mend."""
 
 
-NOT_RECHECKED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS)
+NOT_RECHECKED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS, Code.NESTED)
 """Stages that are not re-checked: LOW_RANK, whose dimension is too high, and those that are no importance samples."""
 
 

@@ -20,6 +20,7 @@ class Stage(enum.IntEnum):
     FLOW = 6
     NUTS = 7
     CHAINS = 8
+    NESTED = 9
 
     def __str__(self) -> str:
         return self.name.lower()

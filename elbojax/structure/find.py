@@ -16,6 +16,7 @@ from elbojax.structure.products import Derivatives
 from elbojax.structure.record import Structure
 from elbojax.structure.said import chosen
 from elbojax.structure.tracer import traced
+from elbojax.targets import Target
 from elbojax.types import Key, PyTree, Scalar
 
 UNTRACED = 30
@@ -92,8 +93,26 @@ def find_structure(
     with jax.enable_x64(True), np.errstate(all="ignore"):
         target, start, held = flatten(log_density, init, support, data)
         is_latent = None if latent is None else chosen(latent, init, target)
-        known = traced(target, held) if target.size > UNTRACED else (None, False)
-        return _found(rng, Derivatives(target, held), start, target.names, is_latent, known)
+        return structure_of(rng, target, start, held, is_latent)
+
+
+def structure_of(
+    rng: np.random.Generator, target: Target, start: np.ndarray, data: PyTree, latent: np.ndarray | None = None
+) -> Structure:
+    """`find_structure` of a target over flat vectors; under `jax.enable_x64(True)`.
+
+    Args:
+      rng: of the points and the vectors.
+      target: the model.
+      start: [D].
+      data: on the device, in double precision, or None.
+      latent: [D] which coordinates are latent, or None.
+
+    Returns:
+      A `Structure`.
+    """
+    known = traced(target, data) if target.size > UNTRACED else (None, False)
+    return _found(rng, Derivatives(target, data), start, target.names, latent, known)
 
 
 def _found(

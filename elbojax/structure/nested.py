@@ -196,17 +196,18 @@ class Nested:
         """
         return self.target.constrain(self.correct(key, theta, *data, num_proposals=num_proposals).flat)
 
-    def status(self, theta: Array, *data: PyTree) -> NestedStatus:
+    def status(self, theta: Array, *data: PyTree, start: Array | None = None) -> NestedStatus:
         """How far the Gaussian of the latents can be relied on at theta.
 
         Args:
           theta: [P].
           *data: as the user's log-density takes it.
+          start: [D] where Newton's method begins, by default where the user's init is.
 
         Returns:
           A `NestedStatus`.
         """
-        solved = self._solve(theta, data)
+        solved = self._solve(theta, data, start)
         mode = solved.mode
         enough = newton.tolerance(solved.flat.dtype)
         ends = correct.endless(self.plan, self._density(data), solved.flat, solved.factors)
