@@ -80,7 +80,7 @@ NEXT_STEP = {
     Status.STALLED: "no step raises the bound: the log-density may be discontinuous, or its gradient wrong",
     Status.MULTIMODAL: "several modes found: the answer covers one or weighs them roughly; break the symmetry or use MCMC",
     Status.UNRELIABLE: "q is too far from the posterior: try non-centring scales, a better parameterisation, or MCMC",
-    Status.IMPROPER: "the posterior looks improper, its density does not decay along some direction: give every parameter"
+    Status.IMPROPER: "the density does not decay in some direction: give every parameter"
     " a proper prior; or is the sign of the log-density turned?",
     Status.OUT_OF_BUDGET: "the budget ended the fit: raise max_gradients or max_seconds",
     Status.IMPRECISE: "the log-density is so large a number that its differences are lost: drop its constant",
