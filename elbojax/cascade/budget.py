@@ -34,14 +34,15 @@ class Budget:
         return time.perf_counter() - self._began > self._seconds
 
     def cut(self, stage: str, certificate: Any) -> None:
-        """Note a stage that the clock has ended in the middle.
+        """Note a stage that the clock, or the gradients, have ended in the middle.
 
         Args:
           stage: its name.
           certificate: of the outcome before it, with its gradients counted.
         """
         self._used = int(certificate.num_gradients)
-        self._reason = self._reason or f"max_seconds={self._seconds:g}"
+        budget = f"max_seconds={self._seconds:g}" if self.late() else f"max_gradients={int(self.gradients):,}"
+        self._reason = self._reason or budget
         self._shortened.append(stage)
 
     def allow(self, stage: str, certificate: Any, least: int) -> bool:

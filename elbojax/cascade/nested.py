@@ -21,6 +21,7 @@ from elbojax.host.requests import Stage
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_host, check_key
 from elbojax.loops.strict import relaxed
+from elbojax.loops.time_limit import OutOfTime
 from elbojax.results import certificate
 from elbojax.results.fit import Fit
 from elbojax.results.handing import handed_over
@@ -28,6 +29,7 @@ from elbojax.results.resolution import widened
 from elbojax.structure import Nested
 from elbojax.structure.find import structure_of
 from elbojax.structure.linear import plan
+from elbojax.structure.pattern import Unfound
 from elbojax.targets import Target
 from elbojax.types import Key, PyTree, Status
 
@@ -104,11 +106,14 @@ def by_structure(
       The outcome; where there is no structure that helps, the one before, with what the look has cost.
 
     Raises:
-      OutOfTime: the time is over, or the gradients are used up.
+      OutOfTime: the time is over, or the gradients are used up; its `num_gradients` are those of this stage.
     """
     look_key, fit_key = jax.random.split(key)
     rng = np.random.default_rng(np.ravel(np.asarray(jax.random.key_data(look_key))))
-    found = structure_of(rng, target, start, data)
+    try:
+        found = structure_of(rng, target, start, data)
+    except Unfound:
+        return before
     outer = len(found.leading) + len(found.border)
     cost = float(before.certificate.num_gradients) + found.num_gradients
     helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
@@ -117,7 +122,17 @@ def by_structure(
     widths = found.bandwidths.tolist()
     # Without a start of its own: programs are made for a nested model and what it holds.
     nested = Nested(target, plan(target.size, found.components, widths), np.zeros(target.size))
-    outcome, _ = answered(fit_key, nested, data, start, lambda model: late() or cost + model.num_gradients > limit)
+    used = [cost]
+
+    def over(model: Model) -> bool:
+        used[0] = cost + model.num_gradients
+        return late() or used[0] + model.largest > limit
+
+    try:
+        outcome, _ = answered(fit_key, nested, data, start, over)
+    except OutOfTime as error:
+        error.num_gradients = used[0] - float(before.certificate.num_gradients)
+        raise
     c = outcome.certificate
     total = dict(
         num_gradients=c.num_gradients + cost,

@@ -33,11 +33,13 @@ class Model:
     Attributes:
       correcting: whether values are corrected.
       num_gradients: of the user's log-density, a Hessian-vector product counted as two.
+      largest: gradients of the dearest call so far.
       late: whether the time is over, so that an answer ends with `OutOfTime`.
     """
 
     def __init__(self, nested: Nested, data: PyTree, key: Key, start: np.ndarray) -> None:
         self.late: Callable[[], bool] = lambda: False
+        self.largest = POINTS * 4 * nested.gradients_per_step  # some Newton steps each
         self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
         self._nested, self._key, self._count = nested, key, 0
         self._data = () if data is None else (jax.tree.map(jax.device_put, data),)
@@ -64,7 +66,7 @@ class Model:
             program = _compiled(_evaluated, ("nested", "chunk"), self._options)
             *found, cost = jax.device_get(program(self._nested, self._chunk, some, count, self._linear(), self._data))
             # The reverse pass through C Hessian-vector products costs about as much again as they do.
-            self.num_gradients += int(np.sum(cost[:count])) + count * self._nested.gradients_per_step
+            self._count_cost(int(np.sum(cost[:count])) + count * self._nested.gradients_per_step)
             results.append([part[:count] for part in found])
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
@@ -80,10 +82,14 @@ class Model:
                 self._nested, self._chunk, self.num_proposals, keys, some, count, self._linear(), self._data
             )
             value, flat, cost = (part[:count] for part in jax.device_get(found))
-            self.num_gradients += int(np.sum(cost))
+            self._count_cost(int(np.sum(cost)))
             self.drawn.update(zip((point.tobytes() for point in some[:count]), flat, strict=True))
             values.append(value)
         return np.concatenate(values)
+
+    def _count_cost(self, gradients: int) -> None:
+        self.num_gradients += gradients
+        self.largest = max(self.largest, gradients)
 
     def settle(self, centre: np.ndarray, sd: np.ndarray) -> None:
         """Let Newton's method begin from the mode as it moves with the outer coordinates, to first order, from here on."""

@@ -174,8 +174,8 @@ def _cascade(key, host, target, start, data, limits, say):
                     candidate = host.run(stage.number, stage.run, held, float(limits.gradients))
                 else:
                     candidate = stage.run(key, host, target, held, data, limits.gradients)
-        except OutOfTime:
-            used = outcome.certificate.num_gradients + host.num_gradients
+        except OutOfTime as error:
+            used = outcome.certificate.num_gradients + host.num_gradients + error.num_gradients
             outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
             limits.cut(stage.name, outcome.certificate)
             continue

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 
 class OutOfTime(Exception):
-    """The seconds of a fit are over in the middle of a stage."""
+    """The seconds of a fit are over in the middle of a stage.
+
+    Attributes:
+      num_gradients: taken by a stage that counts them itself.
+    """
+
+    num_gradients: float = 0.0
 
 
 def in_time(late: Callable[[], bool]) -> None:

@@ -37,6 +37,10 @@ MOST_TWICE = 500
 """Size up to which a dense Hessian is computed at a second point too."""
 
 
+class Unfound(ValueError):
+    """The pattern is not to be found: no finite start, or too many coordinates for products."""
+
+
 class Looked(NamedTuple):
     """What was seen at the points.
 
@@ -84,7 +88,7 @@ def look(
         if all_known and ask.size > MOST_TWICE and known.nnz >= DENSE * ask.size**2:
             return Looked(known, points, [], False)
     if ask.size > LARGEST:
-        raise ValueError(
+        raise Unfound(
             f"init has {ask.size:,} numbers, and a sparse pattern of the Hessian was not found from the operations of the"
             f" log-density, as where latent variables are not centred or an operation is not known; beyond {LARGEST:,} it is"
             " not looked for by products"
@@ -142,7 +146,7 @@ def _points(rng: np.random.Generator, ask: Derivatives, start: np.ndarray) -> np
     values, gradients = ask.gradients(start[None])
     if not (np.isfinite(values[0]) and np.all(np.isfinite(gradients[0]))):
         what = "log-density" if not np.isfinite(values[0]) else "gradient"
-        raise ValueError(f"the {what} is not finite at init; give another start")
+        raise Unfound(f"the {what} is not finite at init; give another start")
     points, spread = start + SPREAD * moves, np.full((POINTS, 1), SPREAD)
     for halving in range(HALVINGS + 1):
         values, gradients = ask.gradients(points)
