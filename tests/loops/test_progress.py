@@ -13,6 +13,7 @@ from elbojax.loops.progress import Progress
 
 SCRIPT = """
 import time
+from elbojax.loops.progress import Progress
 with Progress(200, show=None) as bar:
     for done in (50, 150):
         time.sleep(0.15)
