@@ -1,6 +1,7 @@
 """Ten thousand posteriors in one call: `fit_batch` and `run_batch` beside other ways to fit many models.
 
-    python benchmarks/batch.py [--quick] [--parts throughput,accuracy,size,refill,devices] [--output FOLDER]
+    python benchmarks/batch.py [--quick] [--parts throughput,accuracy,size,refill,devices,kinds] [--output FOLDER]
+    python benchmarks/batch.py --parts kinds --kinds windows --models 100      # one kind; the others stay as they were
 
 Parts:
   throughput  seconds for many logistic regressions (n=200, d=10): `fit_batch`, NumPyro's vmapped SVI (mean-field and full
@@ -9,6 +10,8 @@ Parts:
   size        time per model and peak memory of 10,000 models against 1,000
   refill      `run_batch` against one vmapped `while_loop` of the same solver, and against what the step counts allow
   devices     work per simulated device
+  kinds       `fit_batch` on funnels, bananas, hierarchies and volatility windows whose truth is known (`kinds.py`, `many.py`),
+              each in a process of its own, beside vmapped Adam and NUTS: seconds cold and warm, certificates, errors
 
 The rivals are timed in groups of `--group` models, which suits a CPU's cache best and so suits them; `fit_batch` gets all
 models in one call. A machine is never quite quiet: ratios are round by round, of wall and of processor time.
@@ -36,11 +39,13 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import elbojax  # noqa: E402
 from benchmarks import step, timing  # noqa: E402
+from benchmarks.errors import GOOD, WRONG  # noqa: E402
+from benchmarks.kinds import KINDS  # noqa: E402
 from benchmarks.step import Problem, logistic  # noqa: E402
 from elbojax.loops.run_batch import default_lanes  # noqa: E402
 
 SIZE, ROWS = 10, 200
-WANTED = {"warm": 0.1, "cold": 1 / 3, "loop": 100.0, "mean": 0.02, "sd": 0.02, "size": 1.0, "refill": 0.85}
+WANTED = {"warm": 0.08, "cold": 0.3, "loop": 100.0, "mean": 0.02, "sd": 0.02, "size": 1.0, "refill": 0.85}
 """What is aimed at: `fit_batch` over the best vmapped rival, compilation excluded and included; the Python loop over
 `fit_batch`; errors in posterior sds and relative; time per model at 10,000 over 1,000; share of the ideal gain."""
 SVI_DRAWS = 8
@@ -323,16 +328,40 @@ def devices_child(models: int) -> dict[str, Any]:
     }
 
 
+def kinds(args: argparse.Namespace) -> dict[str, Any]:
+    """The records of the kinds asked for, and of those measured before."""
+    last = pathlib.Path(args.output) / "batch.json"
+    before = json.loads(last.read_text())["parts"].get("kinds", {}) if last.is_file() and not args.quick else {}
+    records = before.get("records", {})
+    root = pathlib.Path(__file__).resolve().parents[1]
+    place = {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    for name in args.kinds.split(","):
+        command = [sys.executable, "-m", "benchmarks.many", name, str(args.models), "--rounds", str(args.rounds)]
+        load = timing.load()
+        records[name] = json.loads(_last_line(command, **place)) | {"load": [load, timing.load()]}
+    return {"records": records}
+
+
 def _child(part: str, *arguments: str, **environment: str) -> str:
     """The last line that a fresh process prints."""
-    command = [sys.executable, __file__, "--child", part, *arguments]
+    return _last_line([sys.executable, __file__, "--child", part, *arguments], **environment)
+
+
+def _last_line(command: list[str], **environment: str) -> str:
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return done.stdout.strip().splitlines()[-1]
 
 
-PARTS = {"throughput": throughput, "accuracy": accuracy, "size": size, "refill": refill, "devices": devices}
+PARTS = {
+    "throughput": throughput,
+    "accuracy": accuracy,
+    "size": size,
+    "refill": refill,
+    "devices": devices,
+    "kinds": kinds,
+}
 CHILDREN = {"memory": memory_child, "devices": devices_child}
 
 
@@ -489,7 +518,42 @@ def markdown(record: dict[str, Any]) -> str:
             f" from those of one device by {r['difference_in_sds']:.1e} sd at most.",
             "",
         ]
+    for record in parts.get("kinds", {}).get("records", {}).values():
+        text += kind_section(record)
     return "\n".join(text)
+
+
+def kind_section(r: dict[str, Any]) -> list[str]:
+    """What a person reads of one kind."""
+    share = lambda count, total: f"{count} of {total:,}" + (f" ({count / total:.1%})" if count else "")  # noqa: E731
+    found = r["certified_rates"]
+    counted = lambda counts: ", ".join(f"{name} {count:,}" for name, count in counts.items())  # noqa: E731
+    rows = [
+        [
+            name,
+            f"{row['models']:,}",
+            f"{row['cold_cpu_seconds']:.1f}",
+            f"{row['warm_cpu_ms']:.2f}",
+            f"{1e3 / row['warm_cpu_ms']:,.0f}",
+            share(row["wrong"], row["known"]),
+            share(row["rough"], row["known"]),
+            f"{row['median_error']:.3f}",
+            f"{row['worst_error']:.2f}",
+        ]
+        for name, row in r["rows"].items()
+    ]
+    header = ["", "models run", f"all {r['models']:,}, compiling included, cpu s", "warm, cpu ms a model"]
+    header += ["models a cpu second", f"off by more than {WRONG}", f"than {GOOD}", "median worst error", "largest"]
+    words = [
+        f"Certified: {share(r['certified'], r['models'])}. Of those whose truth is known,"
+        f" {share(found['wrong'], found['known'])} off by more than {WRONG}, {share(found['rough'], found['known'])} by more than"
+        f" {GOOD}; refused though within {GOOD}: {share(r['refused_right'], r['right'])}."
+        + (f" A mean or sd withheld, and not counted: {r['withheld']}." if r["withheld"] else ""),
+        f"Stages: {counted(r['stages'])}. Gradients a model: {r['gradients']['median']:,.0f}, the median, and"
+        f" {r['gradients']['mean']:,.0f}, the mean. Peak memory {r['peak_mb']:,} MB. Run on {r['date']}, load {r['load'][0]} to"
+        f" {r['load'][1]}.",
+    ]
+    return [f"## {r['models']:,} {r['name']}", "", timing.table(header, rows), *words, ""]
 
 
 def main() -> None:
@@ -507,6 +571,8 @@ def main() -> None:
     parser.add_argument("--refill-models", type=int, default=1024)
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--device-models", type=int, default=256)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="which, separated by commas")
+    parser.add_argument("--rounds", type=int, default=1, help="warm calls of each contender on a kind")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds after which no round is begun")
     parser.add_argument(

@@ -95,7 +95,9 @@ def run(name: str, method: str, seeds: list[int], problem: Problem, limit: float
             "warm_seconds": plain(wall),
             "cold_cpu_seconds": plain(cold and cold[1]),
             "warm_cpu_seconds": plain(cpu),
+            "peak_mb": timing.peak_mb(),
             "load": timing.load(),
+            "date": timing.today(),
         }
 
 

@@ -3,6 +3,7 @@
     python benchmarks/certificate.py [--call fit|fit_batch|both] [--seeds 20] [--only NAME] [--output FOLDER]
     python benchmarks/certificate.py --set ENOUGH=200 --set PATHS=4
     python benchmarks/certificate.py --sweep ENOUGH=100,200,400 --call fit --seeds 3 --only "funnel|banana"
+    python benchmarks/certificate.py --sweep QUICK_ENOUGH=64,256 --call fit_batch --together --seeds 3
 
 Funnels of all kinds, heavy tails, skew, bananas, rings, modes of unequal weight. A certified answer with a mean or an sd off
 by more than half an sd is wrong; at most one in a hundred may be, and one in twenty off by more than a tenth; at least 95 in
@@ -16,6 +17,7 @@ stay as they are: with `--set` the page is printed, or goes into a file of its o
 
 import argparse
 import ast
+import functools
 import json
 import pathlib
 import sys
@@ -245,8 +247,38 @@ def called(call: str, key: Any, target: Target, init: np.ndarray) -> Any:
     """A fit of the target by one of the calls."""
     if call == "fit":
         return elbojax.fit(key, target.log_density, init, data=target.data, support=target.support)
-    data = jax.tree.map(lambda x: np.asarray(x, float)[None], target.data)
-    return elbojax.fit_batch(key, target.log_density, init, data, support=target.support)[0]
+    return batched(key, [target], init)[0]
+
+
+def batched(key: Any, targets: list[Target], init: np.ndarray) -> Any:
+    """Targets of one kind in one batch."""
+    data = jax.tree.map(lambda *leaves: np.stack([np.asarray(x, float) for x in leaves]), *(t.data for t in targets))
+    return elbojax.fit_batch(key, targets[0].log_density, init, data, support=targets[0].support)
+
+
+class Truth(NamedTuple):
+    """What answers are compared with.
+
+    Attributes:
+      quantiles: [D, 3].
+      heavy: [D] which columns are assessed by them.
+    """
+
+    quantiles: np.ndarray
+    heavy: np.ndarray
+
+
+@functools.cache
+def truth(target: str) -> Truth:
+    """Of a target by its name."""
+    (one,) = (each for each in TARGETS if each.name == target)
+    exact = one.sample(np.random.default_rng(0), EXACT)
+    quantiles = np.quantile(exact, (0.05, 0.5, 0.95), axis=0).T
+    return Truth(quantiles, (stats.kurtosis(exact, axis=0) > HEAVY) | ~np.isfinite(one.sd))
+
+
+def start(target: Target) -> np.ndarray:
+    return np.full(target.mean.size, 1.0 if target.support else 0.0)
 
 
 def run(target: Target, seeds: int, call: str = "fit", settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -258,46 +290,68 @@ def run(target: Target, seeds: int, call: str = "fit", settings: dict[str, Any] 
       call: "fit" or "fit_batch".
       settings: thresholds that are in force, for the rows.
     """
-    exact = target.sample(np.random.default_rng(0), EXACT)
-    quantiles = np.quantile(exact, (0.05, 0.5, 0.95), axis=0).T
-    heavy = (stats.kurtosis(exact, axis=0) > HEAVY) | ~np.isfinite(target.sd)
-    width = (quantiles[:, Q95] - quantiles[:, Q05]) / NORMAL_90
-    init = np.full(target.mean.size, 1.0 if target.support else 0.0)
     rows = []
     for seed in range(seeds):
-        began = time.perf_counter()
-        fit = called(call, jax.random.key(seed), target, init)
-        found, c = fit.summary(), fit.certificate
-        # A number whose sd is withheld is assessed by its quantiles too.
-        by_quantiles = heavy | np.isnan(found.sd) | np.isnan(found.mean)
-        scale = np.where(by_quantiles, width, target.sd)
-        found_width = (found.quantiles[:, Q95] - found.quantiles[:, Q05]) / NORMAL_90
-        centre = np.where(by_quantiles, found.quantiles[:, Q50] - quantiles[:, Q50], found.mean - target.mean)
-        moments = np.abs(found.sd / target.sd - 1)
-        errors = np.abs([centre / scale, np.where(by_quantiles, found_width, found.sd) / scale - 1])
-        rows.append(
-            {
-                "call": call,
-                "target": target.name,
-                "seed": seed,
-                "certified": bool(c.certified),
-                "status": str(c.status),
-                "stage": str(c.stage),
-                "mean_error": short(np.max(errors[0])),
-                "sd_error": short(np.max(errors[1])),
-                "moment_sd_error": short(np.max(moments)),
-                "heavy": int(np.sum(heavy)),
-                "withheld": int(np.sum(np.isnan(found.sd) & ~heavy)),
-                "hidden": target.hidden,
-                "khat": short(c.khat),
-                "ess": short(c.ess),
-                "gradients": int(c.num_gradients),
-                "densities": int(c.num_log_densities),
-                "seconds": short(time.perf_counter() - began),
-                **({"settings": settings} if settings else {}),
-            }
-        )
+        began = time.process_time()
+        fit = called(call, jax.random.key(seed), target, start(target))
+        rows.append(row(fit, target, seed, call, settings, time.process_time() - began))
     return rows
+
+
+def run_together(targets: list[Target], seeds: int, settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Rows as `run` has them, from one `fit_batch` of all targets for each seed: they share a program, and draws."""
+    rows = []
+    for seed in range(seeds):
+        began = time.process_time()
+        fits = batched(jax.random.key(seed), targets, start(targets[0]))
+        share = (time.process_time() - began) / len(targets)
+        rows += [row(fits[i], each, seed, "fit_batch", settings, share) for i, each in enumerate(targets)]
+    return rows
+
+
+def kinds(targets: list[Target]) -> list[list[Target]]:
+    """Targets that can be models of one batch."""
+    found: dict[Any, list[Target]] = {}
+    for each in targets:
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(each.data))
+        found.setdefault((each.log_density, each.mean.size, shapes, each.support), []).append(each)
+    return list(found.values())
+
+
+def row(
+    fit: Any, target: Target, seed: int, call: str, settings: dict[str, Any] | None, seconds: float
+) -> dict[str, Any]:
+    """What is kept of one fit."""
+    quantiles, heavy = truth(target.name)
+    width = (quantiles[:, Q95] - quantiles[:, Q05]) / NORMAL_90
+    found, c = fit.summary(), fit.certificate
+    # A number whose sd is withheld is assessed by its quantiles too.
+    by_quantiles = heavy | np.isnan(found.sd) | np.isnan(found.mean)
+    scale = np.where(by_quantiles, width, target.sd)
+    found_width = (found.quantiles[:, Q95] - found.quantiles[:, Q05]) / NORMAL_90
+    centre = np.where(by_quantiles, found.quantiles[:, Q50] - quantiles[:, Q50], found.mean - target.mean)
+    moments = np.abs(found.sd / target.sd - 1)
+    errors = np.abs([centre / scale, np.where(by_quantiles, found_width, found.sd) / scale - 1])
+    return {
+        "call": call,
+        "target": target.name,
+        "seed": seed,
+        "certified": bool(c.certified),
+        "status": str(c.status),
+        "stage": str(c.stage),
+        "mean_error": short(np.max(errors[0])),
+        "sd_error": short(np.max(errors[1])),
+        "moment_sd_error": short(np.max(moments)),
+        "heavy": int(np.sum(heavy)),
+        "withheld": int(np.sum(np.isnan(found.sd) & ~heavy)),
+        "hidden": target.hidden,
+        "khat": short(c.khat),
+        "ess": short(c.ess),
+        "gradients": int(c.num_gradients),
+        "densities": int(c.num_log_densities),
+        "seconds": short(seconds),
+        **({"settings": settings} if settings else {}),
+    }
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -401,7 +455,7 @@ def sweep(call: str, name: str, tried: list[Any], rows: list[list[dict[str, Any]
             + [sum(not same(a, b) for a, b in zip(found[0], some, strict=True))]
         )
     header = [name, "fits", "certified", f"of these off by more than {WRONG}", f"than {GOOD}", "refused among right"]
-    header += ["gradients", "log-densities", "seconds", "differ from the first"]
+    header += ["gradients", "log-densities", "cpu s", "differ from the first"]
     title = (
         f"`{call}`, {name} ({thresholds.TABLE[name].unit}); hidden modes left out; right is off by no more than {GOOD}."
     )
@@ -418,6 +472,11 @@ def main() -> None:
         help="targets whose name holds this, or one of several parted by |; rows of others stay as they were",
     )
     parser.add_argument("--output", type=pathlib.Path, help="folder of certificate.json and .md")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="in a sweep of fit_batch, targets of one kind in one batch: a fifth of the time, but they share draws",
+    )
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="of a threshold")
     parser.add_argument("--sweep", type=values, metavar="NAME=V1,V2", help="values of a threshold, one after the other")
     args = parser.parse_args()
@@ -427,8 +486,15 @@ def main() -> None:
     for call in ("fit", "fit_batch") if args.call == "both" else (args.call,):
         if args.sweep:
             name, tried = args.sweep
-            rows = [trial(call, chosen, args.seeds, {**dict(args.set), name: value}) for value in tried]
-            print(sweep(call, name, tried, rows), flush=True)
+            together = args.together and call == "fit_batch"
+            rows = [
+                trial(call, chosen, args.seeds, {**dict(args.set), name: value}, together=together) for value in tried
+            ]
+            found = sweep(call, name, tried, rows)
+            print(found, flush=True)
+            if args.output:
+                args.output.mkdir(parents=True, exist_ok=True)
+                (args.output / f"{PAGES[call]}-sweep-{name}.md").write_text(found)
         else:
             page_of_trial(call, chosen, args)
 
@@ -437,13 +503,23 @@ PAGES = {"fit": "certificate", "fit_batch": "certificate-batch"}
 
 
 def trial(
-    call: str, chosen: list[Target], seeds: int, settings: dict[str, Any], tell: Callable = lambda target, own: None
+    call: str,
+    chosen: list[Target],
+    seeds: int,
+    settings: dict[str, Any],
+    tell: Callable = lambda target, own: None,
+    together: bool = False,
 ) -> list[dict[str, Any]]:
     """All targets by one call."""
     rows = []
     with thresholds.overridden(**settings):
+        if together:
+            every = [each for kind in kinds(chosen) for each in run_together(kind, seeds, settings)]
         for target in chosen:
-            own = run(target, seeds, call, settings)
+            if together:
+                own = [each for each in every if each["target"] == target.name]
+            else:
+                own = run(target, seeds, call, settings)
             good = [max(row["mean_error"], row["sd_error"]) for row in own if row["certified"]]
             worst = f"{max(good):.2f}" if good else "none"
             print(f"{target.name}: {len(good)} certified of {len(own)}, worst {worst}", file=sys.stderr, flush=True)

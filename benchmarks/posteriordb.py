@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import peers, report, timing  # noqa: E402
 from benchmarks.cell import failure  # noqa: E402
-from benchmarks.ledger import Ledger, Row  # noqa: E402
+from benchmarks.ledger import Ledger, Row, key_of  # noqa: E402
 from benchmarks.methods import METHODS  # noqa: E402
 from benchmarks.problem import names  # noqa: E402
 
@@ -77,10 +77,11 @@ def _process(name, method, seeds, limit, path) -> Iterator[tuple[Row | None, str
 
 
 def settle(ledger: Ledger, chosen: list[str], methods: list[str], seeds: list[int], args: argparse.Namespace) -> None:
-    """Run what the ledger has not."""
-    for method in methods:
-        for name in chosen:
-            missing = [seed for seed in seeds if args.again or (name, method, seed) not in ledger]
+    """Run what the ledger has not, or has from before a date; the methods take turns on each posterior."""
+    done = {key_of(row) for row in ledger.rows if not args.again and row.get("date", "") >= args.since}
+    for name in chosen:
+        for method in methods:
+            missing = [seed for seed in seeds if (name, method, seed) not in done]
             for row in cells(name, method, missing, args.limit, args.path):
                 row["processor"] = ledger.environment.get("processor")
                 ledger.add(row)
@@ -108,6 +109,9 @@ def main() -> None:
     parser.add_argument("--unseen", action="store_true", help="posteriors of no database")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--again", action="store_true", help="run what is asked for even where it is done")
+    parser.add_argument(
+        "--since", default="", metavar="DATE", help="run also what was last run before this, 2026-11-29 say"
+    )
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of one run, compilation included")
     parser.add_argument("--path", help="where the posteriordb is")
     parser.add_argument(

@@ -29,6 +29,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "values to check": lambda row: number(row.get("num_log_densities")) if row.get("num_log_densities") else "",
     "cold, s (cpu)": lambda row: number(row.get("cold_seconds")) + bracketed(row.get("cold_cpu_seconds")),
     "warm, s (cpu)": lambda row: number(row.get("warm_seconds")) + bracketed(row.get("warm_cpu_seconds")),
+    "peak, MB": lambda row: number(row.get("peak_mb")),
 }
 
 
@@ -47,7 +48,7 @@ def line(row: Row) -> str:
 def _methods_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
     table = firsts(ledger.rows)
     header = ["method", f"within {GOOD}", "no answer", "rms mean", "rms sd", "certified", "gradients, D <= 20"]
-    header += ["over NUTS's", "cold, s", "over NUTS's ", "warm, s", "over NUTS's  "]
+    header += ["over NUTS's", "cold, cpu s", "over NUTS's ", "warm, cpu s", "over NUTS's  ", "peak, MB"]
     rows = []
     for method, found in table.items():
         s = summary(found, table.get(NUTS, {}))
@@ -65,10 +66,11 @@ def _methods_table(ledger: Ledger) -> tuple[list[str], list[list[str]]]:
                     for key in (
                         "gradients_small",
                         "gradients_to_nuts",
-                        "cold_seconds",
-                        "cold_to_nuts",
-                        "warm_seconds",
-                        "warm_to_nuts",
+                        "cold_cpu_seconds",
+                        "cold_cpu_to_nuts",
+                        "warm_cpu_seconds",
+                        "warm_cpu_to_nuts",
+                        "peak_mb",
                     )
                 ),
             ]
@@ -92,13 +94,25 @@ def _aligned(header: list[str], rows: list[list[str]]) -> str:
 
 
 def elsewhere(ledger: Ledger) -> list[str]:
-    """A sentence for each processor but the last one that rows were measured on: their seconds are not comparable."""
+    """What was measured when, and a sentence for each processor but the last: seconds of two of them are not comparable."""
     here = ledger.environment.get("processor")
     methods: dict[str, set[str]] = {}
+    dates: dict[str, set[str]] = {}
     for row in ledger.rows:
         if row.get("processor", here) != here:
             methods.setdefault(row["processor"], set()).add(row["method"])
-    return [f"On {other}: {', '.join(sorted(names))}." for other, names in sorted(methods.items())]
+        if row.get("date"):
+            dates.setdefault(row["date"], set()).add(row["method"])
+    said = [f"{date}: {', '.join(sorted(names))}" for date, names in sorted(dates.items(), reverse=True)]
+    text = [f"Measured on {'; on '.join(said)}."] if said else []
+    nuts = {row.get("date") for row in ledger.rows if row["method"] == NUTS}
+    if len(dates) > 1 and nuts:
+        text[-1] += (
+            " Ratios of seconds to those of NUTS compare two days, and two states of a shared machine, but for the methods of"
+            f" {max(filter(None, nuts), default='')}."
+        )
+    text += [f"On {other}: {', '.join(sorted(names))}." for other, names in sorted(methods.items())]
+    return ["", *text] if text else []
 
 
 def markdown(ledger: Ledger, picture: str, title: str) -> str:
@@ -107,15 +121,18 @@ def markdown(ledger: Ledger, picture: str, title: str) -> str:
 
     where, table = ledger.environment, firsts(ledger.rows)
     versions = ", ".join(f"{name} {version}" for name, version in where.get("versions", {}).items() if version)
-    loads = [row["load"] for row in ledger.rows if row.get("load") is not None]
+    newest = max((row.get("date", "") for row in ledger.rows), default="")
+    loads = [row["load"] for row in ledger.rows if row.get("load") is not None and row.get("date", "") == newest]
     reached = {None: "", True: "yes", False: "**no**"}
     goals = [[what, wanted, found, reached[ok]] for what, wanted, found, ok in targets(ledger)]
     posteriors = sorted({row["posterior"] for row in ledger.rows})
     text = [
         f"# {title}",
         "",
-        f"{where.get('processor', '')}, {where.get('cores', '')} cores, Python {where.get('python', '')}; {versions}; float64."
-        + (f" Load while it ran: {min(loads)} to {max(loads)}, so times are rough." if loads else ""),
+        f"{where.get('processor', '')}, {where.get('cores', '')} cores, Python {where.get('python', '')}; {versions}"
+        + (f" at {where['commit']}" if where.get("commit") else "")
+        + "; float64."
+        + (f" Load while it ran: {min(loads)} to {max(loads)}; processor seconds mind it least." if loads else ""),
         *elsewhere(ledger),
         *([f"Not installed, so not run: {', '.join(where['absent'])}.", ""] if where.get("absent") else [""]),
         "Errors are in reference standard deviations: of a mean (m - m_ref) / sd_ref, of an sd sd / sd_ref - 1; columns with a"
@@ -123,7 +140,8 @@ def markdown(ledger: Ledger, picture: str, title: str) -> str:
         " references' own error is about 0.01, W1 against 1,000 reference draws about 0.03 for a perfect answer. Gradients"
         " count 1, Hessian-vector products 2, values 1/2; what a check takes is a column of its own, and the k-hat of a solver"
         " alone is the benchmark's look at it, charged to nobody. Cold is the first call in a fresh process without"
-        " compilation cache, imports apart; warm is the same call again.",
+        " compilation cache, imports apart; warm is the same call again. Peak memory is that of the process, imports and"
+        " looking at the answer included.",
         "",
         SETTINGS,
         "",

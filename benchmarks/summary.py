@@ -65,6 +65,10 @@ def summary(rows: dict[str, Row], nuts: dict[str, Row]) -> dict[str, Any]:
         "cheap_and_no_worse": sum(worst(row) <= worst(other) for row, other in cheap),  # type: ignore[operator]
         "cold_seconds": median(row.get("cold_seconds") for row in rows.values()),
         "warm_seconds": median(row.get("warm_seconds") for row in rows.values()),
+        "cold_cpu_seconds": median(row.get("cold_cpu_seconds") for row in rows.values()),
+        "warm_cpu_seconds": median(row.get("warm_cpu_seconds") for row in rows.values()),
+        "slowest": max((row.get("cold_cpu_seconds") or 0.0 for row in rows.values()), default=0.0) or None,
+        "peak_mb": median(row.get("peak_mb") for row in rows.values()),
         "cold_to_nuts": ratio("cold_seconds"),
         "warm_to_nuts": ratio("warm_seconds"),
         "cold_cpu_to_nuts": ratio("cold_cpu_seconds"),
@@ -90,7 +94,7 @@ def targets(ledger: Ledger) -> list[tuple[str, str, str, bool | None]]:
     fits, nuts = table.get("fit", {}), table.get(NUTS, {})
     s, c = summary(fits, nuts), calibration(ledger.rows)
     share = c["wrong"] / c["certified"] if c["certified"] else None
-    wanted_good = -(-11 * len(fits) // 12)
+    wanted_good = len(fits)
 
     def below(value: float | None, limit: float) -> bool | None:
         return None if value is None else value <= limit
@@ -131,17 +135,18 @@ def targets(ledger: Ledger) -> list[tuple[str, str, str, bool | None]]:
         ),
         *(
             (
-                f"median {kind} seconds over those of {rival} (of processor time)",
+                f"median {kind} processor seconds over those of {rival} (wall)",
                 str(limit),
-                number(beside[f"{kind}_to_nuts"]) + bracketed(beside[f"{kind}_cpu_to_nuts"]),
-                below(beside[f"{kind}_to_nuts"], limit),
+                number(beside[f"{kind}_cpu_to_nuts"]) + bracketed(beside[f"{kind}_to_nuts"]),
+                below(beside[f"{kind}_cpu_to_nuts"], limit),
             )
-            for kind, limit in (("cold", 0.5), ("warm", 0.1))
+            for kind, limit in (("cold", 0.3), ("warm", 0.1))
             for rival, beside in (
                 ("NUTS in one jitted scan", s),
                 ("NumPyro's MCMC.run", summary(fits, table.get(MCMC, {}))),
             )
         ),
+        ("slowest posterior, cold, processor seconds", "5", number(s["slowest"]), below(s["slowest"], 5.0)),
     ]
 
 

@@ -4,12 +4,16 @@ All contenders take turns within a round, in an order that rotates, and ratios a
 of the machine then slows all of them. The first call, which compiles, is timed apart.
 """
 
+import datetime
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -80,6 +84,33 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def today() -> str:
+    """The date, UTC: what a row was measured with can be found by it."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def commit() -> str | None:
+    """What is checked out, where this is a checkout."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
+
+
+def peak_mb() -> float:
+    """The most memory this process has held, in MB, and not what the one that started it had held (as `ru_maxrss` has it)."""
+    status = pathlib.Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))
+
+
 def environment() -> dict[str, Any]:
     """Where the numbers come from: device, processor, versions; None for a package that is not installed."""
     versions: dict[str, str | None] = {}
@@ -97,6 +128,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "x64": bool(jax.config.jax_enable_x64),
+        "date": today(),
+        "commit": commit(),
     }
 
 

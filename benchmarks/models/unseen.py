@@ -1,6 +1,7 @@
 """Posteriors that are in no database: fresh ground for what was tuned on posteriordb. The data come with packages.
 
-Ten kinds of likelihood on data that scikit-learn, statsmodels and arch bundle; `benchmarks.long_runs` finds the truth.
+Ten kinds of likelihood on data that scikit-learn, statsmodels and arch bundle, and a Gaussian process on simulated data;
+`benchmarks.long_runs` finds the truth.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from jax.scipy import stats
 from jax.scipy.special import betaln, gammaln
 
 from benchmarks.models.base import LOG_TWO, Data, Model, Position, build, half_cauchy, half_normal
+from benchmarks.models.latent_process import exact_process, sine
 from elbojax.types import Array, Scalar
 
 
@@ -254,12 +256,13 @@ BUILDERS: dict[str, Callable[[], Model]] = {
     "grunfeld-varying_intercepts": investment,
     "iris-mixture": petals,
     "longley-regression": employment,
+    "sine-gaussian_process": sine,
     "sp500-garch_t": volatility,
     "stackloss-student_t": stack_loss,
     "star98-beta_binomial": schools,
 }
 NAMES = tuple(BUILDERS)
-EXACT = {"longley-regression": exact_regression}
+EXACT = {"longley-regression": exact_regression, "sine-gaussian_process": exact_process}
 
 
 def load(name: str) -> Model:

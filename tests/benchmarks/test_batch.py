@@ -45,5 +45,5 @@ def test_refill_and_accuracy_in_short():
 
 
 def test_parts_are_known_by_name():
-    assert set(batch.PARTS) == {"throughput", "accuracy", "size", "refill", "devices"}
+    assert set(batch.PARTS) == {"throughput", "accuracy", "size", "refill", "devices", "kinds"}
     assert jax.tree.map(np.shape, batch.regressions(3)) == {"x": (3, batch.ROWS, batch.SIZE), "y": (3, batch.ROWS)}

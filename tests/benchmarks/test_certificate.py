@@ -84,6 +84,41 @@ def test_a_sweep(monkeypatch, capsys):
     assert table[3].startswith("| 0.0 | 1 | 1 |")
 
 
+def test_kinds_can_be_batches():
+    found = certificate.kinds(list(certificate.TARGETS))
+    assert sum(map(len, found)) == len(certificate.TARGETS) > 2 * len(found)
+    for kind in found:
+        assert len({(each.log_density, each.mean.size, each.support) for each in kind}) == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_of_batches(monkeypatch, capsys):
+    """Targets of a kind are models of one batch, and the threshold is in force."""
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "certificate.py",
+            "--call",
+            "fit_batch",
+            "--together",
+            "--seeds",
+            "1",
+            "--only",
+            "Student t(5), D = 2|Student t(3), D = 2",
+        ]
+        + ["--sweep", "QUICK_ENOUGH=256,512"],
+    )
+    before = jax.config.jax_enable_x64
+    try:
+        certificate.main()
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert table[2].startswith("| 256.0 (default) | 2 | 2 | 0 (0.0%) |") and table[3].startswith("| 512.0 | 2 |")
+    # No answer of 512 draws has as many effective ones: all are looked at again.
+    assert table[2].split("|")[8] != table[3].split("|")[8]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

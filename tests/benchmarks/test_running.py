@@ -34,8 +34,16 @@ def test_a_ledger_goes_on_where_it_was(tmp_path):
     assert len(json.loads(file.read_text())["rows"]) == 2
 
 
-@pytest.mark.parametrize(("again", "wanted"), [(False, [[1], [0, 1]]), (True, [[0, 1], [0, 1]])])
-def test_only_what_is_missing_is_run(tmp_path, monkeypatch, again, wanted):
+@pytest.mark.parametrize(
+    ("again", "since", "wanted"),
+    [
+        (False, "", [[1], [0, 1]]),
+        (True, "", [[0, 1], [0, 1]]),
+        (False, "2026-11-28", [[1], [0, 1]]),
+        (False, "2026-11-29", [[0, 1], [0, 1]]),
+    ],
+)
+def test_only_what_is_missing_is_run(tmp_path, monkeypatch, again, since, wanted):
     asked = []
 
     def cells(name, method, seeds, limit, path):
@@ -44,11 +52,24 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, again, wanted):
 
     monkeypatch.setattr(posteriordb, "cells", cells)
     ledger = Ledger(tmp_path / "rows.json")
-    ledger.add(row(0))
-    args = argparse.Namespace(again=again, limit=1.0, path=None)
+    ledger.add({**row(0), "date": "2026-11-28"})
+    args = argparse.Namespace(again=again, since=since, limit=1.0, path=None)
     posteriordb.settle(ledger, ["p", "other"], ["fit"], [0, 1], args)
     assert asked == wanted
     assert len(Ledger(tmp_path / "rows.json").rows) == 4
+
+
+def test_methods_take_turns(tmp_path, monkeypatch):
+    asked = []
+
+    def cells(name, method, seeds, limit, path):
+        asked.append((name, method))
+        yield {**row(0), "posterior": name, "method": method}
+
+    monkeypatch.setattr(posteriordb, "cells", cells)
+    args = argparse.Namespace(again=False, since="", limit=1.0, path=None)
+    posteriordb.settle(Ledger(tmp_path / "rows.json"), ["p", "q"], ["fit", "nuts"], [0], args)
+    assert asked == [("p", "fit"), ("p", "nuts"), ("q", "fit"), ("q", "nuts")]
 
 
 def test_a_failure_costs_one_seed(monkeypatch):
@@ -108,6 +129,7 @@ def test_rows_of_a_posterior_that_is_normal_in_flat_coordinates(problem, method)
         json.dumps(found, allow_nan=False)
     assert first["cold_seconds"] > first["warm_seconds"] > 0
     assert second["cold_seconds"] is None and second["warm_seconds"] > 0
+    assert 50 < first["peak_mb"] < 1e5 and len(first["date"]) == 10
 
 
 ROUGH = {"svgd": 0.5, "numpyro_nuts": 0.5, "numpyro_mcmc": 0.5, "pathfinder": np.inf, "blackjax_pathfinder": np.inf}

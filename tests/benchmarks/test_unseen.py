@@ -40,11 +40,12 @@ def test_exact_draws_have_the_moments_of_the_textbook():
     )
 
 
-def test_exact_draws_agree_with_the_density():
+@pytest.mark.parametrize("name", unseen.EXACT)
+def test_exact_draws_agree_with_the_density(name):
     # E[(x_i - m_i) d log p / d x_i] = -1 and E[d log p / d x_i] = 0 in flat coordinates, for draws of p itself.
-    model = unseen.load("longley-regression")
+    model = unseen.load(name)
     problem = of_model(model)
-    draws = unseen.exact_regression(jax.random.key(1), model, 20_000)
+    draws = unseen.EXACT[name](jax.random.key(1), model, 20_000)
     flat = jax.vmap(lambda row: problem.target.unconstrain(model.position(row)))(jnp.asarray(draws))
     scores = jax.jit(jax.vmap(jax.grad(problem.density(model.data))))(flat)
     products = np.asarray((flat - flat.mean(axis=0)) * scores)
