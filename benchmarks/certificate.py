@@ -462,6 +462,45 @@ def sweep(call: str, name: str, tried: list[Any], rows: list[list[dict[str, Any]
     return "\n".join([title, "", timing.table(header, lines)])
 
 
+def sweeps(call: str, chosen: list[Target], args: argparse.Namespace) -> str:
+    """A table for each threshold; what all have in common, the defaults, is run once."""
+    together = args.together and call == "fit_batch"
+    done: dict[tuple, list[dict[str, Any]]] = {}
+    found = []
+    for name, tried in args.sweep:
+        rows = []
+        for value in tried:
+            settings = {**dict(args.set), name: value}
+            other = {key: v for key, v in settings.items() if v != thresholds.TABLE[key].value}
+            key = tuple(sorted(other.items()))
+            if key not in done:
+                done[key] = trial(call, chosen, args.seeds, settings, together=together)
+            rows.append(done[key])
+        found.append(sweep(call, name, tried, rows))
+        if args.output:
+            args.output.mkdir(parents=True, exist_ok=True)
+            text = [f"# Sweeps of thresholds by `{call}`", "", about(chosen, args.seeds, together), "", *found]
+            (args.output / f"{PAGES[call]}-sweeps.md").write_text("\n".join(text))
+    return "\n".join(found)
+
+
+def about(chosen: list[Target], seeds: int, together: bool) -> str:
+    """What a page of sweeps was measured with."""
+    where = timing.environment()
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if version)
+    return (
+        f"{where['device']} ({where['processor']}, {where['cores']} cores), Python {where['python']}; {versions}"
+        + (f" at {where['commit']}" if where["commit"] else "")
+        + f"; {where['date']}. {sum(not each.hidden for each in chosen)} targets that have no hidden modes, {seeds} seeds each"
+        + (
+            ", targets of one kind in one batch: they share draws, so rates are rougher than they look"
+            if together
+            else ""
+        )
+        + ". A threshold whose other value changes no answer is idle on these."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--call", choices=("fit", "fit_batch", "both"), default="both")
@@ -478,23 +517,21 @@ def main() -> None:
         help="in a sweep of fit_batch, targets of one kind in one batch: a fifth of the time, but they share draws",
     )
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="of a threshold")
-    parser.add_argument("--sweep", type=values, metavar="NAME=V1,V2", help="values of a threshold, one after the other")
+    parser.add_argument(
+        "--sweep",
+        type=values,
+        action="append",
+        default=[],
+        metavar="NAME=V1,V2",
+        help="values of a threshold, one after the other; several thresholds, each alone",
+    )
     args = parser.parse_args()
     chosen = [target for target in TARGETS if any(each in target.name for each in args.only.split("|"))]
 
     jax.config.update("jax_enable_x64", True)
     for call in ("fit", "fit_batch") if args.call == "both" else (args.call,):
         if args.sweep:
-            name, tried = args.sweep
-            together = args.together and call == "fit_batch"
-            rows = [
-                trial(call, chosen, args.seeds, {**dict(args.set), name: value}, together=together) for value in tried
-            ]
-            found = sweep(call, name, tried, rows)
-            print(found, flush=True)
-            if args.output:
-                args.output.mkdir(parents=True, exist_ok=True)
-                (args.output / f"{PAGES[call]}-sweep-{name}.md").write_text(found)
+            print(sweeps(call, chosen, args), flush=True)
         else:
             page_of_trial(call, chosen, args)
 

@@ -22,6 +22,10 @@ class Ledger:
     def __contains__(self, key: tuple[str, str, int]) -> bool:
         return key in self._rows
 
+    def get(self, key: tuple) -> Row | None:
+        """The row of this key, if there is one."""
+        return self._rows.get(key)
+
     @property
     def rows(self) -> list[Row]:
         return list(self._rows.values())

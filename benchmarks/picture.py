@@ -11,6 +11,8 @@ from benchmarks.errors import GOOD
 from benchmarks.ledger import Row
 from benchmarks.summary import worst
 
+LINE = 0.07
+"""Height of a line of text, in decades of the error."""
 OURS, PEERS = "#1f6f8b", "#b5651d"
 
 
@@ -39,7 +41,8 @@ def _errors(axes, figure, table, posteriors) -> None:
     colours = matplotlib.colormaps["RdYlBu_r"].with_extremes(bad="white", over="#4a0014")
     # The middle of the scale is the border of what is good.
     norm = matplotlib.colors.LogNorm(GOOD / 20, GOOD * 20)
-    image = axes.imshow(values, aspect="auto", cmap=colours, norm=norm)
+    # Infinite is no number to a colour map, and would be as white as what was not run.
+    image = axes.imshow(np.where(np.isinf(values), 1e9, values), aspect="auto", cmap=colours, norm=norm)
     for (i, j), value in np.ndenumerate(values):
         if not np.isnan(value):
             said = "none" if np.isinf(value) else f"{value:.2f}" if value < 10 else ">10"
@@ -51,7 +54,27 @@ def _errors(axes, figure, table, posteriors) -> None:
     figure.colorbar(image, ax=axes, shrink=0.6, extend="max")
 
 
+def _labels(axes, places: dict[str, tuple[float, float]]) -> None:
+    """Names beside their points, left of the dear ones; those that would overlap are moved up."""
+    lowest = {side: -np.inf for side in (False, True)}
+    for method, at in sorted(places.items(), key=lambda item: item[1][1]):
+        left = at[0] > 5e3
+        height = np.log10(at[1])
+        shown = max(height, lowest[left] + LINE)
+        lowest[left] = shown
+        axes.annotate(
+            method,
+            at,
+            xytext=(at[0] * (0.8 if left else 1.25), 10**shown),
+            ha="right" if left else "left",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5} if shown > height + LINE / 2 else None,
+        )
+
+
 def _costs(axes, table) -> None:
+    places = {}
     for method, rows in table.items():
         known = [row for row in rows.values() if row.get("rms_mean_error") and row.get("num_gradients")]
         if not known:
@@ -62,12 +85,11 @@ def _costs(axes, table) -> None:
         at = statistics.median(cost), statistics.median(error)
         axes.scatter(cost, error, s=6, color=colour, alpha=0.25, linewidths=0)
         axes.scatter(*at, s=55, color=colour, marker="D" if method == "fit" else "o", edgecolor="white", zorder=3)
-        offset = (-6, 4) if at[0] > 3e4 else (6, 4)
-        axes.annotate(
-            method, at, textcoords="offset points", xytext=offset, ha="right" if at[0] > 3e4 else "left", fontsize=8
-        )
-    axes.axhline(GOOD, color="grey", linewidth=0.8, linestyle=":")
+        places[method] = at
     axes.set(xscale="log", yscale="log", xlabel="gradient equivalents", ylabel="rms error of means or sds, the larger")
+    axes.set_xlim(10, 3e6)
     axes.set_ylim(3e-3, 30)
+    _labels(axes, places)
+    axes.axhline(GOOD, color="grey", linewidth=0.8, linestyle=":")
     axes.set_title("Error against cost: medians, and faintly each posterior", fontsize=10)
     axes.grid(alpha=0.2)

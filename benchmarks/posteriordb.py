@@ -28,6 +28,9 @@ from benchmarks.methods import METHODS  # noqa: E402
 from benchmarks.problem import names  # noqa: E402
 
 LIMIT = 300.0
+KEPT = ("date", "processor", "status", "stage", "certified", "max_mean_error", "max_sd_error", "num_gradients")
+KEPT += ("cold_seconds", "warm_seconds", "cold_cpu_seconds", "warm_cpu_seconds")
+"""What a row that is measured anew keeps of the one that it takes the place of."""
 LAST_WORDS = 100
 """Characters of the error that are kept of a run that crashed."""
 
@@ -84,6 +87,8 @@ def settle(ledger: Ledger, chosen: list[str], methods: list[str], seeds: list[in
             missing = [seed for seed in seeds if (name, method, seed) not in done]
             for row in cells(name, method, missing, args.limit, args.path):
                 row["processor"] = ledger.environment.get("processor")
+                if (old := ledger.get(key_of(row))) is not None:
+                    row["before"] = {field: old.get(field) for field in KEPT}
                 ledger.add(row)
                 print(report.line(row), flush=True)
 

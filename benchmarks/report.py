@@ -1,7 +1,8 @@
 """The page, the tables for the terminal and the picture of the rows that are done."""
 
 import pathlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from benchmarks import timing
 from benchmarks.errors import GOOD, WRONG
@@ -105,12 +106,8 @@ def elsewhere(ledger: Ledger) -> list[str]:
             dates.setdefault(row["date"], set()).add(row["method"])
     said = [f"{date}: {', '.join(sorted(names))}" for date, names in sorted(dates.items(), reverse=True)]
     text = [f"Measured on {'; on '.join(said)}."] if said else []
-    nuts = {row.get("date") for row in ledger.rows if row["method"] == NUTS}
-    if len(dates) > 1 and nuts:
-        text[-1] += (
-            " Ratios of seconds to those of NUTS compare two days, and two states of a shared machine, but for the methods of"
-            f" {max(filter(None, nuts), default='')}."
-        )
+    if len(dates) > 1:
+        text[-1] += " Seconds are compared where both methods were measured on one day."
     text += [f"On {other}: {', '.join(sorted(names))}." for other, names in sorted(methods.items())]
     return ["", *text] if text else []
 
@@ -205,10 +202,18 @@ def _calibration_section(ledger: Ledger) -> list[str]:
     return [
         "## `fit` over many seeds",
         "",
-        f"{c['runs']} runs, {c['certified']} certified, {c['wrong']} of them wrong: a mean or an sd off by more than {WRONG}.",
+        f"{c['runs']} runs, {c['certified']} certified, {c['wrong']} of them wrong: a mean or an sd off by more than {WRONG}."
+        + _by_date(row for row in ledger.rows if row["method"] == "fit"),
         "",
         timing.table(header, rows),
     ]
+
+
+def _by_date(rows: Iterable[Row]) -> str:
+    """How many runs are of which date, where there are several."""
+    dates = Counter(row["date"] for row in rows if row.get("date"))
+    said = ", ".join(f"{count} of {date}" for date, count in sorted(dates.items(), reverse=True))
+    return f" Runs: {said}." if len(dates) > 1 else ""
 
 
 def write(ledger: Ledger, folder: pathlib.Path, stem: str) -> None:

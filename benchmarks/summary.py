@@ -48,7 +48,9 @@ def summary(rows: dict[str, Row], nuts: dict[str, Row]) -> dict[str, Any]:
     cheap = [(row, other) for row, other in both if row["num_gradients"] <= other["num_gradients"] / 20]
 
     def ratio(key: str) -> float | None:
-        return median(a[key] / b[key] for a, b in both if a.get(key) and b.get(key))
+        """Of gradients whenever counted; of seconds where both were measured on one day."""
+        alike = [(a, b) for a, b in both if "seconds" not in key or a.get("date") == b.get("date")]
+        return median(a[key] / b[key] for a, b in alike if a.get(key) and b.get(key))
 
     return {
         "run": len(rows),

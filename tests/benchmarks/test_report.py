@@ -57,6 +57,17 @@ def test_figures_by_hand(ledger):
     assert summary.calibration(ledger.rows) == {"runs": 4, "seeds": 2, "certified": 2, "wrong": 1, "good": 2}
 
 
+def test_seconds_of_two_days_are_not_compared():
+    found = {
+        "a": row("fit", "a", 0.1, date="2026-11-29"),
+        "b": row("fit", "b", 0.1, date="2026-11-27", cold_seconds=1.0),
+    }
+    nuts = {name: row("numpyro_nuts", name, 0.1, gradients=400.0, date="2026-11-29") for name in found}
+    s = summary.summary(found, nuts)
+    assert s["cold_to_nuts"] == 1.0 and s["gradients_to_nuts"] == 0.25
+    assert summary.summary({"b": found["b"]}, nuts)["cold_to_nuts"] is None
+
+
 def test_no_answer_that_is_certified_is_wrong():
     assert summary.is_wrong({"status": "non_finite", "certified": True})
     assert not summary.is_wrong(row("fit", "a", 0.6, certified=False))

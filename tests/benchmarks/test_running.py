@@ -57,6 +57,9 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, again, since, wanted
     posteriordb.settle(ledger, ["p", "other"], ["fit"], [0, 1], args)
     assert asked == wanted
     assert len(Ledger(tmp_path / "rows.json").rows) == 4
+    # What is measured anew keeps what it was before.
+    (first,) = (r for r in Ledger(tmp_path / "rows.json").rows if r["posterior"] == "p" and r["seed"] == 0)
+    assert first.get("before", first)["date"] == "2026-11-28" and ("before" in first) == (0 in wanted[0])
 
 
 def test_methods_take_turns(tmp_path, monkeypatch):
