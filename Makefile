@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIN ?=
 WORKERS ?= 2
+# Each worker starts with a run of whole files, whose tests share compiled programs; who is done first takes of the rest.
+SPREAD := --dist worksteal
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -41,10 +43,10 @@ demo: $(READY) ## a guided tour in the terminal
 	@$(BIN)/python -m elbojax
 
 test: $(READY) ## tests, doctests and the README's examples, but for the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: $(READY) ## the slow ones: long runs, killed processes, many compilations
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m slow $(PYTEST_ARGS)
 
 laws: $(READY) ## the laws in one process, in another order each time: what one call leaves behind must not change the next
 	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m 'not slow' tests/laws $(PYTEST_ARGS)

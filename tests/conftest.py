@@ -1,6 +1,9 @@
 """Strict settings for every test: double precision on, typed keys only, repeatable examples; quick compilation; room."""
 
+import collections
+import ctypes
 import gc
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -19,8 +22,12 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)  # before the first import of jax
 
+# What is imported stays: it is not looked through for garbage, neither now nor, frozen, between the tests.
+gc.disable()
+
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_legacy_prng_key", "error")
@@ -29,20 +36,66 @@ hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("repeatable")
 
 MAPS = pathlib.Path("/proc/self/maps")
+MEMORY = pathlib.Path("/proc/self/statm")
 MOST_MAPS = 30_000
 """Of the 65,530 areas of memory that Linux grants a process. A compiled program takes some; past the last XLA crashes."""
+MOST_MEMORY = 0.9e9
+"""Bytes in use after a file of tests. A worker is to stay below 2e9, and the largest file adds 1.1e9 (measured on jax 0.10)."""
 
 
 class Room:
     """Drops compiled programs between the tests of two files, once there are many; the cache on disk has them."""
 
+    def pytest_collection_finish(self, session):
+        """Objects of modules and of collected tests are left out of garbage collection, which is rarer too."""
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        gc.enable()
+
     def pytest_runtest_teardown(self, item, nextitem):
         """After the last test of a file."""
-        if nextitem is not None and nextitem.path == item.path:
+        if nextitem is None or nextitem.path == item.path:
             return
-        if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        if MAPS.exists() and (MAPS.read_bytes().count(b"\n") > MOST_MAPS or resident() > MOST_MEMORY):
             jax.clear_caches()
             gc.collect()
+            trim()
+
+
+def resident():
+    """Bytes of memory in use."""
+    return int(MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def trim():
+    """Gives freed memory back to the system, where the C library can."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back(0)
+
+
+SHARED = collections.OrderedDict()
+"""Compiled programs by their text, options and devices; the latest."""
+MOST_SHARED = 200
+"""Programs. What is written twice is mostly written in one file; each takes about 1e6 bytes."""
+compile_anew = compiler.compile_or_get_cached
+
+
+def compile_or_share(backend, computation, devices, options, host_callbacks, *others, **named):
+    """JAX's compilation, but each program once: two tests that write the same closure have the same program."""
+    if host_callbacks:
+        return compile_anew(backend, computation, devices, options, host_callbacks, *others, **named)
+    text = str(computation).encode() + options.SerializeAsString()
+    key = hashlib.sha256(text).digest(), backend.platform, tuple(device.id for device in devices.flat)
+    if key not in SHARED:
+        SHARED[key] = compile_anew(backend, computation, devices, options, host_callbacks, *others, **named)
+    SHARED.move_to_end(key)
+    while len(SHARED) > MOST_SHARED:
+        SHARED.popitem(last=False)
+    return SHARED[key]
+
+
+compiler.compile_or_get_cached = compile_or_share
 
 
 def pytest_configure(config):
