@@ -28,6 +28,7 @@ from benchmarks.errors import HEAVY, NORMAL_90, weighted_quantiles  # noqa: E402
 from benchmarks.ledger import Ledger, Row  # noqa: E402
 from benchmarks.models import structured  # noqa: E402
 from benchmarks.problem import Problem, of_model  # noqa: E402
+from benchmarks.structured_exact import EXACT  # noqa: E402
 
 METHODS = ("reference", "fit", "nuts")
 LIMIT = 900.0
@@ -110,14 +111,25 @@ def reference_of(columns: np.ndarray) -> dict[str, Any]:
     }
 
 
-def run(name: str, method: str, problem: Problem) -> dict[str, Any]:
+def run(name: str, method: str, problem: Problem, path: str | None) -> dict[str, Any]:
     """One row; of a reference the moments too."""
     import elbojax
     from benchmarks import peers
 
+    if method == "reference" and name in EXACT:
+        began = time.process_time()
+        found = EXACT[name](json.loads((structured.find(path) / name / "data.json").read_text()))
+        return {**found, "how": "quadrature", "cpu_seconds": time.process_time() - began}
     if method == "reference":
         columns, seconds, diverged = long_chains(problem, SAMPLES)
-        return {**reference_of(columns), "cpu_seconds": seconds, "diverged": diverged, "chains": CHAINS, "draws": SAMPLES}
+        return {
+            **reference_of(columns),
+            "cpu_seconds": seconds,
+            "diverged": diverged,
+            "how": "chains",
+            "chains": CHAINS,
+            "draws": SAMPLES,
+        }
     wall, cpu = time.perf_counter(), time.process_time()
     model = problem.model
     if method == "fit":
@@ -148,7 +160,7 @@ def cell(name: str, method: str, path: str | None, file: pathlib.Path, reference
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_enable_compilation_cache", False)
     problem = of_model(structured.load(name, path))
-    found = run(name, method, problem)
+    found = run(name, method, problem, path)
     known = json.loads(references.read_text()) if references.is_file() else {}
     if method != "reference":
         values, weights = found.pop("values")
@@ -211,11 +223,19 @@ def settle(ledger: Ledger, references: pathlib.Path, names: list[str], methods: 
             print(short, compared(row, reference) if method != "reference" else "", flush=True)
 
 
+def _told(reference: dict[str, Any] | None) -> str:
+    if reference is None:
+        return ""
+    if reference.get("how") == "quadrature":
+        return "exact" if reference["ess"] is None else f"quadrature, {reference['ess']:,.0f} weighted draws"
+    return f"NUTS, {reference['ess']:,.0f} / {reference['rhat']:.3f}"
+
+
 def page(ledger: Ledger, references: dict[str, Any]) -> str:
     """The page of all that has been run."""
     rows = {(row["posterior"], row["method"]): row for row in ledger.rows}
     head = ["posterior", "D", "answer", "means: worst / rms", "sds: worst / rms", "columns off", "gradients"]
-    head += ["NUTS 500 + 500", "ratio", "processor s", "NUTS's", "reference: draws / R-hat"]
+    head += ["NUTS 500 + 500", "ratio", "processor s", "NUTS's", "reference: effective draws / R-hat"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     right, ratios = 0, []
     for name in structured.NAMES:
@@ -238,25 +258,26 @@ def page(ledger: Ledger, references: dict[str, Any]) -> str:
         cells = [name, str(row.get("size", "")), answer, pair("mean", "rms_mean"), pair("sd", "rms_sd")]
         cells += [f"{found['beyond']} of {len(row['mean'])}" if found else "", number("num_gradients", row)]
         cells += [number("num_gradients", nuts), ratio, number("cpu_seconds", row), number("cpu_seconds", nuts)]
-        cells += [f"{reference['ess']:,.0f} / {reference['rhat']:.3f}" if reference else ""]
+        cells += [_told(reference)]
         lines.append("| " + " | ".join(cells) + " |")
     ran = [name for name in structured.NAMES if (name, "fit") in rows]
     known = [name for name in ran if name in references]
     where = ledger.environment
     versions = ", ".join(f"{name} {version}" for name, version in where.get("versions", {}).items() if version)
     middle = f"{np.median(ratios):.2f}" if ratios else "none"
+    largest = f"{max(ratios):.2f}" if ratios else "none"
     text = f"""# Structured posteriors
 
 {where.get("processor", "")}, {where.get("cores", "")} cores, Python {where.get("python", "")}; {versions}; float64.
 
-`fit` with one seed on {len(ran)} of the {len(structured.NAMES)} posteriors of the structured pack, {len(known)} of them with a reference:
-{CHAINS} chains of NumPyro's NUTS, {WARMUP} steps of adaptation and {SAMPLES} draws each, or what the table of references says. Errors of means are
-in reference sds, of sds relative, of all parameters on their own scale (columns with a kurtosis above {HEAVY:.0f} by quantiles). A column
-is off where it is further away than {GOOD} and three Monte Carlo errors of the reference. Gradients are equivalents: a
-Hessian-vector product counts two, a value a half, inner work and checks included; NUTS's are those of adaptation and sampling of
-one chain. Seconds are of the processor, compilation included.
+`fit` with one seed on {len(ran)} of the {len(structured.NAMES)} posteriors of the structured pack, {len(known)} of them with a
+reference: up to {CHAINS} chains of NumPyro's NUTS with {WARMUP} steps of adaptation, or quadrature over what is latent. Errors of
+means are in reference sds, of sds relative, of all parameters on their own scale (columns with a kurtosis above {HEAVY:.0f} by
+quantiles). A column is off where it is further away than {GOOD} and three Monte Carlo errors of the reference. Gradients are
+equivalents: a Hessian-vector product counts two, a value a half, inner work and checks included; NUTS's are those of adaptation
+and sampling of one chain. Seconds are of the processor, compilation included, on a machine that did other work beside.
 
-Certified with no column off, or refused: {right} of {len(ran)}. Median ratio of gradients to NUTS: {middle}, largest {f"{max(ratios):.2f}" if ratios else "none"}.
+Certified with no column off, or refused: {right} of {len(ran)}. Median ratio of gradients to NUTS: {middle}, largest {largest}.
 
 """
     return text + "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -268,12 +268,21 @@ class _Space(_ByValue):
         flat = jnp.asarray(flat)
         if flat.shape != (self.size,):
             raise ValueError(f"expected a flat vector of shape {(self.size,)}, got {flat.shape}; batch with jax.vmap")
-        leaves, total, start = [], jnp.zeros((), flat.dtype), 0
-        for bijector, shape in zip(self.supports, self.free_shapes, strict=True):
-            stop = start + math.prod(shape)
-            leaf, log_det = bijector.forward_and_log_det(flat[start:stop].reshape(shape))
+        return self.assemble([flat[start:stop] for start, stop in self.places])
+
+    @functools.cached_property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Where each leaf begins and ends in a flat vector."""
+        ends = np.cumsum([math.prod(shape) for shape in self.free_shapes], dtype=int).tolist()
+        return tuple(zip([0, *ends[:-1]], ends, strict=False))
+
+    def assemble(self, parts: Sequence[Array]) -> tuple[PyTree, Scalar]:
+        """The position, and the logarithm of the Jacobian, from the flat part of each leaf."""
+        leaves, total = [], jnp.zeros((), jnp.result_type(*parts) if parts else float)
+        for bijector, shape, part in zip(self.supports, self.free_shapes, parts, strict=True):
+            leaf, log_det = bijector.forward_and_log_det(part.reshape(shape))
             leaves.append(leaf)
-            total, start = total + log_det, stop
+            total = total + log_det
         return jax.tree.unflatten(self.structure, leaves), total
 
     def unconstrain(self, tree: PyTree) -> Array:
@@ -299,7 +308,13 @@ class _LogDensity(_ByValue):
     space: _Space
 
     def __call__(self, flat: Array, *data: PyTree) -> Scalar:
-        position, log_det = self.space.constrain(flat)
+        return self._value(*self.space.constrain(flat), data)
+
+    def of_parts(self, parts: Sequence[Array], *data: PyTree) -> Scalar:
+        """The same, from the flat part of each leaf: what depends on some of them alone is computed once under `vmap`."""
+        return self._value(*self.space.assemble(parts), data)
+
+    def _value(self, position: PyTree, log_det: Scalar, data: tuple[PyTree, ...]) -> Scalar:
         return as_real("the value of the log-density", self.log_density(position, *data), log_det.dtype) + log_det
 
 

@@ -1,5 +1,6 @@
 """Exact correction of a conditional Gaussian, component by component, without touching the user's code."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ from elbojax.structure import linear
 from elbojax.structure.linear import Factor, Group, Plan
 from elbojax.types import Array, Key, Scalar
 
-NUM_NODES = 4
-"""Gauss-Legendre nodes of the line integral. Summed over the proposals of a component of one coordinate, the relative error is
-1e-7 for Poisson counts, 7e-6 for a logistic likelihood without a prior and 1e-4 for a Student t of 4 degrees of freedom; 5 nodes
-leave 1e-5, and no more than 2e-5 of any."""
+NUM_NODES = 3
+"""Gauss-Jacobi nodes of the line integral, beside the mode, where slope and curvature are known: as exact as four Gauss-Legendre
+nodes. Summed over the proposals of a component of one coordinate, the relative error is 1e-7 for Poisson counts, 5e-9 for 20 rows
+of a logistic likelihood, 1e-6 for five without a prior and 3e-4 for a Student t of 4 degrees of freedom; with two nodes
+1e-5, 6e-7, 4e-6 and 2e-3."""
 SPREAD = 1.8
 """Scale of the logistic proposals of one coordinate, in sds of the conditional. The relative noise of K = 6 stratified ones is
 4e-3 for Poisson counts with a mean of 2, 6e-5 for a logistic likelihood, 2e-3 for the Student t; of K = 8, 7e-4, 8e-5, 1e-3."""
@@ -48,6 +50,7 @@ def correct(
     density: Callable[[Array], Scalar],
     centre: Array,
     factors: list[Factor],
+    ends: tuple[Array, list[tuple[Array, Array]]],
     num_proposals: int,
 ) -> Corrected:
     r"""Weigh K proposals of each component, and pick one by weight.
@@ -56,7 +59,8 @@ def correct(
 
     .. math:: \log p(x)_g - \log p(m)_g = \int_0^1 \nabla_g \log p(m + t (x - m)) \cdot (x_g - m_g)\, \mathrm dt
 
-    for all components at once, from one gradient for each node. With proposals r around N(m, P^-1) that have heavier tails,
+    for all components at once, from one gradient for each node beside the mode. With proposals r around N(m, P^-1) whose tails are
+    heavier,
 
     .. math:: w_{gk} = \frac{p(x_k)_g}{p(m)_g} \frac{N(m_g; m_g, P_g^{-1})}{r(x_k)_g}, \qquad
               \log \hat p = \log \hat p_{\text{Gaussian}} + \sum_g \log \frac1K \sum_k w_{gk}
@@ -71,7 +75,8 @@ def correct(
       plan: of the components.
       density: from a flat vector [D] to the log-density.
       centre: [D] m, the outer coordinates included.
-      factors: of P.
+      factors: of P, damped where it is not positive definite.
+      ends: the gradient [D] at the centre, and the blocks of minus the Hessian there.
       num_proposals: K, static.
 
     Returns:
@@ -81,9 +86,9 @@ def correct(
       Owen 2013, https://artowen.su.domains/mc/ (Latin hypercubes);
       Trefethen, Weideman 2014, https://doi.org/10.1137/130932132 (the trapezoidal rule)
     """
-    nodes, shares = np.polynomial.legendre.leggauss(NUM_NODES)
-    nodes, shares = 0.5 * (nodes + 1), 0.5 * shares
+    nodes, shares, share_of_slope, share_of_curvature = _rule()
     gradient = jax.grad(density)
+    first = linear.split(plan, ends[0])
     noise, log_ratios = [], []
     for number, group in enumerate(plan.groups):
         own = jax.random.fold_in(key, number)
@@ -97,7 +102,10 @@ def correct(
         flat_step = linear.join(plan, jnp.zeros_like(centre), steps)
         slopes = jax.vmap(lambda t: gradient(centre + t * flat_step))(jnp.asarray(nodes, centre.dtype))
         slope = linear.split(plan, jnp.tensordot(jnp.asarray(shares, centre.dtype), slopes, axes=1))
-        change = [jnp.sum(a * b, axis=(1, 2)) for a, b in zip(steps, slope, strict=True)]
+        change = []
+        for step, along, own, blocks in zip(steps, slope, first, ends[1], strict=True):
+            inner = jnp.sum(step * (along + share_of_slope * own), axis=(1, 2))
+            change.append(inner - 2 * share_of_curvature * linear.quadratic(blocks, step))
         return steps, [jnp.where(jnp.isnan(part), -jnp.inf, part) for part in change]
 
     steps, change = jax.lax.map(changes, noise)
@@ -110,6 +118,17 @@ def correct(
         which = jax.random.categorical(jax.random.fold_in(key, len(noise) + number), weights, axis=0)
         drawn.append(place + jnp.take_along_axis(steps[number], which[None, :, None, None], axis=0)[0])
     return Corrected(linear.join(plan, centre, drawn), total, worst)
+
+
+@functools.cache
+def _rule() -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Nodes and weights on [0, 1], and the weights of value and slope at 0: f(0) + f'(0) t + t^2 g(t), g by Gauss-Jacobi."""
+    from scipy.special import roots_jacobi
+
+    nodes, shares = roots_jacobi(NUM_NODES, 0, 2)
+    nodes = 0.5 * (nodes + 1)
+    shares = shares / 8 / nodes**2
+    return nodes, shares, float(1 - shares.sum()), float(0.5 - (shares * nodes).sum())
 
 
 def _uniform(key: Key, count: int, shape: tuple[int, ...], dtype: Any) -> Array:

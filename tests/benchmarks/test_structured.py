@@ -18,7 +18,9 @@ def test_log_density_is_that_of_the_pack(name):
     values = []
     density = jax.jit(model.log_density)
     for point in (said["points"]["A"], said["points"]["B"]):
-        position = {key: jnp.reshape(jnp.asarray(point[key], float), np.shape(start)) for key, start in model.init.items()}
+        position = {
+            key: jnp.reshape(jnp.asarray(point[key], float), np.shape(start)) for key, start in model.init.items()
+        }
         values.append(float(density(position, model.data)))
     assert values[1] - values[0] == pytest.approx(said["difference"], rel=1e-9, abs=1e-6)
     problem = of_model(model)
