@@ -59,8 +59,8 @@ def correct(
 
     .. math:: \log p(x)_g - \log p(m)_g = \int_0^1 \nabla_g \log p(m + t (x - m)) \cdot (x_g - m_g)\, \mathrm dt
 
-    for all components at once, from one gradient for each node beside the mode. With proposals r around N(m, P^-1) whose tails are
-    heavier,
+    for all components at once, from one gradient for each node beside the mode. With proposals r around N(m, P^-1) that have
+    heavier tails,
 
     .. math:: w_{gk} = \frac{p(x_k)_g}{p(m)_g} \frac{N(m_g; m_g, P_g^{-1})}{r(x_k)_g}, \qquad
               \log \hat p = \log \hat p_{\text{Gaussian}} + \sum_g \log \frac1K \sum_k w_{gk}
