@@ -16,6 +16,9 @@ from elbojax import workarounds as _workarounds
 from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
+from elbojax.interop.base import Model as Model
+from elbojax.interop.numpyro_model import from_numpyro as from_numpyro
+from elbojax.interop.numpyro_model import from_numpyro_batch as from_numpyro_batch
 from elbojax.loops import *  # noqa: F403
 from elbojax.minibatch import *  # noqa: F403
 from elbojax.objectives import *  # noqa: F403

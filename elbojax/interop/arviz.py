@@ -1,5 +1,6 @@
 """Draws and certificates as an ArviZ `DataTree`, for its plots, tables and files."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +16,11 @@ def to_arviz(
     codes: dict[str, Any],
     batched: bool,
     attributes: dict[str, Any],
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A `DataTree` with groups `posterior` and `certificate`.
+    """A `DataTree` with groups `posterior` and `certificate`, and others as they are given.
 
     Args:
       draws: pytree whose leaves are [C, S, ...], or [C, S, M, ...] of a batch.
@@ -25,6 +29,10 @@ def to_arviz(
         before 1.0 compares every variable of every group with numbers.
       batched: whether there is an axis of models, which becomes the dimension `model`.
       attributes: numbers and words that the tree carries along.
+      groups: further groups of ArviZ, variables by name: `log_likelihood` and `posterior_predictive` with leading axes
+        [C, S], `observed_data` without.
+      dims: name of a variable -> names of its own axes, those of chain, draw and model left out.
+      coords: name of an axis -> labels along it.
 
     Returns:
       An `xarray.DataTree` by `arviz_base`, the type that took the place of `InferenceData`. Variables are named by
@@ -32,6 +40,8 @@ def to_arviz(
 
     Raises:
       ModuleNotFoundError: the `interop` extra is not installed.
+      ValueError: `dims` names a variable that there is not, or more or fewer axes than it has; `coords` has not as many
+        labels as the axis is long.
     """
     try:
         import arviz_base
@@ -45,16 +55,19 @@ def to_arviz(
         for path, leaf in jax.tree_util.tree_flatten_with_path(draws)[0]
     }
     certificate = {name: np.asarray(values) for name, values in certificate.items()}
-    dims = ["model"] if batched else []
-    coords = {"model": np.arange(next(iter(certificate.values())).shape[0])} if batched else {}
+    models = ["model"] if batched else []
+    places = {"model": np.arange(next(iter(certificate.values())).shape[0])} if batched else {}
+    contents = {"posterior": variables, **(groups or {})}
+    _check_axes(contents, dims or {}, coords or {}, len(models))
+    own = {name: [*models, *(dims or {}).get(name, [])] for group in contents.values() for name in group}
     tree = arviz_base.from_dict(
-        {"posterior": variables},
-        dims=dict.fromkeys(variables, dims),
-        coords=coords,
+        contents,
+        dims=own,
+        coords={**places, **(coords or {})},
         attrs={"/": attributes, "posterior": {"inference_library": "elbojax"}},
     )
     # Not `sample_stats`, whose variables are one for each draw.
-    held = xarray.Dataset({name: (dims, values) for name, values in certificate.items()}, coords=coords)
+    held = xarray.Dataset({name: (models, values) for name, values in certificate.items()}, coords=places)
     for name, words in codes.items():
         # The convention of climate and forecast files (CF, section 3.5), and the words themselves.
         held[name].attrs["flag_values"] = np.array([int(word) for word in words])
@@ -63,3 +76,23 @@ def to_arviz(
         held.attrs[name] = said.tolist()
     tree["certificate"] = xarray.DataTree(held)
     return tree
+
+
+def _check_axes(contents: Mapping[str, Any], dims: Mapping[str, Any], coords: Mapping[str, Any], models: int) -> None:
+    """Raise ValueError where names of axes or labels along them do not fit the variables."""
+    shapes = {}
+    for group, variables in contents.items():
+        for name, values in variables.items():
+            shapes[name] = np.shape(values)[0 if group == "observed_data" else 2 + models :]
+    for name, axes in dims.items():
+        if name not in shapes:
+            raise ValueError(f"dims names the variable {name!r}, which there is not; there are {', '.join(shapes)}")
+        if len(axes) > len(shapes[name]):
+            raise ValueError(
+                f"dims of {name!r} has {len(axes)} names, {list(axes)}, for axes of lengths {list(shapes[name])}"
+            )
+        for axis, length in zip(axes, shapes[name], strict=False):
+            if axis in coords and len(coords[axis]) != length:
+                raise ValueError(
+                    f"coords has {len(coords[axis])} labels for {axis!r}, along which {name!r} has {length} numbers"
+                )

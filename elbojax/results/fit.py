@@ -1,6 +1,7 @@
 """What `fit` gives back: the posterior of one model in the user's own space, with its certificate."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import jax
@@ -8,11 +9,11 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.loops.strict import relaxed
-from elbojax.results import positions, space
+from elbojax.results import positions, predictive, quantities, space
 from elbojax.results.certificate import Stage, report
 from elbojax.results.moments import moments, resampled
 from elbojax.results.posterior import Posterior, axes
-from elbojax.results.resolution import handed
+from elbojax.results.resolution import handed, widened
 from elbojax.results.seconds import Seconds
 from elbojax.results.summary import PosteriorSummary, digits, of_posterior
 from elbojax.types import Array, Key, PyTree, Status
@@ -46,6 +47,8 @@ class Fit(Posterior):
         with several labellings (exchangeable components, a free sign), whether it describes one of them or several.
       moments: means and sds in the user's space, of one model of a batch, which keeps them from more draws than it
         holds; else None.
+      model: the `Model` that `fit_model` was given, which knows how data come about; None of a log-density. Not held in
+        files.
     """
 
     batched: ClassVar[bool] = False
@@ -83,6 +86,119 @@ class Fit(Posterior):
         weights = np.exp(np.asarray(self.log_weights))
         return of_posterior(tuple(space.names(self.target)), mean, sd, values, weights, self.certificate)
 
+    @relaxed
+    def quantile(self, probability: float | Sequence[float]) -> PyTree:
+        """Posterior quantiles, a pytree like `init`; those of several probabilities lie along a leading axis.
+
+        Args:
+          probability: within [0, 1], or several.
+
+        Raises:
+          ValueError: a probability is not within [0, 1].
+        """
+        return quantities.quantiles(self._positions(), np.exp(np.asarray(self.log_weights)), probability)
+
+    @relaxed
+    def evaluate(self, function: Callable[..., PyTree] | None = None, *args: PyTree) -> quantities.Quantities:
+        r"""Quantities that follow from the parameters: their means, sds, quantiles and draws.
+
+        .. math:: \mathrm{E}[f(z)] \approx \textstyle\sum_s w_s f(z_s)
+
+        Args:
+          function: `(position, *args) -> pytree` of arrays. None for the deterministic quantities of the model that
+            `fit_model` was given.
+          *args: pytrees of arrays that the function is given besides.
+
+        Returns:
+          `Quantities`, in double precision, which print as a table.
+
+        Raises:
+          ValueError: no function is given and the model has no deterministic quantities.
+
+        Example:
+          >>> import elbojax, jax
+          >>> fit = elbojax.fit(jax.random.key(0), lambda z: -0.5 * z["a"] ** 2, {"a": 0.0})
+          >>> square = fit.evaluate(lambda z: {"square": z["a"] ** 2})
+          >>> round(float(square.mean()["square"]), 1)
+          1.0
+        """
+        if function is None:
+            function = predictive.needed(self.model, "derived", "evaluate", "a function (position) -> quantities")
+            args = (self.model.data,)  # type: ignore[union-attr]
+        with jax.enable_x64(True):
+            return quantities.evaluated(function, self._positions(), widened(args), self.log_weights, self.certificate)
+
+    def predict(
+        self,
+        key: Key,
+        *args: Any,
+        num_samples: int = 1000,
+        simulate: Callable[..., PyTree] | None = None,
+        **kwargs: Any,
+    ) -> PyTree:
+        r"""Data drawn from the posterior predictive distribution.
+
+        .. math:: \tilde x \sim \int p(\tilde x \mid z) \, p(z \mid x) \, dz
+
+        Args:
+          key: consumed.
+          *args: arguments of the model that `fit_model` was given, at which to predict, with None for what is observed;
+            none for data like those seen. Of `simulate`, what it is given besides.
+          num_samples: S.
+          simulate: `(key, position, *args) -> pytree`, of a fit of a log-density.
+          **kwargs: arguments of the model by name.
+
+        Returns:
+          Pytree of what is simulated, leading axis S, as NumPy arrays; of a model a dict by name.
+
+        Raises:
+          ValueError: neither model nor `simulate` says how data come about.
+
+        Example:
+          >>> import elbojax, jax
+          >>> fit = elbojax.fit(jax.random.key(0), lambda z: -0.5 * z["a"] ** 2, {"a": 0.0})
+          >>> draws = fit.predict(jax.random.key(1), simulate=lambda key, z: z["a"] + jax.random.normal(key, (3,)))
+          >>> draws.shape
+          (1000, 3)
+        """
+        own, key = jax.random.split(key)
+        draws = self.sample(own, num_samples)
+        return predictive.predicted(key, draws, self.model, simulate, args, kwargs)
+
+    def predict_prior(self, key: Key, num_samples: int = 1000) -> dict[str, Any]:
+        """Parameters, deterministic quantities and data drawn from the prior of the model that `fit_model` was given.
+
+        Args:
+          key: consumed.
+          num_samples: S.
+
+        Returns:
+          Dict by name, leading axis S, as NumPy arrays.
+
+        Raises:
+          ValueError: the fit is of a log-density, which does not tell prior and likelihood apart.
+        """
+        return predictive.prior_predicted(key, self.model, num_samples)
+
+    @relaxed
+    def log_likelihood(self, function: Callable[..., PyTree] | None = None, data: PyTree = None) -> PyTree:
+        r"""How likely each observation is at each of the draws held, :math:`\log p(x_n \mid z_s)`.
+
+        What leave-one-out cross-validation takes (`loo`). Draws have weights, `log_weights`.
+
+        Args:
+          function: `(position) -> pytree`, or `(position, data) -> pytree` where data is given, of arrays with one number
+            for each observation. None for that of the model that `fit_model` was given.
+          data: pytree of arrays.
+
+        Returns:
+          Pytree of NumPy arrays [S, ...] in double precision; of a model a dict by name of the observed sites.
+
+        Raises:
+          ValueError: neither model nor `function` says how likely an observation is.
+        """
+        return predictive.log_likelihoods(self._positions(), self.model, function, data)
+
     def _chains(self, num_samples: int | None) -> PyTree:
         num_chains = self._num_chains()
         if num_samples is None and num_chains > 1:
@@ -90,6 +206,9 @@ class Fit(Posterior):
             return jax.tree.map(lambda x: x.reshape(num_chains, -1, *x.shape[1:]), chains)
         size = self._num_effective(self._worth()) if num_samples is None else num_samples
         return jax.tree.map(lambda x: np.asarray(x)[None], self.sample(jax.random.key(0), size))
+
+    def _known_of_data(self, chains: PyTree, log_likelihood: Any, simulate: Any, observed: Any) -> Any:
+        return predictive.known_of_data(chains, self.model, log_likelihood, simulate, observed)
 
     def _num_chains(self) -> int:
         """How many chains of one length, one after the other, the draws are."""

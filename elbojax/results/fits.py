@@ -35,6 +35,7 @@ class Fits(Posterior):
       note: the numbers of the models that began from another start, and of those with several labellings; each of
         `fits[i]` and other parts keeps it as it is.
       moments: means and sds in the user's space, from more draws than are held; None where they come from those held.
+      model: the `Model` that `fit_model_batch` was given, its data stacked, or None.
     """
 
     batched: ClassVar[bool] = True
@@ -78,6 +79,11 @@ class Fits(Posterior):
         size = self._num_effective(np.min(counted)) if num_samples is None else num_samples
         return jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[None], self.sample(jax.random.key(0), size))
 
+    def _known_of_data(self, chains: PyTree, log_likelihood: Any, simulate: Any, observed: Any) -> Any:
+        if not (log_likelihood is simulate is observed is None):
+            raise ValueError("log_likelihood, simulate and observed are of one model: fits[i].to_arviz(...) takes them")
+        return chains, {}
+
     def __len__(self) -> int:
         """M."""
         return self.log_weights.shape[0]
@@ -97,6 +103,8 @@ class Fits(Posterior):
         except IndexError as error:
             raise IndexError(f"model {index} of {len(self)}: {error}") from None
         some: Any = jax.tree.map(lambda x: x[models], self)
+        if self.model is not None:
+            some = dataclasses.replace(some, model=self.model.at(models))
         return some.settled() if isinstance(some, Fit) else some
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from elbojax import structures
 from elbojax.families import Family, static
 from elbojax.interop import arviz
+from elbojax.interop.base import Model
 from elbojax.loops.strict import relaxed
 from elbojax.results import space, storage
 from elbojax.results.certificate import Certificate, Stage
@@ -41,6 +42,7 @@ class Posterior(abc.ABC):
     target: Target = static()
     note: str = static(default="")
     moments: tuple[PyTree, PyTree] | None = None
+    model: Model | None = static(default=None)
 
     batched: ClassVar[bool]
     """Whether this holds many models."""
@@ -140,8 +142,20 @@ class Posterior(abc.ABC):
         """A table to print, whose entries are its fields."""
 
     @relaxed
-    def to_arviz(self, num_samples: int | None = None) -> Any:
-        """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`.
+    def to_arviz(
+        self,
+        num_samples: int | None = None,
+        *,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        log_likelihood: Callable[[PyTree], dict[str, Any]] | None = None,
+        simulate: Callable[[Key, PyTree], dict[str, Any]] | None = None,
+        observed: dict[str, Any] | None = None,
+    ) -> Any:
+        """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`, and what is known of data.
+
+        A fit of `fit_model` knows all that follows the asterisk: its tree has the deterministic quantities among the
+        posterior, the groups `log_likelihood`, `posterior_predictive` and `observed_data`, and axes named by plates.
 
         Draws are picked by weight from those of the check, the same on every call, and make one chain; where NUTS
         answered one model they are its chains as they ran, so that ArviZ can look at their mixing. ArviZ takes every
@@ -152,6 +166,11 @@ class Posterior(abc.ABC):
 
         Args:
           num_samples: draws of each model; by default the effective ones, `certificate.ess`, but no fewer than 4.
+          dims: name of a variable -> names of its axes, such as {"theta": ["school"]}.
+          coords: name of an axis -> labels along it, such as {"school": ["Choate", "Deerfield"]}.
+          log_likelihood: `(position) -> dict`, log p(x_n | z) of each observation by name, for ArviZ's `loo`.
+          simulate: `(key, position) -> dict`, data drawn anew by name, for its predictive checks.
+          observed: data by the same names.
 
         Returns:
           An `xarray.DataTree`: dimensions chain and draw, then model for a batch, then those of the variable. Codes of
@@ -159,7 +178,7 @@ class Posterior(abc.ABC):
 
         Raises:
           ModuleNotFoundError: the `interop` extra is not installed.
-          ValueError: `num_samples` is below 1.
+          ValueError: `num_samples` is below 1; `dims` or `coords` do not fit; what is known of data is given for a batch.
         """
         c = self.certificate
         attributes = {
@@ -170,7 +189,30 @@ class Posterior(abc.ABC):
         }
         codes = {"status": Status, "stage": Stage}
         chains = self._chains(num_samples)
-        return arviz.to_arviz(chains, c._asdict(), codes=codes, batched=self.batched, attributes=attributes)
+        chains, groups = self._known_of_data(chains, log_likelihood, simulate, observed)
+        return arviz.to_arviz(
+            chains,
+            c._asdict(),
+            codes=codes,
+            batched=self.batched,
+            attributes=attributes,
+            groups=groups,
+            dims={**self._named_axes(chains, groups), **(dims or {})},
+            coords={**(self.model.coords if self.model else {}), **(coords or {})},
+        )
+
+    def _named_axes(self, chains: PyTree, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """The model's names of axes, of variables that there are."""
+        held = {name for group in groups.values() for name in group} | (
+            set(chains) if isinstance(chains, dict) else set()
+        )
+        return {name: axes for name, axes in (self.model.dims if self.model else {}).items() if name in held}
+
+    @abc.abstractmethod
+    def _known_of_data(
+        self, chains: PyTree, log_likelihood: Any, simulate: Any, observed: Any
+    ) -> tuple[PyTree, dict[str, dict[str, Any]]]:
+        """The draws with what follows from them, and further groups of an ArviZ tree."""
 
     @abc.abstractmethod
     def _chains(self, num_samples: int | None) -> PyTree:

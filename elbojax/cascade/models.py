@@ -1,0 +1,116 @@
+"""`fit_model` and `fit_model_batch`: models of other libraries, fitted as they are written there."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from elbojax.cascade.batch import fit_batch
+from elbojax.cascade.single import fit
+from elbojax.interop import numpyro_model
+from elbojax.interop.base import Model
+from elbojax.results.fit import Fit
+from elbojax.results.fits import Fits
+from elbojax.types import Key
+
+OPTIONS = ("max_gradients", "max_seconds", "progress")
+"""Settings of `fit` that go with a `Model`, whose own arguments are bound already."""
+
+
+def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
+    """Fit a model of another library as its own users write it.
+
+    Names, shapes, supports, start and data come from the model; `fit.predict`, `fit.evaluate`, `fit.log_likelihood`,
+    `loo` and `fit.to_arviz` know what it says of data.
+
+    Args:
+      key: consumed.
+      model: a NumPyro model, a function; or a `Model`, as `from_numpyro` makes it.
+      *args: arguments of the model, the data among them; none with a `Model`, which has them.
+      **kwargs: likewise, by name. With a `Model` they are those of `fit`: `max_gradients`, `max_seconds`, `progress`.
+
+    Returns:
+      A `Fit`.
+
+    Raises:
+      TypeError: `model` is none of these, or cannot be called so.
+      ValueError: the model has parts of which no log-density speaks; see `from_numpyro`.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+      >>> def model(y):
+      ...     mu = numpyro.sample("mu", dist.Normal(0, 10))
+      ...     numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+      >>> fit = elbojax.fit_model(jax.random.key(0), model, jnp.array([1.0, 2.0, 3.0]))
+      >>> bool(fit.certificate.certified), round(float(fit.mean()["mu"]), 1)
+      (True, 2.0)
+    """
+    options: dict[str, Any] = {}
+    if isinstance(model, Model):
+        model, options = _bound(model, args, kwargs, OPTIONS)
+    else:
+        model = _maker(model)(model, *args, **kwargs)
+    found = fit(key, model.log_density, model.init, data=model.data, support=model.support, **options)
+    return dataclasses.replace(found, model=model).timed(found.seconds)  # type: ignore[arg-type]
+
+
+def fit_model_batch(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fits:
+    """Fit a model of another library to many data sets, each with its own certificate.
+
+    Args:
+      key: consumed.
+      model: a NumPyro model of one data set, or a `Model` whose data are stacked (`from_numpyro_batch`).
+      *args: arguments of the model; arrays have a leading axis of models, all else is shared.
+      **kwargs: likewise, by name. With a `Model` they are those of `fit_batch`.
+
+    Returns:
+      `Fits`; `fits[i]` knows its model as a fit of `fit_model` does.
+
+    Raises:
+      TypeError: `model` is none of these, or cannot be called so.
+      ValueError: leading axes differ, or as `fit_model`.
+
+    Example:
+      >>> import elbojax, jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+      >>> def model(y):
+      ...     mu = numpyro.sample("mu", dist.Normal(0, 10))
+      ...     numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+      >>> y = jnp.array([[1.0, 3.0], [5.0, 7.0]])
+      >>> fits = elbojax.fit_model_batch(jax.random.key(0), model, y)
+      >>> jnp.round(fits.mean()["mu"], 1).tolist()
+      [2.0, 6.0]
+    """
+    options: dict[str, Any] = {}
+    if isinstance(model, Model):
+        known = tuple(inspect.signature(fit_batch).parameters)[4:]
+        model, options = _bound(model, args, kwargs, tuple(name for name in known if name != "support"))
+    else:
+        model = numpyro_model.from_numpyro_batch(_checked(model), *args, **kwargs)
+    found = fit_batch(key, model.log_density, model.init, model.data, support=model.support, **options)
+    return dataclasses.replace(found, model=model)
+
+
+def _bound(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any], known: tuple[str, ...]) -> Any:
+    unknown = [name for name in kwargs if name not in known]
+    if args or unknown:
+        what = f"{len(args)} more arguments" if args else f"the argument {unknown[0]!r}"
+        raise TypeError(
+            f"a Model has the arguments that it was made with, and got {what}; settings that go with it are {', '.join(known)}"
+        )
+    return model, kwargs
+
+
+def _maker(model: Any) -> Callable[..., Model]:
+    """What makes a `Model` of one of another library."""
+    _checked(model)
+    return numpyro_model.from_numpyro
+
+
+def _checked(model: Any) -> Any:
+    if inspect.isclass(model) or not callable(model):
+        kind = model.__name__ if inspect.isclass(model) else type(model).__name__
+        raise TypeError(
+            f"model must be a NumPyro model (a function that calls numpyro.sample) or a Model, got {kind}; a log-density"
+            " goes to elbojax.fit with its start"
+        )
+    return model
