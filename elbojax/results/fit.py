@@ -9,7 +9,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.loops.strict import relaxed
-from elbojax.results import positions, predictive, quantities, space
+from elbojax.results import display, positions, predictive, quantities, space
 from elbojax.results.certificate import Stage, report
 from elbojax.results.moments import moments, resampled
 from elbojax.results.posterior import Posterior, axes
@@ -17,9 +17,6 @@ from elbojax.results.resolution import handed, widened
 from elbojax.results.seconds import Seconds
 from elbojax.results.summary import PosteriorSummary, digits, of_posterior
 from elbojax.types import Array, Key, PyTree, Status
-
-SHOWN = 12
-"""Numbers that a report has a line for."""
 
 
 @axes(1)
@@ -240,23 +237,38 @@ class Fit(Posterior):
         """The report."""
         return report(self.certificate, self._title(), self.note)
 
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return self.summary().html(report(self.certificate, self._heading(), self.note), display.SHOWN)
+
+    def _heading(self) -> str:
+        return f"posterior of {self.target.size} parameters"
+
     def _title(self) -> str:
         """The numbers, mean ± sd; of those that have none, what they have and the quantiles."""
-        lines = [f"posterior of {self.target.size} parameters"]
+        lines = [self._heading()]
         mean, sd = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(part)]) for part in self._exact)
-        shown = min(len(mean), SHOWN)
-        has_draws = bool(np.isfinite(self.draws).all())
+        names, has_draws = space.names(self.target), bool(np.isfinite(self.draws).all())
         lacking = np.isnan(sd) & has_draws
-        table: Any = self.summary() if lacking[:shown].any() else None
-        for number, (name, m, s) in enumerate(list(zip(space.names(self.target), mean, sd, strict=False))[:shown]):
-            if not lacking[number]:
-                lines.append(f"  {name:<13} {m:12.{digits(m, s)}g} ± {s:.3g}")
-                continue
-            low, median, high = table.quantiles[number]
-            none = "no finite mean or sd found" if np.isnan(m) else f"mean {m:.4g}, no finite sd found"
-            lines.append(f"  {name:<13} {median:12.4g} median, 90 % from {low:.4g} to {high:.4g}; {none}")
-        if len(mean) > shown:
-            lines.append(f"  ... and {len(mean) - shown} more")
+        shown = display.parts(names, mean, sd)
+        table: Any = self.summary() if any(lacking[number] for part in shown for number in part.rows) else None
+        wide = max([13, *(len(names[number]) for part in shown for number in part.rows)])
+        for part in shown:
+            for number in part.rows:
+                name, m, s = names[number], mean[number], sd[number]
+                if not lacking[number]:
+                    lines.append(f"  {name:<{wide}} {m:12.{digits(m, s)}g} ± {s:.3g}")
+                    continue
+                low, median, high = table.quantiles[number]
+                none = "no finite mean or sd found" if np.isnan(m) else f"mean {m:.4g}, no finite sd found"
+                lines.append(f"  {name:<{wide}} {median:12.4g} median, 90 % from {low:.4g} to {high:.4g}; {none}")
+            if part.rest:
+                lines.append(f"  {part.rest}")
+        if self.model is not None and self.model.derived is not None:
+            lines.append("  ... and what follows from them: fit.evaluate()")
         return "\n".join(lines)
 
 

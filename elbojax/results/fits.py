@@ -107,6 +107,9 @@ class Fits(Posterior):
             some = dataclasses.replace(some, model=self.model.at(models))
         return some.settled() if isinstance(some, Fit) else some
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         """How many are certified, and the note."""
         certified = np.asarray(self.certificate.certified)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from elbojax.results import display
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Status
 
@@ -37,9 +38,7 @@ class PosteriorSummary(NamedTuple):
     def __str__(self) -> str:
         width = max(13, *map(len, self.names[:ROWS]))
         rows: list[tuple[str, ...]] = [("mean", "sd", *_percent())]
-        for mean, sd, some in zip(self.mean[:ROWS], self.sd[:ROWS], self.quantiles[:ROWS], strict=True):
-            places = digits(mean, sd)
-            rows.append((f"{mean:.{places}g}", f"{sd:.4g}", *(f"{x:.{places}g}" for x in some)))
+        rows += [self._entries(number) for number in range(min(len(self.names), ROWS))]
         wide = max(12, 2 + max(len(entry) for row in rows for entry in row))
         lines = [f"posterior of {len(self.names):,} numbers, {self.verdict}"]
         for name, row in zip(("", *self.names[:ROWS]), rows, strict=True):
@@ -50,6 +49,41 @@ class PosteriorSummary(NamedTuple):
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self, details: str = "", most: int = ROWS) -> str:
+        """The table as notebooks show it: leaves of few numbers first.
+
+        Args:
+          details: text that is folded away.
+          most: numbers that have a line, but for a few of each leaf.
+        """
+        rows: list[tuple[str, ...]] = []
+        for part in display.parts(self.names, self.mean, self.sd, most):
+            rows += [(self.names[n], *self._entries(n)) for n in part.rows]
+            rows += [(part.rest,)] if part.rest else []
+        certified = not self.verdict.startswith("NOT")
+        heading = f"posterior of {len(self.names):,} numbers"
+        return display.table(("mean", "sd", *_percent()), rows, self.verdict, certified, details, heading)
+
+    def _entries(self, number: int) -> tuple[str, ...]:
+        mean, sd = self.mean[number], self.sd[number]
+        places = digits(mean, sd)
+        return (f"{mean:.{places}g}", f"{sd:.4g}", *(f"{x:.{places}g}" for x in self.quantiles[number]))
+
+    def to_dataframe(self) -> Any:
+        """The table as a `pandas.DataFrame`, one row for each number.
+
+        Raises:
+          ModuleNotFoundError: pandas is not installed.
+        """
+        import pandas
+
+        columns: dict[str, Any] = {"mean": self.mean, "sd": self.sd}
+        columns |= {f"{p:.0%}": self.quantiles[:, n] for n, p in enumerate(PROBABILITIES)}
+        return pandas.DataFrame(columns, index=pandas.Index(self.names, name="number"))
 
 
 class BatchSummary(NamedTuple):
