@@ -18,6 +18,7 @@ from elbojax.cascade import batch_stages, handover, labels_batch
 from elbojax.cascade import starts as other_starts
 from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
 from elbojax.cascade.labels_batch import Labelled
+from elbojax.cascade.nested_batch import Structures, Window, drawn_bytes
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import doubled_on_host, is_small, work
 from elbojax.cascade.single import density_of, prepare
@@ -112,8 +113,9 @@ def fit_batch(
 
     All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it go through the
     stages of `fit` on the host, up to 64 at a time in step: log-densities and gradients that they ask for are computed
-    together, by two compiled programs. What these do not certify gets a flow, and NUTS, compiled again. The programs serve
-    however many models there are, and memory on a device does not grow with them: as many run side by side as a gigabyte
+    together, by two compiled programs. Where the structure of the models is one that helps, it is found once for all of them,
+    and their nested models share programs, too. What these do not certify gets a flow, and NUTS, compiled again. The programs
+    serve however many models there are, and memory on a device does not grow with them: as many run side by side as a gigabyte
     holds, of the numbers that their checks compute or of their data. A model that fails harms no other. Where components can
     be exchanged or signs changed without a change of a posterior, and an answer describes one of the labellings, its status
     is MULTIMODAL, as in `fit`, and the note says so.
@@ -232,12 +234,11 @@ def noted(
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
         results, elsewhere = batch_stages.nothing(target, len(numbers)), np.zeros(0, int)
-        seed = np.ravel(jax.random.key_data(key)).tolist()
         with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
             for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
                 todo = np.flatnonzero(stage.wanted(results.certificate))
                 if todo.size and stage.name == "thorough":
-                    _run_on_host(stage, seed, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
+                    _run_on_host(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
                 elif todo.size:
                     _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
                 if stage.name == "quick":
@@ -452,11 +453,12 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     )
 
 
-def _run_on_host(stage, seed, numbers, target, starts, data, results, todo, mesh, shards, bar):
+def _run_on_host(stage, key, numbers, target, starts, data, results, todo, mesh, shards, bar):
     """The models `todo` through the stages of the host, a window of them at a time; what a checkpoint holds is not done again."""
-    bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data))
+    bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data)) + drawn_bytes(target.size)
     # Two sizes only, so that a batch of any size is served by programs that are compiled already.
     window = int(np.clip(MEMORY // max(bytes_of_one, 1), 1, FEW if todo.size <= FEW else stage.lanes))
+    seed = np.ravel(jax.random.key_data(key)).tolist()
     began, compiled = time.perf_counter(), compiled_so_far()
 
     def store(models, leaves):
@@ -469,10 +471,13 @@ def _run_on_host(stage, seed, numbers, target, starts, data, results, todo, mesh
         store(models, jax.tree.unflatten(jax.tree.structure(results), leaves))
         todo = np.setdiff1d(todo, models)
     device, troubles = None if mesh is None else mesh.devices.flat[0], {}
+    structures = Structures(target, key)
     for at in range(0, todo.size, window):
         models = todo[at : at + window]
-        several = CompiledMany(target, _take(data, np.resize(models, window)), device)
+        full = np.resize(models, window)
+        several = CompiledMany(target, _take(data, full), device)
         seeds = [[*seed, int(numbers[model])] for model in models]
+        all_ = Window(structures, several, _take(data, full), numbers[full])
 
         def ended(some, models=models, seeds=seeds):
             stored = []
@@ -487,7 +492,8 @@ def _run_on_host(stage, seed, numbers, target, starts, data, results, todo, mesh
             shards.add(stage.name, done, stored)
             store(done, stored)
 
-        drive_many([thorough(each, target, starts[i]) for each, i in zip(seeds, models, strict=True)], several, ended)
+        pairs = enumerate(zip(seeds, models, strict=True))
+        drive_many([thorough(each, target, starts[i], all_.stage(at)) for at, (each, i) in pairs], all_, ended)
     shards.flush()
     _warn(numbers, troubles)
     programs, seconds = (new - old for new, old in zip(compiled_so_far(), compiled, strict=True))

@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,13 @@ WIDEST = 2**21
 many take a gigabyte at the most."""
 
 
+class Models(Protocol):
+    """Models as `drive_many` sees them."""
+
+    def answer(self, asked: dict[int, Any]) -> dict[int, Any]:
+        """Answers to one request of each of some models."""
+
+
 class Failed(NamedTuple):
     """In place of what a stage returns: it raised an exception.
 
@@ -42,7 +49,7 @@ class Failed(NamedTuple):
 
 
 def drive_many(
-    stages: Sequence[Stage[Any]], models: "CompiledMany", ended: Callable[[dict[int, Any]], None] = lambda some: None
+    stages: Sequence[Stage[Any]], models: Models, ended: Callable[[dict[int, Any]], None] = lambda some: None
 ) -> list[Any]:
     """Run a stage of each of several models to its end, all of them in step.
 
@@ -85,10 +92,13 @@ class CompiledMany:
       target: of all.
       data: with a leading axis of models.
       device: that computes; None for the default one.
+
+    Attributes:
+      data: on the device.
     """
 
     def __init__(self, target: Target, data: PyTree, device: Any = None) -> None:
-        self._target, self._data = target, jax.device_put(data, device)
+        self._target, self.data = target, jax.device_put(data, device)
         leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, data))
         shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
         datum = widened(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data))
@@ -125,7 +135,7 @@ class CompiledMany:
         offsets = np.repeat(begins, [size * chunks[i] for i in asked])
         rows = np.concatenate(list(asked.values()))[order + offsets]
         owners = np.repeat(np.fromiter(asked, np.int32), list(chunks.values()))
-        values, slopes = self._programs(self._target, rows, owners, self._data, gradients)
+        values, slopes = self._programs(self._target, rows, owners, self.data, gradients)
         found, at = {}, 0
         for i, points in asked.items():
             found[i] = values[at : at + len(points)], slopes[at : at + len(points)]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ from elbojax import thresholds
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.importance import Cost, Outcome
+from elbojax.cascade.nested_answers import Alone
 from elbojax.cascade.nested_model import Model
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
 from elbojax.cascade.stages.student import look_again
@@ -26,7 +26,7 @@ from elbojax.results import certificate
 from elbojax.results.fit import Fit
 from elbojax.results.handing import handed_over
 from elbojax.results.resolution import widened
-from elbojax.structure import Nested
+from elbojax.structure import Nested, Structure
 from elbojax.structure.find import structure_of
 from elbojax.structure.linear import plan
 from elbojax.structure.pattern import Unfound
@@ -53,38 +53,44 @@ def solve(key: Key, nested: Nested, *, data: PyTree = None) -> Fit:
     check_host("solve", key=key, data=data)
     check_key(key)
     with jax.enable_x64(True), np.errstate(all="ignore"):
-        outcome, note = answered(key, nested, widened(unmasked(data)), np.asarray(nested.start, np.float64))
+        rng_key, draw_key = jax.random.split(key)
+        model = Model(nested, np.asarray(nested.start, np.float64))
+        stage = answered(seed_of(rng_key), model, nested)
+        outcome, note = drive(stage, Alone(nested, widened(unmasked(data)), draw_key))
     return handed_over(
         outcome.q, outcome.certificate, outcome.draws, outcome.log_weights, nested.target, note
     ).settled()
 
 
-def answered(
-    key: Key, nested: Nested, data: PyTree, start: np.ndarray, late: Callable[[Any], bool] = lambda model: False
-) -> tuple[Outcome, str]:
+def seed_of(key: Key) -> list[int]:
+    """The words of a key, for draws on the host."""
+    return np.ravel(jax.random.key_data(key)).tolist()
+
+
+def answered(seed: list[int], model: Model, nested: Nested) -> Stage[tuple[Outcome, str]]:
     """The outcome of all coordinates of a nested model, and a note; in double precision.
 
     Args:
-      key: consumed.
-      nested: the model.
-      data: in double precision.
-      start: [D], where paths and Newton's method begin.
-      late: of the model so far, whether to end with `OutOfTime`.
+      seed: of the draws of the outer coordinates.
+      model: at its beginning.
+      nested: the same.
+
+    Yields:
+      Requests of `nested_model`.
+
+    Returns:
+      The `Outcome`, and the note.
     """
-    rng_key, draw_key = jax.random.split(key)
-    model = Model(nested, data, draw_key, start)
-    model.late = lambda: late(model)
-    seed = np.ravel(jax.random.key_data(rng_key)).tolist()
-    outcome = drive(_stages(seed, model, start[nested.plan.outer]), model)
+    outcome = yield from _stages(seed, model)
     found = _whole(model, outcome)
     rough = bool(outcome.certificate.certified) and not bool(found.certificate.certified)
     if rough and model.num_gradients < thresholds.NESTED_MOST:
         rng = np.random.default_rng([*seed, 6])
-        outcome = drive(look_again(rng, outcome, thresholds.NESTED_MORE_DRAWS), model)
+        outcome = yield from model.run(look_again(rng, outcome, thresholds.NESTED_MORE_DRAWS))
         found = _whole(model, outcome)
     outcome, note = found, ""
     if int(outcome.certificate.status) not in HOPELESS:
-        outcome, note = _inspected(model, nested, outcome, note)
+        outcome, note = yield from _inspected(model, nested, outcome, note)
     return outcome, note
 
 
@@ -109,53 +115,81 @@ def by_structure(
       OutOfTime: the time is over, or the gradients are used up; its `num_gradients` are those of this stage.
     """
     look_key, fit_key = jax.random.split(key)
-    rng = np.random.default_rng(np.ravel(np.asarray(jax.random.key_data(look_key))))
     try:
-        found = structure_of(rng, target, start, data)
+        found = structure_of(np.random.default_rng(seed_of(look_key)), target, start, data)
     except Unfound:
         return before
-    outer = len(found.leading) + len(found.border)
-    cost = float(before.certificate.num_gradients) + found.num_gradients
-    helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
-    if not helps or outer > thresholds.NESTED_MOST_OUTER:
-        return before._replace(certificate=before.certificate._replace(num_gradients=np.float64(cost)))
-    widths = found.bandwidths.tolist()
-    # Without a start of its own: programs are made for a nested model and what it holds.
-    nested = Nested(target, plan(target.size, found.components, widths), np.zeros(target.size))
-    used = [cost]
+    nested = helpful(target, found)
+    if nested is None:
+        return with_costs(before, before, found.num_gradients)
+    rng_key, draw_key = jax.random.split(fit_key)
+    model, costs = Model(nested, start), float(before.certificate.num_gradients) + found.num_gradients
 
-    def over(model: Model) -> bool:
-        used[0] = cost + model.num_gradients
-        return late() or used[0] + model.largest > limit
+    def over() -> bool:
+        return late() or costs + model.num_gradients + model.largest > limit
 
     try:
-        outcome, _ = answered(fit_key, nested, data, start, over)
+        stage = answered(seed_of(rng_key), model, nested)
+        outcome, _ = drive(stage, Alone(nested, data, draw_key, over))
     except OutOfTime as error:
-        error.num_gradients = used[0] - float(before.certificate.num_gradients)
+        error.num_gradients = found.num_gradients + model.num_gradients
         raise
-    c = outcome.certificate
-    total = dict(
-        num_gradients=c.num_gradients + cost,
-        num_log_densities=c.num_log_densities + before.certificate.num_log_densities,
-    )
+    return with_costs(outcome, before, outcome.certificate.num_gradients + found.num_gradients)
+
+
+def helpful(target: Target, found: Structure) -> Nested | None:
+    """The nested model of a structure, without a start of its own; None where the structure does not help.
+
+    Args:
+      target: of all coordinates.
+      found: its structure.
+
+    Returns:
+      The `Nested`: programs are made for it and what it holds.
+    """
+    outer = len(found.leading) + len(found.border)
+    helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
+    if not helps or outer > thresholds.NESTED_MOST_OUTER:
+        return None
+    parts = plan(target.size, found.components, found.bandwidths.tolist())
+    return Nested(target, parts, np.zeros(target.size))
+
+
+def with_costs(outcome: Outcome, before: Outcome, gradients: float) -> Outcome:
+    """The outcome with the costs of the one before added.
+
+    Args:
+      outcome: of this stage, or the one before.
+      before: the best so far.
+      gradients: of this stage, its look for structure included.
+
+    Returns:
+      The `Outcome`.
+    """
+    c, old = outcome.certificate, before.certificate
+    log_densities = old.num_log_densities + (0 if outcome is before else c.num_log_densities)
+    total = dict(num_gradients=np.float64(old.num_gradients + gradients), num_log_densities=log_densities)
     return outcome._replace(certificate=c._replace(**total))
 
 
-def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
+def _stages(seed: list[int], model: Model) -> Stage[Outcome]:
     """A Gaussian and its check; then, where it is not certified, a mixture, Student t and funnel, as in `fit`."""
     rng = lambda number: np.random.default_rng([*seed, number])  # noqa: E731
     first_rng = rng(0)
-    found = yield from run_paths(first_rng, start)
-    q, info = yield from newton(first_rng, best_of(found).narrowed(thresholds.NARROWED))
-    modes = yield from count_modes(q, found)
+    found = yield from model.run(run_paths(first_rng, model.init))
+    q, info = yield from model.run(newton(first_rng, best_of(found).narrowed(thresholds.NARROWED)))
+    modes = yield from model.run(count_modes(q, found))
     if np.all(np.isfinite(q.loc)) and np.all(np.isfinite(q.sd())):
-        model.settle(q.loc, q.sd())
-        while model.num_proposals < thresholds.NESTED_MOST_PROPOSALS and model.noise(q.loc) > thresholds.NESTED_NOISE:
+        yield from model.settle(q.loc, q.sd())
+        while model.num_proposals < thresholds.NESTED_MOST_PROPOSALS:
+            if (yield from model.noise(q.loc)) <= thresholds.NESTED_NOISE:
+                break
             model.num_proposals *= 2
     model.correcting = True
     cost = Cost(found.num_gradients + info.num_gradients, 0, modes, info.decrement, info.fisher_divergence)
     stage = certificate.Stage.FULL_RANK
-    first = yield from check(first_rng, q, envelope(q), stage, info.status, cost, num_draws=thresholds.NESTED_DRAWS)
+    checked = check(first_rng, q, envelope(q), stage, info.status, cost, num_draws=thresholds.NESTED_DRAWS)
+    first = yield from model.run(checked)
     held = Held(first, found, first)
     for richer in STAGES:
         verdict = held.best.certificate
@@ -163,8 +197,8 @@ def _stages(seed: list[int], model: Model, start: np.ndarray) -> Stage[Outcome]:
             break
         if model.num_gradients > thresholds.NESTED_MOST:
             break
-        if richer.least(len(start), held) is not None:
-            candidate = yield from richer.run(rng(richer.number), held, math.inf)
+        if richer.least(len(model.init), held) is not None:
+            candidate = yield from model.run(richer.run(rng(richer.number), held, math.inf))
             held = held._replace(best=better(held.best, candidate))
     return held.best
 
@@ -199,11 +233,11 @@ def _whole(model: Model, outcome: Outcome) -> Outcome:
     return Outcome(q, flat, log_weights, c)
 
 
-def _inspected(model: Model, nested: Nested, outcome: Outcome, note: str) -> tuple[Outcome, str]:
+def _inspected(model: Model, nested: Nested, outcome: Outcome, note: str) -> Stage[tuple[Outcome, str]]:
     """IMPROPER where the latents have no end at draws that carry the weight."""
     best = np.argsort(-np.asarray(outcome.log_weights))[:4]
     points = np.asarray(outcome.draws)[best][:, nested.plan.outer]
-    status = model.statuses(points)
+    status = yield from model.statuses(points)
     if np.sum(status == Status.IMPROPER) < 2:
         return outcome, note
     c = outcome.certificate._replace(certified=np.bool_(False), status=np.int32(Status.IMPROPER))

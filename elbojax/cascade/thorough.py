@@ -110,13 +110,14 @@ STAGES = (
 gradients, need so many at the least."""
 
 
-def thorough(seed: list[int], target: Target, start: np.ndarray) -> Stage[Held]:
+def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Richer | None = None) -> Stage[Held]:
     """The stages in order, each followed by a second look, until an answer is certified.
 
     Args:
       seed: of all draws.
       target: for its moments in the user's space; not evaluated.
       start: [D], or [K, D].
+      structured: the stage by structure, which comes before chains, as in `fit`; None for none.
 
     Yields:
       Requests.
@@ -127,7 +128,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray) -> Stage[Held]:
     first, paths = yield from fit_gaussian(_rng(seed, 0), start)
     best = yield from second_look(_rng(seed, 6), first, target)
     held = Held(first, paths, best)
-    for stage in STAGES:
+    for stage in (*STAGES[:3], *([] if structured is None else [structured]), *STAGES[3:]):
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS:
             break

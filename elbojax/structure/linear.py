@@ -199,6 +199,14 @@ def quadratic(blocks: tuple[Array, Array], x: Array) -> Array:
     return total + jnp.sum(x[:, 1:] * recursions.matvec(below, x[:, :-1]), axis=(1, 2))
 
 
+def product(blocks: tuple[Array, Array], x: Array) -> Array:
+    """[G, T, b] the precisions by x."""
+    diagonal, below = blocks
+    found = recursions.matvec(diagonal, x)
+    found = found.at[:, 1:].add(recursions.matvec(below, x[:, :-1]))
+    return found.at[:, :-1].add(recursions.matvec(recursions.transpose(below), x[:, 1:]))
+
+
 def row_excess(blocks: tuple[Array, Array]) -> Array:
     """[G, T, b] sums of the absolute entries beside the diagonal, less the diagonal: negative where that dominates."""
     diagonal, below = blocks
