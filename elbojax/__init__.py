@@ -1,8 +1,10 @@
 """elbojax: functional variational inference in JAX.
 
-Everything that most people call is importable from here: `fit`, `run`, `run_batch`, `svi`, `newton`, the families and the
-objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modules of functions.
+Everything that most people call is importable from here, and `dir(elbojax)` lists it: `fit`, `run`, `run_batch`, `svi`, `newton`,
+the families and the objectives. `densities`, `samplers`, `bijectors`, `targets` and `noise` are modules of functions.
 """
+
+from typing import TYPE_CHECKING
 
 from elbojax import bijectors as bijectors
 from elbojax import densities as densities
@@ -32,6 +34,135 @@ from elbojax.structure import find_structure as find_structure
 from elbojax.structure import integrate_out as integrate_out
 from elbojax.studies import *  # noqa: F403
 from elbojax.types import Status as Status
+
+__all__ = [
+    # posteriors without tuning
+    "fit",
+    "fit_batch",
+    "fit_ragged",
+    "fit_minibatches",
+    "fit_model",
+    "fit_model_batch",
+    "from_numpyro",
+    "from_numpyro_batch",
+    "Model",
+    "load",
+    "Fit",
+    "Fits",
+    "Certificate",
+    "Stage",
+    "Status",
+    # structure
+    "find_structure",
+    "integrate_out",
+    # loops and solvers of one's own
+    "run",
+    "run_batch",
+    "run_stream",
+    "train",
+    "svi",
+    "as_loss",
+    "minibatched",
+    "newton",
+    "pathfinder",
+    "laplace",
+    "moments_settle",
+    "loss_settles",
+    # families
+    "Family",
+    "family",
+    "static",
+    "mean_field",
+    "full_rank",
+    "low_rank",
+    "student_t",
+    "mixture",
+    "blocks",
+    "product",
+    "banded_precision",
+    "gaussian_chain",
+    "sinh_arcsinh",
+    "coupling_flow",
+    "autoregressive_flow",
+    "fit_flow",
+    "hierarchical",
+    "bernoulli",
+    "categorical",
+    "markov_chain",
+    "amortised",
+    "refine",
+    "sample_many",
+    # bounds
+    "elbo",
+    "elbo_stl",
+    "elbo_entropy",
+    "elbo_kl",
+    "elbo_free_bits",
+    "elbo_rloo",
+    "elbo_enumerated",
+    "elbo_chain",
+    "elbo_switching",
+    "elbo_local",
+    "iw_elbo",
+    "iw_elbo_dreg",
+    "vimco",
+    "renyi_bound",
+    "cubo",
+    "forward_kl",
+    "mean_over_data",
+    "kl_divergence",
+    # how good it is
+    "assess",
+    "psis",
+    "loo",
+    "compare",
+    "held_out",
+    "latent_use",
+    "decompose_kl",
+    "gradient_noise",
+    # sequences
+    "smoother",
+    "kalman_smoother",
+    "gaussian_smoother",
+    # studies
+    "simulation_based_calibration",
+    "leave_one_out",
+    "k_fold",
+    "bootstrap",
+    "prior_sensitivity",
+    "backtest",
+    "empirical_bayes",
+    # data of unequal length
+    "masked_sum",
+    "pad_ragged",
+    # modules
+    "bijectors",
+    "densities",
+    "minibatches",
+    "noise",
+    "plots",
+    "samplers",
+    "structure",
+    "targets",
+    "thresholds",
+]
+
+
+def __dir__() -> list[str]:
+    """The names that most people call; all others are there too, and live in their modules."""
+    return sorted([*__all__, "__version__"])
+
+
+if not TYPE_CHECKING:  # to a type checker a module with this has any name
+
+    def __getattr__(name: str) -> object:
+        """An error that says which name may have been meant."""
+        import difflib
+
+        near = difflib.get_close_matches(name, [*globals(), *__all__], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; dir(elbojax) lists the names"
+        raise AttributeError(f"module 'elbojax' has no attribute {name!r}{hint}")
+
 
 _workarounds.install()
 

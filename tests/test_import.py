@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+import elbojax
+
 SCRIPT = """
 import sys
 import jax, optax
@@ -24,3 +28,20 @@ def test_import_is_light():
     assert third_party == "", "loaded beside jax and optax"
     assert settings == "", "JAX settings changed"
     assert backend == "False", "an array was made on import, which starts the backend"
+
+
+def test_the_front_lists_what_most_people_call():
+    names = elbojax.__all__
+    assert len(names) == len(set(names)) and 60 <= len(names) <= 110
+    assert dir(elbojax) == sorted([*names, "__version__"])
+    assert {"fit", "fit_batch", "fit_model", "loo", "elbo", "svi", "assess"} <= set(names)
+    assert all(hasattr(elbojax, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("meanfield", "mean_field"), ("fit_bacth", "fit_batch"), ("elbo_dreg", "iw_elbo_dreg")]
+)
+def test_a_misspelt_name_gets_a_suggestion(name, meant):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'; did you mean '{meant}"):
+        getattr(elbojax, name)
+    assert not hasattr(elbojax, "qqqqqqqq")
