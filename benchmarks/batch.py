@@ -525,7 +525,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 def kind_section(r: dict[str, Any]) -> list[str]:
     """What a person reads of one kind."""
-    share = lambda count, total: f"{count} of {total:,}" + (f" ({count / total:.1%})" if count else "")  # noqa: E731
+    share = lambda count, total: f"{count:,} of {total:,}" + (f" ({count / total:.1%})" if count else "")  # noqa: E731
     found = r["certified_rates"]
     counted = lambda counts: ", ".join(f"{name} {count:,}" for name, count in counts.items())  # noqa: E731
     rows = [
