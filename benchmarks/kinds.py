@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHAINS, WARMUP, SAMPLES = 4, 500, 2000
-"""Of the long chains: means known to about 0.02 sd."""
+CHAINS, WARMUP, SAMPLES = 2, 500, 2000
+"""Of the long chains: means known to about 0.03 sd."""
 
 
 class Kind(NamedTuple):
@@ -122,7 +122,7 @@ def hierarchy_moments(y: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np
     return mean, np.sqrt(w @ (within + (means - mean) ** 2))
 
 
-def windows(models: int, sample: int = 12) -> Kind:
+def windows(models: int, sample: int = 4) -> Kind:
     """Student-t GARCH(1,1) on windows of the S&P 500 spread over all years; long chains for a sample of them."""
     from elbojax.demo import volatility
 

@@ -31,6 +31,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "cold, s (cpu)": lambda row: number(row.get("cold_seconds")) + bracketed(row.get("cold_cpu_seconds")),
     "warm, s (cpu)": lambda row: number(row.get("warm_seconds")) + bracketed(row.get("warm_cpu_seconds")),
     "peak, MB": lambda row: number(row.get("peak_mb")),
+    "date": lambda row: row.get("date") or "",
 }
 
 
@@ -98,14 +99,17 @@ def elsewhere(ledger: Ledger) -> list[str]:
     """What was measured when, and a sentence for each processor but the last: seconds of two of them are not comparable."""
     here = ledger.environment.get("processor")
     methods: dict[str, set[str]] = {}
-    dates: dict[str, set[str]] = {}
+    dates: dict[str, Counter[str]] = {}
     for row in ledger.rows:
         if row.get("processor", here) != here:
             methods.setdefault(row["processor"], set()).add(row["method"])
         if row.get("date"):
-            dates.setdefault(row["date"], set()).add(row["method"])
-    said = [f"{date}: {', '.join(sorted(names))}" for date, names in sorted(dates.items(), reverse=True)]
-    text = [f"Measured on {'; on '.join(said)}."] if said else []
+            dates.setdefault(row["date"], Counter())[row["method"]] += 1
+    said = [
+        f"{date}: {', '.join(f'{name} ({count})' for name, count in sorted(counts.items()))}"
+        for date, counts in sorted(dates.items(), reverse=True)
+    ]
+    text = [f"Measured (so many runs of each method) on {'; on '.join(said)}."] if said else []
     if len(dates) > 1:
         text[-1] += " Seconds are compared where both methods were measured on one day."
     text += [f"On {other}: {', '.join(sorted(names))}." for other, names in sorted(methods.items())]
