@@ -488,6 +488,48 @@ ENSEMBLE_MIXED = _number(
     " with all sds 41 % off; of coordinates alone, none of 99 fits differs without",
 )
 
+_group("The chain check of a q")
+
+CHAIN_CHECK_DRAWS = _number(
+    65536,
+    "draws",
+    "Of a `q`, from which the numbers that it reports are computed.",
+    "the error of a mean is 0.004 sd then, a third of what the chains leave (derived)",
+    low=1024,
+)
+CHAIN_CHECK_LEAST = _number(100, "draws", "Given in place of a `q`, at least.", low=2)
+CHAIN_CHECK_WIDENED = _number(0.25, "share of the chains", "That start from draws of the widened `q`.", high=0.9)
+CHAIN_CHECK_WIDER = _number(
+    1.5, "factor", "By which distances from the mean are widened there.", "that of the plan for certificates", low=1
+)
+CHAIN_CHECK_BLOCK = _number(8, "trajectories", "Between two looks at the numbers.", low=4)
+CHAIN_CHECK_BLOCKS = _number(16, "blocks", "After which what has no verdict stays undecided.", low=1)
+CHAIN_CHECK_SURE = _number(
+    2.6,
+    "standard errors",
+    "Added to a shift before it agrees. One number that is off is enough for `q` not to pass, so this holds for all at once.",
+    "one in 200 by chance, of a number that is off by exactly the tolerance (derived)",
+)
+CHAIN_CHECK_CHANCE = _number(
+    0.01, "probability", "With which any of the numbers is called shifted by chance, of one look.", low=1e-12, high=0.5
+)
+CHAIN_CHECK_PAIRS = _number(
+    100, "pairs", "Of coordinates, of the largest shifts, whose correlations are assessed.", low=1
+)
+CHAIN_CHECK_CORRELATED = _number(
+    1000, "numbers", "Up to which correlations are looked at: their matrix takes 8 MB, and there are half a million."
+)
+CHAIN_CHECK_SHRUNK = _number(
+    20, "draws", "For each parameter, below which the covariance for whitening is drawn to its diagonal.", low=1
+)
+CHAIN_CHECK_OUTSIDE = _number(
+    0.05,
+    "share of the draws",
+    "Of `q`, whose log-density is not finite, from which it is shifted whatever the others say.",
+    high=1,
+)
+CHAIN_CHECK_ACCEPTED = _number(0.5, "mean acceptance", "Below which chains decide nothing.", high=1)
+
 _group("NUTS")
 
 NUTS_CHAINS = _number(4, "chains", "At the end of the cascade.", low=2)

@@ -1,8 +1,9 @@
 """Results: what `fit` and `fit_batch` give back. Posterior, certificate, summary, files."""
 
+from elbojax.results.agreement import Agreement, ChainCheck
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
 from elbojax.results.loading import load
 
-__all__ = ["Certificate", "Fit", "Fits", "Stage", "load"]
+__all__ = ["Agreement", "Certificate", "ChainCheck", "Fit", "Fits", "Stage", "load"]

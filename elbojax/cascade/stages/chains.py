@@ -111,21 +111,21 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
     ends = _ends(paths, whitening) if outcome.certificate.modes > 1 else paths.modes[:0]
     chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
     here = yield from begin(whitening, chains)
-    here, seen, step, used = yield from _tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned)
+    here, seen, step, used = yield from tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
     own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in seen[len(seen) // 2 :]])
     if weighted and len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
         points, last = points_of(whitening, own), points_of(whitening, here.u)
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
-        here, _, step, more = yield from _tuned(rng, whitening, here, step, num_tuned)
+        here, _, step, more = yield from tuned(rng, whitening, here, step, num_tuned)
         used += more + len(last)
     used += len(chains)
     result = outcome
     recorded: list[np.ndarray] = []
     angle = thresholds.ENSEMBLE_ANGLE
     for _ in range(thresholds.ENSEMBLE_BLOCKS):
-        length = _length(angle, step)
+        length = length_of(angle, step)
         block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
         if outcome.certificate.num_gradients + used + block_cost > limit:
             break
@@ -177,17 +177,32 @@ def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
     return bool(np.all(np.mean(within, axis=1) >= thresholds.ENSEMBLE_JOINED))
 
 
-def _length(angle: float, step: float) -> int:
+def length_of(angle: float, step: float) -> int:
+    """Leapfrog steps of a trajectory of that whitened length."""
     return int(np.clip(math.ceil(angle / step), 1, thresholds.ENSEMBLE_LONGEST))
 
 
-def _tuned(
+def tuned(
     rng: np.random.Generator, whitening: Gaussian, here: States, step: float, num_trajectories: int
 ) -> Stage[tuple[States, list[np.ndarray], float, int]]:
-    """The chains after some trajectories, where they were, the step size that they have led to, and the gradients used."""
+    """The chains after some trajectories, where they were, the step size that they have led to, and the gradients used.
+
+    Args:
+      rng: of the chains.
+      whitening: of the coordinates.
+      here: where they are.
+      step: size to begin with.
+      num_trajectories: in which the step size is found.
+
+    Yields:
+      `Gradients`.
+
+    Returns:
+      Their `States`, the whitened positions [C, D] after each trajectory, the step size, and the gradients used.
+    """
     used, seen = 0, []
     for i in range(num_trajectories):
-        length = _length(thresholds.ENSEMBLE_ANGLE, step)
+        length = length_of(thresholds.ENSEMBLE_ANGLE, step)
         here, chance = yield from trajectory(rng, whitening, here, step * rng.uniform(0.5, 1.5, len(here.u)), length)
         seen.append(here.u)
         used += length * len(here.u)
