@@ -113,6 +113,7 @@ __all__ = [
     "kl_divergence",
     # how good it is
     "assess",
+    "chain_check",
     "psis",
     "loo",
     "compare",

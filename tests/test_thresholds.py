@@ -19,6 +19,7 @@ DECIDING = ("host", "results", "minibatch", "cascade")
 """Folders whose numbers decide what an answer is and whether it is certified."""
 
 ALLOWED = {
+    "agreement.ROWS": "rows of a table",
     "averaging.MOST_BLOCKS": "memory",
     "batch.CALLS": "calls of a program",
     "batch.FEW": "lanes",
@@ -86,6 +87,8 @@ ALLOWED = {
     "storage.SEAL": "of files",
     "summary.COARSEST": "digits of a table",
     "summary.PROBABILITIES": "columns of a table",
+    "short_chains.FLAT": "rounding",
+    "short_chains.ROOM": "draws in one call",
     "summary.ROWS": "rows of a table",
     "summary.WORST": "rows of a table",
     "thinned.PROBABILITIES": "columns of a table",
