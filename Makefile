@@ -40,7 +40,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## a guided tour in the terminal
-	@$(BIN)/python -m elbojax
+	@$(BIN)/python -m elbojax demo
 
 test: $(READY) ## tests, doctests and the README's examples, but for the slow ones
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' $(PYTEST_ARGS)

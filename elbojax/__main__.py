@@ -1,26 +1,31 @@
-"""`python -m elbojax`: the identity, a thousand volatility models in one call, and one of them beside NUTS."""
+"""`python -m elbojax`: a guided tour, fits from files, and a look at the installation."""
 
 import argparse
-import pathlib
+import sys
+
+from elbojax.commands import demo, doctor, fit
+
+COMMANDS = {"demo": demo, "fit": fit, "doctor": doctor}
 
 
-def main() -> None:
-    """Read the command line and run the demo."""
-    parser = argparse.ArgumentParser(prog="python -m elbojax", description=__doc__)
-    parser.add_argument("--models", type=int, default=None, help="at most so many windows (all by default)")
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("build/demo"), help="folder for the picture"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-nuts", action="store_true", help="leave out the comparison with NUTS")
-    arguments = parser.parse_args()
+def main(words: list[str] | None = None) -> int:
+    """Read the command line and run the command; the exit code.
 
-    from elbojax.demo import tour
-
-    tour.run(
-        models=arguments.models, output=arguments.output, seed=arguments.seed, compare_with_nuts=not arguments.no_nuts
-    )
+    Args:
+      words: of the command line; those of the process by default.
+    """
+    parser = argparse.ArgumentParser(prog="python -m elbojax", description="Variational inference in JAX.")
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        own = verbs.add_parser(name, help=command.HELP, description=command.__doc__)
+        command.add_arguments(own)
+    given = sys.argv[1:] if words is None else words
+    if not given:
+        parser.print_help()
+        return 2
+    arguments = parser.parse_args(given)
+    return COMMANDS[arguments.command].run(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

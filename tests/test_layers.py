@@ -38,6 +38,7 @@ LAYERS = (
     ("studies",),
     ("plots",),
     ("demo",),
+    ("commands",),
     ("__main__",),
 )
 LAYER = {place: layer for layer, places in enumerate(LAYERS) for place in places}
@@ -68,6 +69,7 @@ DRIVERS = {
     "interop",
     "plots",
     "demo",
+    "commands",
     "__main__",
 }
 LIGHT = {"elbojax", "jax", "numpy", "optax"} | sys.stdlib_module_names

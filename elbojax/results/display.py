@@ -30,7 +30,7 @@ def parts(names: Sequence[str], mean: np.ndarray, sd: np.ndarray, most: int = SH
     Args:
       names: P, such as "tau" or "theta[3]".
       mean: [P].
-      sd: [P]; entries without spread, such as the zeros of a Cholesky factor, are counted only.
+      sd: [P]; entries without spread among others, such as the zeros of a Cholesky factor, are counted only.
       most: lines, but for `FEWEST` of each leaf.
 
     Returns:
@@ -47,7 +47,7 @@ def parts(names: Sequence[str], mean: np.ndarray, sd: np.ndarray, most: int = SH
         leaves.setdefault(name.split("[")[0] if name.endswith("]") else name, []).append(number)
     found, room = [], most
     for leaf, numbers in sorted(leaves.items(), key=lambda item: len(item[1])):
-        varied = [n for n in numbers if not sd[n] == 0]
+        varied = [n for n in numbers if not sd[n] == 0] or numbers
         count = len(varied) if len(varied) <= room else min(len(varied), max(room, FEWEST))
         rows, rest = tuple(varied[:count]), varied[count:]
         room = max(room - count, 0)

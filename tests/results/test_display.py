@@ -28,6 +28,8 @@ def test_constants_are_counted_and_missing_moments_shown():
     names = ["L[0,0]", "L[0,1]", "L[1,0]", "L[1,1]"]
     (part,) = display.parts(names, np.array([1.0, 0, 0.2, 0.9]), np.array([0.0, 0, 0.1, 0.1]))
     assert part.rows == (2, 3) and part.rest == "... 2 of L are constant"
+    (part,) = display.parts(["tau"], np.ones(1), np.zeros(1))
+    assert part.rows == (0,) and not part.rest
     (part,) = display.parts(["z[0]", "z[1]"], np.full(2, np.nan), np.full(2, np.nan))
     assert part.rows == (0, 1)
 
