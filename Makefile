@@ -24,6 +24,9 @@ demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME
 # user's programs do: without any flag.
 test-slow: export XLA_FLAGS ?=
 
+# The laws go from file to file, in one process, which may keep more of what it has compiled.
+laws: export ELBOJAX_TEST_MEMORY ?= 3e9
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs clean
 
@@ -42,8 +45,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## a guided tour in the terminal
 	@$(BIN)/python -m elbojax demo
 
-test: $(READY) ## tests, doctests and the README's examples, but for the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' $(PYTEST_ARGS)
+test: $(READY) ## tests, doctests and the README's examples, but for the laws and the slow ones
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' --ignore=tests/laws $(PYTEST_ARGS)
 
 test-slow: $(READY) ## the slow ones: long runs, killed processes, many compilations
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m slow $(PYTEST_ARGS)
