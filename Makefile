@@ -25,7 +25,7 @@ demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME
 test-slow: export XLA_FLAGS ?=
 
 # The laws go from file to file, in one process, which may keep more of what it has compiled.
-laws: export ELBOJAX_TEST_MEMORY ?= 3e9
+laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs clean
