@@ -5,9 +5,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from elbojax import targets
 from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.single import fit
-from elbojax.interop import numpyro_model
+from elbojax.interop import numpyro_model, stan_model
 from elbojax.interop.base import Model
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
@@ -25,7 +28,8 @@ def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
 
     Args:
       key: consumed.
-      model: a NumPyro model, a function; or a `Model`, as `from_numpyro` makes it.
+      model: a NumPyro model, a function; a `bridgestan.StanModel`, which holds its data; or a `Model`, as `from_numpyro` and
+        `from_stan` make it.
       *args: arguments of the model, the data among them; none with a `Model`, which has them.
       **kwargs: likewise, by name. With a `Model` they are those of `fit`: `max_gradients`, `max_seconds`, `progress`.
 
@@ -51,7 +55,35 @@ def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
     else:
         model = _maker(model)(model, *args, **kwargs)
     found = fit(key, model.log_density, model.init, data=model.data, support=model.support, **options)
-    return dataclasses.replace(found, model=model).timed(found.seconds)  # type: ignore[arg-type]
+    seconds: Any = found.seconds
+    if model.natural is not None:
+        found = _in_natural_space(found, model)
+    if not model.normalised:
+        without = dict.fromkeys(("log_evidence", "log_evidence_se", "upper_bound"), float("nan"))
+        found = dataclasses.replace(found, certificate=found.certificate._replace(**without))
+    return dataclasses.replace(found, model=model).timed(seconds)
+
+
+def _in_natural_space(found: Fit, model: Model) -> Fit:
+    """The fit of a density object, its draws in the space of the model's parameters, as they are on the host."""
+    natural = model.natural(np.asarray(found.draws))  # type: ignore[misc]
+    count = len(found.draws)
+    like = {name: np.zeros(x.shape[1:]) for name, x in natural.items()}
+    target = targets.ravel(_Elsewhere(model.library), like)
+    draws: Any = np.concatenate([np.reshape(x, (count, -1)) for _, x in sorted(natural.items())], axis=1)
+    return dataclasses.replace(found, draws=draws, target=target)
+
+
+class _Elsewhere:
+    """Stands for the log-density on the space of the parameters, which is not a function of JAX."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+
+    def __call__(self, position: Any, data: Any) -> Any:
+        raise ValueError(
+            f"the log-density is that of {self.library}, on its unconstrained space: fit.model.log_density"
+        )
 
 
 def fit_model_batch(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fits:
@@ -102,6 +134,8 @@ def _bound(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any], known: t
 
 def _maker(model: Any) -> Callable[..., Model]:
     """What makes a `Model` of one of another library."""
+    if all(hasattr(model, name) for name in ("log_density_gradient", "param_constrain")):
+        return stan_model.from_stan
     _checked(model)
     return numpyro_model.from_numpyro
 
@@ -110,7 +144,7 @@ def _checked(model: Any) -> Any:
     if inspect.isclass(model) or not callable(model):
         kind = model.__name__ if inspect.isclass(model) else type(model).__name__
         raise TypeError(
-            f"model must be a NumPyro model (a function that calls numpyro.sample) or a Model, got {kind}; a log-density"
-            " goes to elbojax.fit with its start"
+            f"model must be a NumPyro model (a function that calls numpyro.sample), a StanModel or a Model, got {kind}; a"
+            " log-density goes to elbojax.fit with its start"
         )
     return model

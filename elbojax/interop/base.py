@@ -33,7 +33,13 @@ class Model:
       observed: data by name, as `log_likelihood` has them.
       dims: name -> names of the axes of a variable.
       coords: name of an axis -> labels along it.
+      natural: from flat unconstrained draws [S, D] to a dict of the parameters in their own space, on the host, where the
+        log-density is an object on an unconstrained space; None where `support` says it.
+      parameters: names of those.
+      normalised: whether `log_density` has its constants; else the certificate's evidence is NaN.
       library: whose model it is, a word.
+
+    Functions with an attribute `on_host` that is true are not traced: they take all draws at once, and NumPy arrays.
     """
 
     log_density: Callable[[PyTree, PyTree], Scalar]
@@ -48,6 +54,9 @@ class Model:
     observed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dims: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
     coords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    natural: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+    parameters: tuple[str, ...] = ()
+    normalised: bool = True
     library: str = "elbojax"
 
     def at(self, index: Any) -> "Model":
@@ -61,6 +70,7 @@ class Model:
 
     def __repr__(self) -> str:
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in _leaves(self.init)]
+        names = list(self.parameters) or names
         observed = ", ".join(self.observed) or "nothing"
         return f"Model of {self.library}: parameters {', '.join(filter(None, names)) or 'z'}; observed {observed}"
 

@@ -125,11 +125,14 @@ def report(certificate: Certificate, title: str, note: str = "") -> str:
     bound = f"ELBO {_shown(c.elbo)} ± {_shown(c.elbo_se)} nats"
     if float(c.elbo) == -math.inf and status not in (Status.NON_FINITE, Status.IMPROPER):
         bound = "ELBO -inf: q reaches where the log-density is -inf or NaN; name the support of what has one"
+    evidence = f"log p(x) {_shown(c.log_evidence)} ± {_shown(c.log_evidence_se)}{upper}"
+    if c.certified and math.isnan(c.log_evidence):
+        evidence = "none: the log-density lacks its constants"
     lines = [
         title,
         f"  verdict       {verdict}; answer of the {Stage(int(c.stage))} stage",
         f"  bound         {bound}",
-        f"  evidence      log p(x) {_shown(c.log_evidence)} ± {_shown(c.log_evidence_se)}{upper}",
+        f"  evidence      {evidence}",
         f"  correction    {correction}",
         f"  optimiser     {_shown(c.decrement, 4)} nats left, Fisher divergence {_shown(c.fisher_divergence)}",
         f"  starts        {starts}",

@@ -18,13 +18,16 @@ def mapped(function: Callable[..., PyTree], positions: PyTree, *rest: PyTree) ->
     """The function at each of many draws.
 
     Args:
-      function: `(position, *rest) -> pytree` of arrays.
+      function: `(position, *rest) -> pytree` of arrays; with an attribute `on_host` that is true it is given all draws at
+        once, in NumPy.
       positions: pytree, leading axis S.
       *rest: pytrees that are the same for all draws.
 
     Returns:
       What the function returns, leading axis S, as NumPy arrays.
     """
+    if getattr(function, "on_host", False):
+        return function(jax.tree.map(np.asarray, positions), *rest)
     count = len(jax.tree.leaves(positions)[0])
     size = min(PIECE, count)
     found = []

@@ -71,6 +71,8 @@ def predicted(
     else:
         here = needed(model, "simulate", "predict", "simulate=, a function (key, position, *args) -> data")
         one, rest = _Simulated(here), (model.data,)  # type: ignore[union-attr]
+    if getattr(one.simulate, "on_host", False):
+        return one.simulate(key, jax.tree.map(np.asarray, draws), *rest)
     count = len(jax.tree.leaves(draws)[0])
     return mapped(one, (jax.random.split(key, count), draws), *rest)
 
