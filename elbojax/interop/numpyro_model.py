@@ -101,7 +101,7 @@ def _observed_of_each(one: Model, arguments: Arguments, data: dict[str, Any]) ->
     program: _Program = one.log_density.program  # type: ignore[attr-defined]
 
     def observed(data: Any) -> dict[str, Any]:
-        sites = program.sites(one.init, data)
+        sites = program.sites(jax.tree.map(jnp.asarray, one.init), data)
         return {name: jnp.asarray(sites[name]["value"]) for name in program.observed}
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(observed))(data))

@@ -208,6 +208,19 @@ def test_many_data_sets():
         elbojax.fit_model_batch(KEY, conjugate, y, np.ones(4))
 
 
+def test_many_data_sets_with_groups():
+    def model(group, y):
+        with numpyro.plate("group", 3):
+            mu = numpyro.sample("mu", dist.Normal(0, 10))
+        numpyro.sample("y", dist.Normal(mu[group], 1), obs=y)  # an array of NumPy could not be indexed by a traced one
+
+    group = np.array([[0, 0, 1, 1, 2, 2, 0, 1], [2, 2, 1, 1, 0, 0, 0, 1]])
+    y = np.stack([Y, -Y])
+    fits = elbojax.fit_model_batch(KEY, model, group, y)
+    exact = [[y[m][group[m] == g].sum() / ((group[m] == g).sum() + 0.01) for g in range(3)] for m in range(2)]
+    np.testing.assert_allclose(fits.mean()["mu"], exact, atol=0.06)
+
+
 def test_supports_that_differ_among_data_sets_raise():
     def model(y):
         numpyro.sample("high", dist.Uniform(0, jnp.max(y) + 1))
