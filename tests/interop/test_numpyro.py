@@ -194,6 +194,26 @@ def test_a_model_may_compute_with_the_values_of_its_arrays():
         elbojax.fit_model_batch(KEY, model, groups[None], Y[None])
 
 
+@pytest.mark.parametrize("kind", ["array", "series", "frame"])
+def test_what_is_changed_in_place_is_seen(kind):
+    pandas = pytest.importorskip("pandas")
+    made = {"array": np.array, "series": pandas.Series, "frame": lambda y: pandas.DataFrame({"y": y})}[kind]
+    y = made([1.0, 1.0, 5.0, 5.0])
+
+    def model(y):
+        values = np.asarray(y)[:, 0] if kind == "frame" else np.asarray(y)  # so that no array of it is data
+        mu = numpyro.sample("mu", dist.Normal(0, 10))
+        numpyro.sample("y", dist.Normal(mu, 1), obs=jnp.asarray(values))
+
+    before = elbojax.fit_model(KEY, model, y).mean()["mu"]
+    if kind == "frame":
+        y["y"] = [2.0, 2.0, 7.0, 7.0]
+    else:
+        y[:] = [2.0, 2.0, 7.0, 7.0]
+    after = elbojax.fit_model(KEY, model, y).mean()["mu"]
+    np.testing.assert_allclose([before, after], np.array([12, 18]) / 4.01, atol=0.03)
+
+
 def test_many_data_sets():
     y = np.random.default_rng(0).normal(size=(5, 8)) + np.arange(5)[:, None]
     fits = elbojax.fit_model_batch(KEY, conjugate, y, scale=2.0)
