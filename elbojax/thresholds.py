@@ -113,6 +113,29 @@ COVERED = _number(
 )
 COVERED_PER_PARAMETER = _number(4.0, "squared sds", "See COVERED.")
 
+_group("Rays from the first Gaussian")
+
+RAYS = _number(
+    64,
+    "directions",
+    "At random, beside one to either side of each coordinate, in which another mode is looked for.",
+    low=1,
+)
+RAYS_LARGEST = _number(
+    20, "parameters", "Above which none are looked along: directions in which a mode is seen are too few of all."
+)
+RAY_RADII = _number(
+    (2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0, 17.0), "sds", "At which the log-density is taken along each.", low=1e-9
+)
+RAY_RISE = _number(
+    1.0,
+    "nats",
+    "By which it must rise again along a ray for a path to begin there.",
+    "of Gaussians of weight 0.95 and 0.05, 10 sds apart, the second of width 3, it rises by 1.6 (computed)",
+)
+RAY_PATHS = _number(4, "paths", "That begin so, at most.", low=1)
+RAY_APART = _number(2.0, "sds", "Between their starts, at least.")
+
 _group("Starts")
 
 START_TRIES = _number(

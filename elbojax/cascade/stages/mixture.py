@@ -55,7 +55,10 @@ def fit_modes(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: f
     logits = np.maximum(
         elbos - np.logaddexp.reduce(elbos) if usable.any() else np.zeros(num_paths), thresholds.MIXTURE_UNSEEN
     )
-    q = Mixture(logits, tuple(component for component, _ in fits))
+    # One that is not a number anywhere would make the density of all that: of a path that began at its mode, say.
+    there = np.array([np.all(np.isfinite(c.loc)) and np.all(np.isfinite(c.scale_tril)) for c, _ in fits])
+    sound = np.flatnonzero(there) if there.any() else np.arange(num_paths)
+    q = Mixture(logits[sound], tuple(fits[k][0] for k in sound))
     cost = Cost(
         num_gradients=old.num_gradients + sum(info.num_gradients for info in infos),
         num_log_densities=old.num_log_densities,
