@@ -406,7 +406,8 @@ def markdown(record: dict[str, Any]) -> str:
             "",
             *others,
             "Apart from these, what no check of this kind can promise to see: a mode in which no start ends, in the last three"
-            f" rows. {sums[1]}.",
+            f" rows. {sums[1]}. `fit` looks along rays from its first Gaussian, in which these three lie; a narrow mode off all"
+            " rays it does not see (width 0.3, eight sds away, five parameters: nine of ten certified without it).",
             "",
             timing.table(header, lines),
         ]

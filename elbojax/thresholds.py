@@ -136,6 +136,9 @@ RAY_RISE = _number(
 RAY_PATHS = _number(4, "paths", "That begin so, at most.", low=1)
 RAY_APART = _number(2.0, "sds", "Between their starts, at least.")
 
+WIDE_STARTS = _number(32, "starts", "From the widened first Gaussian, whose gradients are to lead back to it.", low=1)
+WIDE_FACTORS = _number((3.0, 6.0), "factors", "By which it is widened.", low=1)
+
 _group("Starts")
 
 START_TRIES = _number(
