@@ -24,7 +24,7 @@ def hidden(size, apart, width, weight, turned, seed=0):
 
 CASES = {
     "as wide": (2, 6, 1, 0.1, True),
-    "wider": (2, 10, 3, 0.05, True),
+    "wider, on an axis": (2, 10, 3, 0.05, False),
     "narrow, on an axis": (5, 8, 0.3, 0.1, False),
     "five parameters": (5, 8, 1, 0.1, True),
     "twenty parameters": (20, 12, 1, 0.1, True),
