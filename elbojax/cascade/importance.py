@@ -20,6 +20,11 @@ SIDE_BY_SIDE = 2**20
 """Numbers in draws whose log-densities are computed at once; for larger ones memory would be that of the model, 4,096 times."""
 
 
+WIDTH = {"cpu": 64}
+"""Draws of a model whose log-densities are computed at once, at most: what a CPU keeps near. Measured on 16 GARCH models of
+500 days side by side in single precision: 1.2 us for each among 64, 5.5 among 512."""
+
+
 class Outcome(NamedTuple):
     """What a stage hands over.
 
@@ -110,7 +115,7 @@ def check_importance(
     num_draws = len(noise)
     # One after the other: batched triangular solves side by side can hang (workaround "lapack").
     draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
-    together = max(SIDE_BY_SIDE // draws.shape[1], 1)
+    together = min(max(SIDE_BY_SIDE // draws.shape[1], 1), WIDTH.get(jax.default_backend(), num_draws))
     each = log_density if rough is None else rough
     log_p = jax.vmap(each)(draws) if num_draws <= together else jax.lax.map(each, draws, batch_size=together)
     exact = jnp.ones((), bool)
