@@ -205,13 +205,15 @@ def settle(ledger: Ledger, references: pathlib.Path, names: list[str], methods: 
             said = "time limit"
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=args.limit, cwd=ROOT)
-                said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:200]
+                lines = done.stderr.strip().splitlines()
+                error = [line for line in lines if "Error" in line or "Exception" in line] or lines
+                said = "crashed: " + (error or [f"exit {done.returncode}"])[-1][:200]
             except subprocess.TimeoutExpired:
                 pass
             row = json.loads(file.read_text()) if file.is_file() else None
             file.unlink(missing_ok=True)
             if row is None:
-                row = {"posterior": name, "method": method, "seed": 0, "status": said, "seconds": args.limit}
+                row = {"posterior": name, "method": method, "seed": 0, "status": said, "limit": args.limit}
             if method != "reference":
                 ledger.add(row)
             elif "mean" in row:
@@ -245,7 +247,8 @@ def page(ledger: Ledger, references: dict[str, Any]) -> str:
             continue
         found = compared(row, reference)
         number = lambda key, row: f"{row[key]:,.0f}" if row.get(key) is not None else ""  # noqa: E731
-        answer = f"certified, {row['stage']}" if row.get("certified") else f"refused: {row['status']}"
+        refused = "refused" if "certified" in row else "no answer"
+        answer = f"certified, {row['stage']}" if row.get("certified") else f"{refused}: {row['status']}"
         if found and row.get("certified"):
             right += found["beyond"] == 0
         elif row.get("certified") is False:

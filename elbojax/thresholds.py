@@ -660,9 +660,21 @@ NESTED_MOST = _number(
     low=0,
 )
 NESTED_DRAWS = _number(
-    2048,
+    512,
     "draws",
     "Of the first check: outer coordinates are few, and each draw costs a mode and a correction; a power of two.",
+    low=64,
+)
+NESTED_JOINT = _number(
+    4, "draws", "Of the latents for each draw of the outer coordinates, which cost nothing more; stratified.", low=1
+)
+NESTED_KEPT = _number(8192, "draws", "Of the outer coordinates that are kept, the heaviest ones.", low=64)
+NESTED_PAIRS = _number(32, "pairs of draws", "By which the mean is shifted to where corrected values are.", low=1)
+NESTED_SHIFT = _number(0.15, "sds", "Of all outer coordinates together, beyond which the mean is shifted.", low=0)
+NESTED_AGAIN_DRAWS = _number(
+    2048,
+    "draws",
+    "Where the first check has too few effective ones that these would be enough; a power of two.",
     low=64,
 )
 NESTED_MORE_DRAWS = _number(

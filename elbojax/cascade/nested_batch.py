@@ -42,6 +42,7 @@ def drawn_bytes(size: int) -> int:
     draws = 2 * (
         thresholds.NESTED_DRAWS + thresholds.NESTED_MORE_DRAWS
     )  # of two looks, and of as many of richer families
+    draws *= thresholds.NESTED_JOINT
     return 8 * size * draws if size >= thresholds.NESTED_SMALLEST else 0
 
 

@@ -38,7 +38,7 @@ class Approximate(NamedTuple):
 
 
 class Correct(NamedTuple):
-    """A request for corrected values [B] with draws of all coordinates [B, D] and gradients used [B].
+    """A request for corrected values [B] with draws of all coordinates [B, M, D] and gradients used [B].
 
     Attributes:
       points: [B, P], B at most `POINTS`.
@@ -82,7 +82,7 @@ class Model:
       num_proposals: of each component.
       num_gradients: of the user's log-density, a Hessian-vector product counted as two.
       largest: gradients of the dearest request so far.
-      drawn: a draw of all coordinates for each point whose value was corrected.
+      drawn: [M, D] draws of all coordinates for each point whose value was corrected.
     """
 
     def __init__(self, nested: Nested, start: np.ndarray) -> None:

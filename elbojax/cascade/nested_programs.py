@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import xla
+from elbojax import thresholds, xla
 from elbojax.cascade.programs import SMALL, work_of
 from elbojax.results.resolution import widened
 from elbojax.structure import Nested, linear
@@ -119,7 +119,8 @@ def _corrected(nested, chunk, many, num_proposals, points, places, numbers, coun
     def one(row, line, data, key):
         theta, place, number = row
         own = jax.random.split(jax.random.fold_in(key, number), POINTS)[place]
-        found = nested.correct(own, theta, *data, num_proposals=num_proposals, start=_starts(line, theta))
+        several = dict(num_proposals=num_proposals, num_draws=thresholds.NESTED_JOINT)
+        found = nested.correct(own, theta, *data, **several, start=_starts(line, theta))
         return found.log_density + found.log_correction, found.flat, found.num_gradients
 
     return _mapped(one, (points, places, numbers), count, chunk, owners, held, many)

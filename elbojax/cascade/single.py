@@ -1,6 +1,7 @@
 """`fit`: one posterior without tuning."""
 
 import contextlib
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -142,12 +143,20 @@ def fit(
 def _cascade(key, host, target, start, data, limits, say):
     """The outcome of all stages, and the note."""
     compared = objects.compare(host, target, start)
+    early, cost = _structured_first(key, host, target, start, data, limits)
+    if early is not None:
+        host.best = early
+        say(early)
+        outcome, note = _labelled(host, target, early, "", data)
+        return _ended(outcome, note, limits)
     outcome, paths = _gaussian(key, host, target, start, data, limits.gradients)
     begun = ""
     if int(paths.status[0]) == Status.NON_FINITE:
         outcome, paths, begun = _elsewhere(key, host, target, start, data, outcome, paths, limits.gradients)
     if not compared:
         objects.compare(host, target, outcome.q.loc)
+    used = outcome.certificate.num_gradients + cost
+    outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
     host.best = first = outcome
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
@@ -158,6 +167,8 @@ def _cascade(key, host, target, start, data, limits, say):
     else:
         limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
     for stage in _stages(host):
+        if cost and stage is BY_STRUCTURE:
+            continue
         held = Held(first, paths, outcome)
         least = stage.least(target.size, held)
         if least is None:
@@ -196,6 +207,23 @@ def _cascade(key, host, target, start, data, limits, say):
     outcome, note = _labelled(host, target, outcome, note, data)
     outcome, note = _ended(outcome, note, limits)
     return outcome, "\n".join(filter(None, [begun, note]))
+
+
+def _structured_first(key, host, target, start, data, limits):
+    """A certified outcome of the stage nested, or None, and the gradients it took where it is not.
+
+    Beyond LARGE parameters the first fit is of low rank, is not certified, and costs more than all of the nested stage.
+    """
+    if host.foreign or target.size <= thresholds.LARGE or math.isfinite(limits.gradients) or limits.late():
+        return None, 0.0
+    before = nested.nothing()
+    try:
+        with host.watched():
+            own = jax.random.fold_in(key, 10)
+            found = host.compute(nested.by_structure, own, target, start, data, before, host.over, math.inf)
+    except OutOfTime as error:
+        return None, host.num_gradients + error.num_gradients
+    return (found, 0.0) if found.certificate.certified else (None, float(found.certificate.num_gradients))
 
 
 def _stages(host: Driver) -> tuple[Any, ...]:

@@ -52,6 +52,7 @@ def correct(
     factors: list[Factor],
     ends: tuple[Array, list[tuple[Array, Array]]],
     num_proposals: int,
+    num_draws: int | None = None,
 ) -> Corrected:
     r"""Weigh K proposals of each component, and pick one by weight.
 
@@ -78,9 +79,11 @@ def correct(
       factors: of P, damped where it is not positive definite.
       ends: the gradient [D] at the centre, and the blocks of minus the Hessian there.
       num_proposals: K, static.
+      num_draws: M draws of the latents, static, stratified within each component; None for one.
 
     Returns:
-      A `Corrected`; (exp of the correction, times a function of the draw) is unbiased for any K.
+      A `Corrected`, its `flat` [M, D] where M is given; (exp of the correction, times a function of the draw) is unbiased for
+      any K.
 
     References:
       Owen 2013, https://artowen.su.domains/mc/ (Latin hypercubes);
@@ -115,9 +118,20 @@ def correct(
         total = total + jnp.sum(jax.nn.logsumexp(weights, axis=0) - math.log(num_proposals))
         share = jax.nn.softmax(weights, axis=0)
         worst = jnp.minimum(worst, jnp.min(1 / jnp.sum(share**2, axis=0)))
-        which = jax.random.categorical(jax.random.fold_in(key, len(noise) + number), weights, axis=0)
-        drawn.append(place + jnp.take_along_axis(steps[number], which[None, :, None, None], axis=0)[0])
-    return Corrected(linear.join(plan, centre, drawn), total, worst)
+        which = _picked(jax.random.fold_in(key, len(noise) + number), share, num_draws or 1)
+        drawn.append(place + jnp.take_along_axis(steps[number], which[:, :, None, None], axis=0))
+    flat = jax.vmap(lambda parts: linear.join(plan, centre, parts))(drawn)
+    return Corrected(flat[0] if num_draws is None else flat, total, worst)
+
+
+def _picked(key: Key, share: Array, num_draws: int) -> Array:
+    """[M, G] proposals picked by their shares [K, G]: by the quantiles of M strata, in an order of each component's own."""
+    shift_key, order_key = jax.random.split(key)
+    uniform = _uniform(shift_key, num_draws, share.shape[1:], share.dtype)
+    if num_draws > 1:
+        uniform = jax.random.permutation(order_key, uniform, axis=0, independent=True)
+    which = jnp.sum(jnp.cumsum(share, axis=0)[:, None] < uniform, axis=0)
+    return jnp.minimum(which, len(share) - 1)
 
 
 @functools.cache

@@ -161,6 +161,7 @@ class Nested:
         theta: Array,
         *data: PyTree,
         num_proposals: int = NUM_PROPOSALS,
+        num_draws: int | None = None,
         start: Array | None = None,
     ) -> Corrected:
         """A draw of all coordinates given theta, with the correction of `log_density`; see `correct`.
@@ -170,6 +171,7 @@ class Nested:
           theta: [P].
           *data: as the user's log-density takes it.
           num_proposals: K for each component, static; each costs 3 gradients for all components together.
+          num_draws: M draws of the latents, static, stratified within each component: `flat` is [M, D] then; None for one.
           start: [D] where Newton's method begins, by default where the user's init is.
 
         Returns:
@@ -178,7 +180,7 @@ class Nested:
         solved = stop_gradient(self._solve(theta, data, start))
         density = self._given(solved.flat, data)
         ends = solved.gradient, solved.blocks
-        drawn = correct.correct(key, self.plan, density, solved.flat, solved.factors, ends, num_proposals)
+        drawn = correct.correct(key, self.plan, density, solved.flat, solved.factors, ends, num_proposals, num_draws)
         cost = self._cost(solved.mode) + correct.NUM_NODES * num_proposals
         return drawn._replace(log_density=solved.value, num_gradients=cost)
 
