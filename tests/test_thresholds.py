@@ -49,6 +49,7 @@ ALLOWED = {
     "fit.RANK": "a default of an argument",
     "handover.COORDINATES": "coordinates in one call",
     "importance.SIDE_BY_SIDE": "memory",
+    "importance.WIDTH": "draws in one call",
     "labels.CHUNK": "points in one call",
     "labels.SHOWN": "words of a report",
     "labels_batch.NONE": "nothing",
