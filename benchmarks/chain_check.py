@@ -278,6 +278,8 @@ def markdown(record: dict[str, Any]) -> str:
     for size in sorted({row["size"] for row in rows}):
         for name in dict.fromkeys(row["target"] for row in rows):
             own = [row for row in rows if row["size"] == size and row["target"] == name]
+            if not own:
+                continue
             good, bad = ([row for row in own if row["is"] == kind] for kind in ("right", "wrong"))
             median = lambda some: f"{np.median([row['gradients'] for row in some]):,.0f}" if some else ""  # noqa: E731
             lines.append(
