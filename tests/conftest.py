@@ -41,8 +41,8 @@ MOST_MAPS = 30_000
 """Of the 65,530 areas of memory that Linux grants a process. A compiled program takes some; past the last XLA crashes."""
 MOST_MEMORY = float(os.environ.get("ELBOJAX_TEST_MEMORY", 1.9e9))
 """Bytes in use. A worker is to stay below 2e9; 1,000 compiled programs take 1.3e9 (measured on jax 0.10)."""
-BETWEEN_FILES = 0.6
-"""Of them, after a file of tests: the next one has room then, and shares its programs to the end."""
+BETWEEN_FILES = 0.8
+"""Of them, after a file of tests: the next one has some room then. All tests collected and nothing compiled is half of them."""
 
 
 class Room:
