@@ -14,7 +14,7 @@ from elbojax.workarounds import WORKAROUNDS, __main__, lapack
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "elbojax"
-QUICK = {"constants", "dataclasses", "maxima", "in place", "transfers", "equations", "kept traces", "scans"}
+QUICK = {"constants", "dataclasses", "maxima", "in place", "transfers", "equations", "kept traces", "scans", "ynn"}
 """Rows whose reproductions take some seconds, most of them for the import of JAX."""
 VERSIONS = re.compile(r"jaxlib|\bjax (?:up to )?0\.\d|0\.\d+\.\d+ on CPU|deadlock|work-?around for")
 rows = pytest.mark.parametrize("row", WORKAROUNDS, ids=lambda row: row.name)

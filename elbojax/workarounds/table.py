@@ -53,6 +53,25 @@ print("needed" if again.consts[0].dtype == np.float32 else "gone")
         has_switch=True,
     ),
     Workaround(
+        "ynn",
+        versions="jaxlib 0.10.2 and later, CPU",
+        symptom="XLA hands reductions of some thousand numbers to YNNPACK, which gives wrong numbers without a word: "
+        "jnp.sum(jnp.log1p(x / 4) + jnp.log1p(x)) is twice its first part. Sums over products of a mapped matrix and a vector "
+        "are wrong as well, and some reductions crash or hang (jax issues 39103 and 39257).",
+        reproduction="""
+import jax, jax.numpy as jnp, numpy as np
+
+x = np.linspace(0, 1, 4096, dtype=np.float32)
+found = jax.jit(lambda x: jnp.sum(jnp.log1p(x / 4) + jnp.log1p(x)))(x)
+print("needed" if abs(found - np.sum(np.log1p(x / 4) + np.log1p(x))) > 1 else "gone")
+""",
+        instead="Programs for the CPU are compiled without YNNPACK, in the whole process. A sum of logarithms over 64 rows of 5,000 takes "
+        "0.24 ms of processor time for 0.12; products of matrices and gradients of regressions take as long as before.",
+        places=("workarounds/ynn.py",),
+        may_go="With the last jaxlib whose reproduction says needed.",
+        has_switch=True,
+    ),
+    Workaround(
         "dataclasses",
         versions="jax 0.10 and later",
         symptom="Structures of two dataclasses registered by jax.tree_util.register_dataclass compare equal, so jit may hand one "
