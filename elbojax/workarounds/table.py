@@ -65,8 +65,9 @@ x = np.linspace(0, 1, 4096, dtype=np.float32)
 found = jax.jit(lambda x: jnp.sum(jnp.log1p(x / 4) + jnp.log1p(x)))(x)
 print("needed" if abs(found - np.sum(np.log1p(x / 4) + np.log1p(x))) > 1 else "gone")
 """,
-        instead="Programs for the CPU are compiled without YNNPACK, in the whole process. A sum of logarithms over 64 rows of "
-        "5,000 takes 0.24 ms of processor time for 0.12; products of matrices and gradients of regressions take as long as before.",
+        instead="Programs for the CPU are compiled without YNNPACK, in the whole process. "
+        "A sum of logarithms over 64 rows of 5,000 takes 0.24 ms of processor time for 0.12; "
+        "products of matrices and gradients of regressions take as long as before.",
         places=("workarounds/ynn.py",),
         may_go="With the last jaxlib whose reproduction says needed.",
         has_switch=True,
