@@ -407,7 +407,8 @@ def markdown(record: dict[str, Any]) -> str:
             *others,
             "Apart from these, what no check of this kind can promise to see: a mode in which no start ends, in the last three"
             f" rows. {sums[1]}. `fit` looks along rays from its first Gaussian, in which these three lie; a narrow mode off all"
-            " rays it does not see (width 0.3, eight sds away, five parameters: nine of ten certified without it).",
+            " rays it does not see (eight sds away: of width 0.3, five parameters, nine of ten are certified without it; of"
+            " width 0.7, weight 0.3, twenty parameters, ten of ten).",
             "",
             timing.table(header, lines),
         ]

@@ -114,8 +114,10 @@ def count_modes(q: Gaussian, log_density: LogDensity, paths: Paths) -> Array:
       Integer scalar.
     """
     size = q.loc.size
-    distance = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(paths.modes)
-    far = distance > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size
+    from_centre = jax.vmap(lambda mode: q.mahalanobis(mode - q.loc))(paths.modes)
+    from_best = jax.vmap(lambda mode: q.mahalanobis(mode - paths.modes[jnp.argmax(paths.elbo)]))(paths.modes)
+    far = from_centre > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size
+    far |= (from_best > thresholds.COVERED) & (paths.elbo > jnp.max(paths.elbo) - thresholds.LIGHT)
     heavy = (paths.values > log_density(q.loc) - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + jnp.sum(far & heavy)
 

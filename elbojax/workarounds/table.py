@@ -96,7 +96,8 @@ print("needed" if jax.tree.structure(made()(1.0)) == jax.tree.structure(made()(1
     Workaround(
         "maxima",
         versions="jaxlib 0.10 and later, CPU",
-        symptom="The maximum of some thousand numbers and more leaves NaN out, of fewer it does not.",
+        symptom="The maximum of some thousand numbers and more leaves NaN out, of fewer it does not. YNNPACK does: with the "
+        'workaround "ynn" it keeps it.',
         reproduction="""
 import jax, jax.numpy as jnp, numpy as np
 

@@ -28,6 +28,10 @@ CASES = {
     "narrow, on an axis": (5, 8, 0.3, 0.1, False),
     "five parameters": (5, 8, 1, 0.1, True),
     "twenty parameters": (20, 12, 1, 0.1, True),
+    # Within 4 D squared sds of the first.
+    "near, of ten parameters": (10, 8, 1, 0.1, True),
+    "near, of twenty parameters": (20, 8, 1, 0.1, True),
+    "nearer": (5, 6, 1, 0.2, True),
 }
 
 

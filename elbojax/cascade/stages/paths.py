@@ -111,11 +111,12 @@ def count_modes(q: Gaussian, paths: Paths) -> Stage[int]:
       Their number.
     """
     ends = q.standardised(paths.modes)
-    if len(q.loc) > thresholds.MANY:
-        # Of many parameters a mode is far from the mean, in sds, and a little in each coordinate; but ends of one mode are near.
-        far = np.sum((ends - ends[int(np.argmax(paths.elbo))]) ** 2, axis=1) > thresholds.COVERED
-    else:
-        far = np.sum(ends**2, axis=1) > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
+    # Of many parameters a mode is far from the mean, in sds, and a little in each coordinate; but ends of one mode are near.
+    best = int(np.argmax(paths.elbo))
+    far = np.sum((ends - ends[best]) ** 2, axis=1) > thresholds.COVERED
+    if len(q.loc) <= thresholds.MANY:
+        far &= paths.elbo > paths.elbo[best] - thresholds.LIGHT
+        far |= np.sum(ends**2, axis=1) > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
     heavy = (paths.values > centre - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
     return 1 + int(np.sum(far & heavy))

@@ -84,8 +84,7 @@ def _led_away(rng: np.random.Generator, q: Gaussian) -> Stage[list[tuple[float, 
     _, gradients = yield Gradients(q.loc + wide @ q.scale_tril.T)
     ends = wide + gradients @ q.scale_tril
     values = yield Values(q.loc + np.concatenate([np.zeros((1, size)), ends]) @ q.scale_tril.T)
-    covered = thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * size
-    away = (np.sum(ends**2, axis=1) > covered) & (values[1:] > values[0] - thresholds.NEGLIGIBLE)
+    away = (np.sum(ends**2, axis=1) > thresholds.COVERED) & (values[1:] > values[0] - thresholds.NEGLIGIBLE)
     return [(values[1 + i], ends[i]) for i in np.flatnonzero(away)]
 
 
