@@ -18,7 +18,8 @@ def look_around(rng: np.random.Generator, q: Gaussian, paths: Paths) -> Stage[tu
     for directions u, one to either side along the regression on each coordinate and the others at random, and radii r of up
     to many sds. Starts near `init` see a mode only where it draws them; rays see what lies further out, with values of the
     log-density alone. The gradients at a few starts from the widened `q` see modes of like width in any direction. A narrow one
-    that lies on no ray stays unseen.
+    that lies on no ray stays unseen. Ends without a share worth a look are left out, so that the stages to come are those
+    without rays.
 
     Args:
       rng: of the directions, and of the new paths.
@@ -61,7 +62,8 @@ def look_around(rng: np.random.Generator, q: Gaussian, paths: Paths) -> Stage[tu
         return _with_cost(paths, thresholds.WIDE_STARTS), looked
     starts = q.loc + np.stack(chosen) @ q.scale_tril.T
     more = yield from run_paths(rng, starts, num_paths=len(starts))
-    together = lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)])  # noqa: E731
+    heavy = more.elbo > max(np.max(paths.elbo), np.max(more.elbo)) - thresholds.LIGHT
+    together = lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)[heavy]])  # noqa: E731
     joined = paths._replace(
         q=jax.tree.map(together, paths.q, more.q),
         elbo=together(paths.elbo, more.elbo),
