@@ -14,7 +14,11 @@ from typing import Any
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 MOVED = "2026-11-29"
 """When the stages were on the host."""
-TESTS = {"before": "14:29 on two cores, 6 GB a worker", "after": "14:06 without the laws, 5,701 tests, with other work beside", "wanted": "8:00, 2 GB"}
+TESTS = {
+    "before": "14:29 on two cores, 6 GB a worker",
+    "after": "14:06 without the laws, 5,701 tests, with other work beside",
+    "wanted": "8:00, 2 GB",
+}
 
 Row = dict[str, Any]
 
