@@ -258,15 +258,15 @@ def test_tails_cost_a_richer_stage_where_the_weights_are_uneven():
         prior = -0.5 * (z[0] / 2) ** 2 - 0.5 * tau**2 + z[1] - 0.5 * jnp.sum(z[2:] ** 2)
         return prior - 2.5 * jnp.sum((y - z[0] - tau * z[2:]) ** 2)
 
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(5)
     y = (
-        rng.normal(size=(8, 1))
-        + np.abs(rng.normal(size=(8, 1))) * rng.normal(size=(8, 4))
-        + rng.normal(size=(8, 4)) / 5**0.5
+        rng.normal(size=(12, 1))
+        + np.abs(rng.normal(size=(12, 1))) * rng.normal(size=(12, 4))
+        + rng.normal(size=(12, 4)) / 5**0.5
     )
     plain, fits = (elbojax.fit_batch(KEY, hierarchy, jnp.zeros(6), y, tails=tails) for tails in (False, True))
     uneven = np.asarray(plain.certificate.certified & (plain.certificate.khat >= thresholds.TAILED))
-    assert 0 < uneven.sum() < 8
+    assert 0 < uneven.sum() < 12
     for a, b in zip(jax.tree.leaves(fits.moments), jax.tree.leaves(plain.moments), strict=True):
         np.testing.assert_allclose(a[~uneven], b[~uneven], rtol=1e-5)  # other lanes round otherwise
     assert fits.certificate.certified[uneven].all()
