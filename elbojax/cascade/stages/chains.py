@@ -110,16 +110,19 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         starts = points_of(whitening, rng.standard_normal((thresholds.ENSEMBLE_CHAINS, len(whitening.loc))))
     ends = _ends(paths, whitening) if outcome.certificate.modes > 1 else paths.modes[:0]
     chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
+    left = limit - outcome.certificate.num_gradients - len(chains)
     here = yield from begin(whitening, chains)
-    here, seen, step, used = yield from tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned)
+    here, seen, step, used = yield from tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned, left)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
-    own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in seen[len(seen) // 2 :]])
-    if weighted and len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]:
+    own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in [chains[:0], *seen[len(seen) // 2 :]]])
+    many = len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]
+    if weighted and many and used + len(chains) <= left:
         points, last = points_of(whitening, own), points_of(whitening, here.u)
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
-        here, _, step, more = yield from tuned(rng, whitening, here, step, num_tuned)
-        used += more + len(last)
+        used += len(last)
+        here, _, step, more = yield from tuned(rng, whitening, here, step, num_tuned, left - used)
+        used += more
     used += len(chains)
     result = outcome
     recorded: list[np.ndarray] = []
@@ -183,7 +186,12 @@ def length_of(angle: float, step: float) -> int:
 
 
 def tuned(
-    rng: np.random.Generator, whitening: Gaussian, here: States, step: float, num_trajectories: int
+    rng: np.random.Generator,
+    whitening: Gaussian,
+    here: States,
+    step: float,
+    num_trajectories: int,
+    limit: float = math.inf,
 ) -> Stage[tuple[States, list[np.ndarray], float, int]]:
     """The chains after some trajectories, where they were, the step size that they have led to, and the gradients used.
 
@@ -193,6 +201,7 @@ def tuned(
       here: where they are.
       step: size to begin with.
       num_trajectories: in which the step size is found.
+      limit: gradients that are not to be exceeded; trajectories that would are left out.
 
     Yields:
       `Gradients`.
@@ -203,6 +212,8 @@ def tuned(
     used, seen = 0, []
     for i in range(num_trajectories):
         length = length_of(thresholds.ENSEMBLE_ANGLE, step)
+        if used + length * len(here.u) > limit:
+            break
         here, chance = yield from trajectory(rng, whitening, here, step * rng.uniform(0.5, 1.5, len(here.u)), length)
         seen.append(here.u)
         used += length * len(here.u)
