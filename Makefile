@@ -28,7 +28,7 @@ test-slow: export XLA_FLAGS ?=
 laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs clean
+.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -77,9 +77,12 @@ notebooks: $(READY) ## run every notebook in its short form
 thresholds: $(READY) ## docs/thresholds.md from elbojax/thresholds.py
 	@$(BIN)/python -c "from elbojax import thresholds; print(thresholds.page(), end='')" > docs/thresholds.md
 
-docs: $(READY) ## API pages into build/docs
-	@$(BIN)/pdoc --docformat google --math --output-directory build/docs elbojax
-	@echo "open build/docs/index.html"
+docs: $(READY) ## the site into build/site; fails on a dead link, a formula that does not compile, a public name without its page
+	@NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "open build/site/index.html"
+
+pictures: $(READY) ## the pictures of the site's pages, from their own code
+	@$(BIN)/python docs/pictures/make.py
 
 clean: ## remove all that make made
 	rm -rf $(VENV) .jax_cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
