@@ -20,6 +20,9 @@ DECIDING = ("host", "results", "minibatch", "cascade")
 
 ALLOWED = {
     "agreement.ROWS": "rows of a table",
+    "approximation.CHUNK": "draws in one call",
+    "approximation.FEWEST": "memory",
+    "approximation.NUMBERS": "memory",
     "averaging.MOST_BLOCKS": "memory",
     "batch.CALLS": "calls of a program",
     "batch.FEW": "lanes",
@@ -45,7 +48,6 @@ ALLOWED = {
     "evaluate_many.WIDE_CHUNK": "points in one call",
     "evaluate_many.ROOM": "points in one call",
     "evaluate_many.WIDEST": "memory",
-    "answer.CHUNK": "draws in one call",
     "fit.RANK": "a default of an argument",
     "handover.COORDINATES": "coordinates in one call",
     "importance.SIDE_BY_SIDE": "memory",
@@ -91,7 +93,7 @@ ALLOWED = {
     "short_chains.ROOM": "draws in one call",
     "storage.FORMAT": "of files",
     "storage.SEAL": "of files",
-    "summary.COARSEST": "digits of a table",
+    "display.COARSEST": "digits of a table",
     "summary.PROBABILITIES": "columns of a table",
     "summary.ROWS": "rows of a table",
     "summary.WORST": "rows of a table",

@@ -1,10 +1,14 @@
 """One fit."""
 
 import functools
+import html
+import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax import xla
 from elbojax.inputs import unmasked
@@ -34,6 +38,85 @@ class Run(NamedTuple):
     loss: Scalar
     losses: Array
     lane: Any
+
+    def approximation(self, target: Any = None) -> Any:
+        """The `q` as a posterior in the user's own space: `mean`, `sd`, `quantile`, `sample`, `evaluate`, `predict`.
+
+        Nothing has compared it with the posterior, and its report says so.
+
+        Args:
+          target: of `targets.unconstrain` or `targets.ravel`, where the log-density was made by it; None where `q` is over
+            the user's own space.
+
+        Returns:
+          An `Approximation`.
+
+        Raises:
+          TypeError: `q` is no `Family`.
+          ValueError: `q` is not finite, or this is a batch.
+
+        Example:
+          >>> import elbojax, jax, jax.numpy as jnp, optax
+          >>> target = elbojax.targets.unconstrain(lambda z: -z["rate"], {"rate": 1.0}, {"rate": "positive"})
+          >>> solver = elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, target.log_density), optax.adam(0.1))
+          >>> result = run(jax.random.key(0), solver, elbojax.mean_field(jnp.zeros(1), 1.0), num_steps=200)
+          >>> bool(0.7 < result.approximation(target).mean()["rate"] < 1.3)
+          True
+        """
+        return ANSWERS["approximation"](self, target)
+
+    def summary(self, target: Any = None) -> Any:
+        """A table of means, sds and quantiles under `q`; of a batch, of statuses, steps and losses.
+
+        Args:
+          target: as in `approximation`.
+        """
+        return ANSWERS["summary"](self, target)
+
+    def to_arviz(self, target: Any = None, num_samples: int = 1000, **settings: Any) -> Any:
+        """Draws of `q` as an ArviZ tree, whose attribute `certified` says in words that nothing has checked them.
+
+        Args:
+          target: as in `approximation`.
+          num_samples: draws, of each model of a batch.
+          **settings: of `Fit.to_arviz`: `dims`, `coords`; of one run also `log_likelihood`, `simulate`, `observed`.
+        """
+        return ANSWERS["to_arviz"](self, target, num_samples, **settings)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file, from which `elbojax.load` makes the same run but for `lane`; no pickle.
+
+        Args:
+          path: of the file; .npz by custom.
+
+        Raises:
+          TypeError: `q` is neither arrays in dicts, lists and tuples nor of a family of elbojax.
+        """
+        ANSWERS["save"](self, path)
+
+    def __repr__(self) -> str:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self[:4])):
+            return f"Run(q={type(self.q).__name__}, traced)"
+        if jnp.ndim(self.status) == 0:
+            last = f"mean loss of the last {float(self.loss):.6g}"
+            return f"run: {Status(int(self.status))} after {int(self.num_steps):,} steps, {last}; q: {_shown(self.q)}"
+        codes, counts = np.unique(np.asarray(self.status), return_counts=True)
+        each = ", ".join(f"{count:,} {Status(int(code))}" for code, count in zip(codes, counts, strict=True))
+        return f"{jnp.size(self.status):,} runs: {each}; q: {_shown(self.q)}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        table = ANSWERS["html"](self)
+        return f"<pre>{html.escape(repr(self))}</pre>" if table is None else table
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {}
+"""What a run is asked, by name of the method: filled in by `results`, which stands above and has tables, files and trees."""
+
+
+def _shown(q: PyTree) -> str:
+    """The kind of a pytree and how many numbers it holds."""
+    return f"{type(q).__name__} of {sum(jnp.size(leaf) for leaf in jax.tree.leaves(q)):,} numbers"
 
 
 def never() -> StopRule:
@@ -78,7 +161,7 @@ def run(
 
     Raises:
       TypeError: solver or stop rule are none, or a leaf of `q` is not floating point.
-      ValueError: `num_steps` is below 1, or `q` is not finite.
+      ValueError: `num_steps` is below 1, `q` is not finite, or `resume` is from a file.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp, optax
@@ -91,6 +174,8 @@ def run(
     check_key(key)
     check_settings(solver, stop, num_steps)
     check_lists("data", data)
+    if resume is not None and resume.lane is None:
+        raise ValueError("resume is a run from a file, which does not hold the state that a further run goes on from")
     lane = None if resume is None else resume.lane
     return _run(key, solver, trained_leaves(q), unmasked(data), num_steps, stop, lane)
 

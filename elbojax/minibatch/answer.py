@@ -1,27 +1,30 @@
 """What `fit_minibatches` gives back: a distribution in the user's own space, and what the fit knows of itself."""
 
 import dataclasses
-import functools
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import thresholds, xla
+from elbojax import thresholds
 from elbojax.families import Family
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.halving import Race
+from elbojax.results import held, loading, space, storage
+from elbojax.results.approximation import Approximation
+from elbojax.results.posterior import described
 from elbojax.targets import Target
-from elbojax.types import Key, PyTree, Status
-
-CHUNK = 256
-"""Draws for means and sds that are looked at together."""
+from elbojax.types import PyTree, Status
 
 
-@dataclasses.dataclass(frozen=True)
-class MinibatchFit:
-    """A posterior fitted to minibatches.
+@dataclasses.dataclass(frozen=True, repr=False)
+class MinibatchFit(Approximation):
+    """A posterior fitted to minibatches: the best `q` of its family, without a certificate.
+
+    `summary`, `quantile`, `evaluate`, `predict`, `to_arviz`, `save` and the table in notebooks are those of a `Fit`; what
+    they say is of `q`.
 
     Attributes:
       q: the `Family` found, on flat unconstrained vectors.
@@ -62,47 +65,18 @@ class MinibatchFit:
     step_se: float = np.nan
     dtype: Any = np.float64
 
-    @relaxed
-    def sample(self, key: Key, num_samples: int) -> PyTree:
-        """Draws of `q` in the user's space.
+    @property
+    def _q(self) -> Family:
+        return self.q
 
-        Args:
-          key: consumed.
-          num_samples: static.
+    @property
+    def _constrain(self) -> Any:
+        return self.target.constrain
 
-        Returns:
-          Pytree like `init`, leading axis num_samples; leaves whose sd the dtype of the fit would lose are NumPy arrays
-          of float64.
-        """
-        with jax.enable_x64(True):
-            draws = jax.tree.map(np.asarray, _sample(key, _double(self.q), self.target.constrain, num_samples))
-        return self._narrowed(draws)
+    def _names(self) -> tuple[str, ...]:
+        return tuple(space.names(self.target))
 
-    @relaxed
-    def mean(self) -> PyTree:
-        """Posterior means, a pytree like `init`; of float64 where the dtype of the fit would lose the sd."""
-        return self._narrowed(self._moments[0])
-
-    @relaxed
-    def sd(self) -> PyTree:
-        """Posterior standard deviations, a pytree like `init`."""
-        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), self._moments[1])
-
-    @functools.cached_property
-    def _moments(self) -> tuple[PyTree, PyTree]:
-        """Means and sds in float64."""
-        with jax.enable_x64(True):
-            q = _double(self.q)
-            origin = jax.jit(self.target.constrain)(q.loc)
-            sums = [
-                jax.tree.map(np.asarray, _offsets(q, self.target.constrain, jnp.asarray(chunk), origin))
-                for chunk in _noise_chunks(q.noise_size)
-            ]
-        first, second = jax.tree.map(lambda *x: sum(x) / len(x), *sums)
-        mean = jax.tree.map(lambda x, m: np.asarray(x) + m, origin, first)
-        return mean, jax.tree.map(lambda m, s: np.sqrt(np.maximum(s - m**2, 0)), first, second)
-
-    def _narrowed(self, values: PyTree) -> PyTree:
+    def _handed(self, values: PyTree) -> PyTree:
         mean, sd = self._moments
 
         def narrow(x, m, s):
@@ -111,40 +85,97 @@ class MinibatchFit:
 
         return jax.tree.map(narrow, values, mean, sd)
 
-    def __str__(self) -> str:
+    @relaxed
+    def sd(self) -> PyTree:
+        """Standard deviations of `q`, a pytree like `init`."""
+        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), self._moments[1])
+
+    @property
+    def _verdict(self) -> str:
+        kind = type(self.q).__name__
+        return f"NOT certified: {kind} from minibatches ({self.status}), whose shape nothing has compared with the posterior"
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "status": str(self.status),
+            "optimizer": self.winner,
+            "elbo": self.elbo,
+            "elbo_se": self.elbo_se,
+            "rhat": self.rhat,
+            "mcse": self.mcse,
+        }
+
+    def _heading(self) -> str:
+        return f"fit of {self.target.size:,} parameters to minibatches"
+
+    def _lines(self) -> list[str]:
         step = "" if np.isnan(self.step) else f", {self.step:.3f} sds from where the gradient vanishes"
-        return (
+        return [
             f"{self.status}: {self.winner} won; R-hat {self.rhat:.3f}, Monte Carlo error {self.mcse:.3f} sds, moved"
-            f" {self.moved:.3f} sds when the step was cut{step}; ELBO {self.elbo:.2f} +- {self.elbo_se:.2f};"
-            f" {self.num_steps:,} steps, {self.num_gradients:,} minibatch gradients"
-        )
+            f" {self.moved:.3f} sds when the step was cut{step}",
+            f"ELBO {self.elbo:.2f} ± {self.elbo_se:.2f} nats",
+            f"{self.num_steps:,} steps, {self.num_gradients:,} minibatch gradients",
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file, from which `elbojax.load` makes the same fit; no pickle.
+
+        The model is not held, for it is code; nor are the states of the optimisers of the race.
+
+        Args:
+          path: of the file; .npz by custom.
+        """
+        numbers = {name: getattr(self, name) for name in held.NUMBERS}
+        race: dict[str, Any] = {name: np.asarray(getattr(self.race, name)) for name in ("losses", "errors", "rounds")}
+        race |= {"names": list(self.race.names), "winner": self.race.winner}
+        race |= {"status": int(self.race.status), "num_steps": int(self.race.num_steps)}
+        contents = {
+            "kind": "minibatches",
+            "space": described(self.target),
+            "q": self.q,
+            "winner": self.winner,
+            "status": int(self.status),
+            "dtype": np.dtype(self.dtype).name,
+            "numbers": {name: float(value) for name, value in numbers.items()},
+            "race": race,
+        }
+        storage.write(path, contents)
+
+    def __str__(self) -> str:
+        return self.report()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return self.html()
 
 
-def _double(q: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), q)
+def loaded(contents: dict[str, Any], target: Target) -> MinibatchFit:
+    """The fit that a file holds, whose race has neither distributions nor states."""
+    race, numbers = contents["race"], contents["numbers"]
+    won = Race(
+        q=None,
+        status=Status(race["status"]),
+        winner=race["winner"],
+        names=tuple(race["names"]),
+        losses=race["losses"],
+        errors=race["errors"],
+        rounds=race["rounds"],
+        num_steps=race["num_steps"],
+        state=None,  # type: ignore[arg-type]
+    )
+    counts = {name: int(numbers[name]) for name in ("num_steps", "num_gradients")}
+    return MinibatchFit(
+        q=jax.tree.map(np.asarray, contents["q"]),
+        status=Status(contents["status"]),
+        winner=contents["winner"],
+        race=won,
+        target=target,
+        dtype=np.dtype(contents["dtype"]),
+        **{**numbers, **counts},
+    )
 
 
-@functools.partial(xla.jit, static_argnames=("constrain", "num_samples"))
-def _sample(key, q, constrain, num_samples):
-    return jax.vmap(lambda k: constrain(q.sample(k)))(jax.random.split(key, num_samples))
-
-
-@functools.partial(xla.jit, static_argnames="constrain")
-def _offsets(q, constrain, draws, origin):
-    """Means of the differences to the origin, and of their squares."""
-    values = jax.vmap(lambda e: constrain(q.transport(e)))(draws)
-    off = jax.tree.map(lambda x, o: x - o, values, origin)
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), off), jax.tree.map(lambda x: jnp.mean(x**2, axis=0), off)
-
-
-def _noise_chunks(size: int) -> Any:
-    """Antithetic draws [CHUNK, size], always the same; whitened where they are not too many."""
-    rng = np.random.default_rng(0)
-    num_draws, few = thresholds.MINIBATCH_MOMENT_DRAWS, size <= thresholds.MINIBATCH_WHITENED
-    half = num_draws // 2 if few else CHUNK // 2
-    for _ in range(num_draws // (2 * half)):
-        draws = rng.standard_normal((half, size))
-        if few:
-            draws = np.linalg.solve(np.linalg.cholesky(draws.T @ draws / half), draws.T).T
-        for piece in np.split(draws, half // (CHUNK // 2)):
-            yield np.concatenate([piece, -piece])
+loading.BUILDERS["minibatches"] = loaded

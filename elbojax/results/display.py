@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,46 @@ def parts(names: Sequence[str], mean: np.ndarray, sd: np.ndarray, most: int = SH
     return found
 
 
+def numbers(names: Sequence[str], mean: np.ndarray, sd: np.ndarray) -> list[str]:
+    """Lines of a report: name, mean ± sd.
+
+    Args:
+      names: P.
+      mean: [P].
+      sd: [P].
+    """
+    shown = parts(names, mean, sd)
+    wide = max([13, *(len(names[number]) for part in shown for number in part.rows)])
+    lines = []
+    for part in shown:
+        lines += [f"  {names[n]:<{wide}} {mean[n]:12.{digits(mean[n], sd[n])}g} ± {sd[n]:.3g}" for n in part.rows]
+        lines += [f"  {part.rest}"] if part.rest else []
+    return lines
+
+
+COARSEST = 2.5
+"""Leading digits of an sd below which a mean is shown with a digit more: a tenth of it would be rounded by 0.05 sd."""
+
+
+def digits(mean: Any, sd: Any) -> int:
+    """Significant digits of a mean that are right to a fiftieth of its sd; four at least.
+
+    Args:
+      mean: scalar.
+      sd: scalar.
+
+    Returns:
+      At most 17, all that double precision has.
+
+    Example:
+      >>> digits(1.25, 0.3), digits(1700000003.9, 4.0), f"{1700000003.9:.{digits(1700000003.9, 4.0)}g}"
+      (4, 11, '1700000003.9')
+    """
+    if not (np.isfinite(mean) and np.isfinite(sd) and mean != 0 and sd > 0):
+        return 4
+    return int(np.clip(np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd / COARSEST)) + 2, 4, 17))
+
+
 def _range(mean: np.ndarray, sd: np.ndarray) -> str:
     if not (np.isfinite(mean).any() and np.isfinite(sd).any()):
         return ""
@@ -67,7 +107,13 @@ def _range(mean: np.ndarray, sd: np.ndarray) -> str:
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], verdict: str, certified: bool, details: str, heading: str
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    verdict: str,
+    certified: bool,
+    details: str,
+    heading: str,
+    folded: str = "certificate",
 ) -> str:
     """A table in HTML, for notebooks.
 
@@ -78,6 +124,7 @@ def table(
       certified: whether it is good news.
       details: text as it would be printed, folded away.
       heading: of what.
+      folded: what the details are called.
 
     Returns:
       HTML without scripts, in the colours of the page around it.
@@ -99,5 +146,5 @@ def table(
         lines.append(f"<tr><th style='text-align:left'>{html.escape(name)}</th>{numbers}</tr>")
     lines.append("</tbody></table>")
     if details:
-        lines.append(f"<details><summary>certificate</summary><pre>{html.escape(details)}</pre></details>")
+        lines.append(f"<details><summary>{html.escape(folded)}</summary><pre>{html.escape(details)}</pre></details>")
     return "\n".join([*lines, "</div>"])

@@ -15,7 +15,7 @@ from elbojax.results.moments import moments, resampled
 from elbojax.results.posterior import Posterior, axes
 from elbojax.results.resolution import handed, widened
 from elbojax.results.seconds import Seconds
-from elbojax.results.summary import PosteriorSummary, digits, of_posterior
+from elbojax.results.summary import PosteriorSummary, of_posterior
 from elbojax.types import Array, Key, PyTree, Status
 
 
@@ -260,7 +260,7 @@ class Fit(Posterior):
             for number in part.rows:
                 name, m, s = names[number], mean[number], sd[number]
                 if not lacking[number]:
-                    lines.append(f"  {name:<{wide}} {m:12.{digits(m, s)}g} ± {s:.3g}")
+                    lines.append(f"  {name:<{wide}} {m:12.{display.digits(m, s)}g} ± {s:.3g}")
                     continue
                 low, median, high = table.quantiles[number]
                 none = "no finite mean or sd found" if np.isnan(m) else f"mean {m:.4g}, no finite sd found"

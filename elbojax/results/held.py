@@ -10,8 +10,14 @@ import numpy as np
 from elbojax.bijectors import Bijector
 from elbojax.families import Family
 from elbojax.results.certificate import Certificate
+from elbojax.types import Status
 
 PARTS = {"space", "q", "certificate", "draws", "log_weights", "note", "moments"}
+RUN = {"kind", "q", "status", "num_steps", "loss", "losses"}
+MINIBATCHES = {"kind", "space", "q", "winner", "status", "dtype", "numbers", "race"}
+NUMBERS = ("rhat", "mcse", "moved", "elbo", "elbo_se", "num_steps", "num_gradients", "step", "step_se")
+"""Fields of a `MinibatchFit` that are numbers."""
+RACE = {"losses", "errors", "rounds", "names", "winner", "status", "num_steps"}
 KINDS = {"certified": "b", "status": "iu", "stage": "iu", "modes": "iuf"}
 """Kinds of NumPy's dtypes, for those fields of a certificate that are not floating point."""
 
@@ -25,6 +31,8 @@ def check(held: Mapping[str, Any]) -> None:
     Raises:
       ValueError: they do not; what it says is what is wrong.
     """
+    if "kind" in held:
+        return _of_kind(held)
     _wanted(set(held) == PARTS, f"parts {sorted(PARTS)}, got {sorted(held)}")
     shapes, size = _space(held["space"])
     _wanted(isinstance(held["note"], str), "a note in words")
@@ -37,6 +45,48 @@ def check(held: Mapping[str, Any]) -> None:
             _wanted(isinstance(part, list | tuple) and len(part) == len(shapes), f"moments of {len(shapes)} leaves")
             for leaf, shape in zip(part, shapes, strict=True):
                 _floats("moments", leaf, (*batch, *shape))
+
+
+def _of_kind(held: Mapping[str, Any]) -> None:
+    """Runs, and fits from minibatches."""
+    parts = {"run": RUN, "minibatches": MINIBATCHES}.get(held["kind"]) if isinstance(held["kind"], str) else None
+    _wanted(parts is not None, f"a fit, a run or a fit from minibatches, got {str(held['kind'])[:40]!r}")
+    _wanted(set(held) == parts, f"parts {sorted(parts or ())}, got {sorted(held)}")
+    if held["kind"] == "run":
+        status = held["status"]
+        good = isinstance(status, np.ndarray) and status.dtype.kind in "iu"
+        _wanted(good, "a status that is an array of integers")
+        for name, kinds in (("num_steps", "iu"), ("loss", "f")):
+            value = held[name]
+            good = isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.shape == status.shape
+            _wanted(good, f"{name} of shape {status.shape}")
+        losses = held["losses"]
+        good = isinstance(losses, np.ndarray) and losses.dtype.kind == "f" and losses.shape[:-1] == status.shape
+        _wanted(good and losses.ndim == status.ndim + 1, f"losses of shape {status.shape} and blocks")
+        leaves = jax.tree.leaves(held["q"])
+        good = bool(leaves) and all(
+            isinstance(x, np.ndarray) and x.shape[: status.ndim] == status.shape for x in leaves
+        )
+        _wanted(good, f"arrays with axes of models {status.shape}")
+        return
+    _, size = _space(held["space"])
+    _q(held["q"], (), size)
+    words = all(isinstance(held[name], str) for name in ("winner", "dtype"))
+    _wanted(words and held["dtype"] in ("float16", "bfloat16", "float32", "float64"), "names in words")
+    numbers, race = held["numbers"], held["race"]
+    good = isinstance(numbers, dict) and set(numbers) == set(NUMBERS)
+    _wanted(good and all(type(x) is float for x in numbers.values()), f"numbers {NUMBERS}")
+    counts = (numbers["num_steps"], numbers["num_gradients"])
+    _wanted(all(np.isfinite(x) and x == int(x) for x in counts), "whole numbers of steps and gradients")
+    _wanted(isinstance(race, dict) and set(race) == RACE, f"a race of {sorted(RACE)}")
+    for status in (held["status"], race["status"]):
+        _wanted(type(status) is int and status in list(Status), "codes of a status")
+    names = race["names"]
+    good = isinstance(names, list) and all(isinstance(name, str) for name in (*names, race["winner"]))
+    _wanted(good and type(race["num_steps"]) is int, "names of optimisers")
+    for name in ("losses", "errors", "rounds"):
+        value = race[name]
+        _wanted(isinstance(value, np.ndarray) and value.shape == (len(names),), f"{name} of {len(names)} optimisers")
 
 
 def _wanted(condition: Any, what: str) -> None:

@@ -10,12 +10,17 @@ import numpy as np
 
 from elbojax import objects, targets
 from elbojax.bijectors import Bijector, resolve
+from elbojax.loops.run import Run
 from elbojax.results import held, storage
 from elbojax.results.certificate import Certificate
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
 from elbojax.results.handing import handed_q
 from elbojax.types import PyTree, Scalar
+from elbojax.workarounds.transfers import on_device
+
+BUILDERS: dict[str, Callable[[dict[str, Any], targets.Target], Any]] = {}
+"""For kinds of files whose classes stand in higher layers: what makes the object of the contents."""
 
 
 def load(
@@ -23,8 +28,8 @@ def load(
     log_density: Callable[..., Scalar] | None = None,
     init: PyTree = None,
     support: PyTree = None,
-) -> Fit | Fits:
-    """A fit, or the fits of a batch, from a file that `fit.save` wrote.
+) -> Any:
+    """A fit, the fits of a batch, a fit from minibatches or a run, from the file that its `save` wrote.
 
     The file holds all that draws, moments and certificates take, and is no pickle: it runs no code. Only
     `fit.target.log_density` needs the log-density again.
@@ -37,7 +42,8 @@ def load(
       support: as it was given to `fit`. Needed only where a bijector is not one of elbojax.
 
     Returns:
-      A `Fit`, or `Fits`, with the same numbers, held in the precision of the file.
+      A `Fit`, or `Fits`, with the same numbers, held in the precision of the file. Of other files a `MinibatchFit`, or a
+      `Run` without its lane, from which no run goes on.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -53,6 +59,13 @@ def load(
       True
     """
     holding = storage.read(path, held.check)
+    if holding.get("kind") == "run":
+        names = ("q", "status", "num_steps", "loss", "losses")
+        return Run(**{name: jax.tree.map(on_device, holding[name]) for name in names}, lane=None)
+    if "kind" in holding:
+        return BUILDERS[holding["kind"]](
+            holding, _target(os.fspath(path), holding["space"], log_density, init, support)
+        )
     certificate = Certificate(**holding["certificate"])
     space, q, draws, log_weights, moments, note = (
         holding[name] for name in ("space", "q", "draws", "log_weights", "moments", "note")

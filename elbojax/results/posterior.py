@@ -173,7 +173,7 @@ class Posterior(abc.ABC):
           observed: data by the same names.
 
         Returns:
-          An `xarray.DataTree`: dimensions chain and draw, then model for a batch, then those of the variable. Codes of
+          An `xarray.DataTree`, or an `InferenceData` where an ArviZ before 1.0 is installed: dimensions chain and draw, then model for a batch, then those of the variable. Codes of
           status and stage are variables of the group `certificate`, their names its attributes.
 
         Raises:
@@ -240,7 +240,7 @@ class Posterior(abc.ABC):
           TypeError: `q` is of a family that is not one of elbojax.
         """
         contents = {
-            "space": _described(self.target),
+            "space": described(self.target),
             "q": self.q,
             "certificate": {name: np.asarray(value) for name, value in self.certificate._asdict().items()},
             "draws": self.draws,
@@ -278,7 +278,7 @@ def axes(number: int) -> Callable[[P], P]:
     return register
 
 
-def _described(target: Target) -> dict[str, Any]:
+def described(target: Target) -> dict[str, Any]:
     """The user's space, as a file holds it."""
     like = space.shapes(target)
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)

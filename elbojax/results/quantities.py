@@ -23,12 +23,12 @@ class Quantities:
     Attributes:
       values: pytree of NumPy arrays, leading axis S.
       log_weights: [S], normalised.
-      certificate: of the fit whose draws these are.
+      certificate: of the fit whose draws these are; of one without, words that say so.
     """
 
     values: PyTree
     log_weights: np.ndarray
-    certificate: Certificate
+    certificate: Certificate | str
 
     def mean(self) -> PyTree:
         """Posterior means, a pytree like what the function returned."""
@@ -83,11 +83,11 @@ def _used(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(np.reshape(weights, (-1,) + (1,) * (x.ndim - 1)) > 0, x, 0)
 
 
-def names(tree: PyTree) -> tuple[str, ...]:
-    """One name per number of a pytree, such as "tau" or "theta[3]"."""
+def names(tree: PyTree, bare: str = "value") -> tuple[str, ...]:
+    """One name per number of a pytree, such as "tau" or "theta[3]"; `bare` for a pytree that is one array."""
     found: list[str] = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "value"
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or bare
         shape = np.shape(leaf)
         found += [f"{name}[{','.join(map(str, i))}]" for i in np.ndindex(shape)] if shape else [name]
     return tuple(found)
@@ -129,7 +129,7 @@ def quantiles(values: PyTree, weights: np.ndarray, probability: float | Sequence
 
 
 def evaluated(
-    function: Callable[..., PyTree], positions: PyTree, rest: Any, log_weights: Array, certificate: Certificate
+    function: Callable[..., PyTree], positions: PyTree, rest: Any, log_weights: Array, certificate: Certificate | str
 ) -> Quantities:
     """A function of the parameters at the draws of a fit.
 
@@ -138,6 +138,6 @@ def evaluated(
       positions: pytree like `init`, leading axis S.
       rest: what the function is given besides.
       log_weights: [S], normalised.
-      certificate: of the fit.
+      certificate: of the fit, or words.
     """
     return Quantities(mapped(function, positions, *rest), np.asarray(log_weights, float), certificate)

@@ -7,6 +7,7 @@ import numpy as np
 
 from elbojax.results import display
 from elbojax.results.certificate import Certificate, Stage
+from elbojax.results.display import digits
 from elbojax.types import Status
 
 PROBABILITIES = (0.05, 0.5, 0.95)
@@ -53,12 +54,13 @@ class PosteriorSummary(NamedTuple):
     def _repr_html_(self) -> str:
         return self.html()
 
-    def html(self, details: str = "", most: int = ROWS) -> str:
+    def html(self, details: str = "", most: int = ROWS, folded: str = "certificate") -> str:
         """The table as notebooks show it: leaves of few numbers first.
 
         Args:
           details: text that is folded away.
           most: numbers that have a line, but for a few of each leaf.
+          folded: what the details are called.
         """
         rows: list[tuple[str, ...]] = []
         for part in display.parts(self.names, self.mean, self.sd, most):
@@ -66,7 +68,7 @@ class PosteriorSummary(NamedTuple):
             rows += [(part.rest,)] if part.rest else []
         certified = not self.verdict.startswith("NOT")
         heading = f"posterior of {len(self.names):,} numbers"
-        return display.table(("mean", "sd", *_percent()), rows, self.verdict, certified, details, heading)
+        return display.table(("mean", "sd", *_percent()), rows, self.verdict, certified, details, heading, folded)
 
     def _entries(self, number: int) -> tuple[str, ...]:
         mean, sd = self.mean[number], self.sd[number]
@@ -133,7 +135,7 @@ def of_posterior(
     sd: np.ndarray,
     values: np.ndarray,
     weights: np.ndarray,
-    certificate: Certificate,
+    certificate: Certificate | str,
 ) -> PosteriorSummary:
     """The table of one posterior.
 
@@ -143,13 +145,15 @@ def of_posterior(
       sd: [P].
       values: [S, P] draws in the user's space.
       weights: [S] of the draws; those without weight do not count.
-      certificate: of this one fit.
+      certificate: of this one fit; or, where there is none, words that say so.
 
     Returns:
       A `PosteriorSummary`.
     """
     used = weights > 0
     quantiles = weighted_quantiles(values[used], weights[used])
+    if isinstance(certificate, str):
+        return PosteriorSummary(names, mean, sd, quantiles, certificate)
     lacking = ", NaN where there is no mean or sd" if np.isnan(sd).any() else ""
     verdict = f"certified{lacking}" if certificate.certified else f"NOT certified ({Status(int(certificate.status))})"
     return PosteriorSummary(names, mean, sd, quantiles, verdict)
@@ -185,29 +189,6 @@ def of_batch(certificate: Certificate) -> BatchSummary:
         worst=worst,
         worst_certificates=Certificate(*(values[worst] for values in fields)),
     )
-
-
-COARSEST = 2.5
-"""Leading digits of an sd below which a mean is shown with a digit more: a tenth of it would be rounded by 0.05 sd."""
-
-
-def digits(mean: Any, sd: Any) -> int:
-    """Significant digits of a mean that are right to a fiftieth of its sd; four at least.
-
-    Args:
-      mean: scalar.
-      sd: scalar.
-
-    Returns:
-      At most 17, all that double precision has.
-
-    Example:
-      >>> digits(1.25, 0.3), digits(1700000003.9, 4.0), f"{1700000003.9:.{digits(1700000003.9, 4.0)}g}"
-      (4, 11, '1700000003.9')
-    """
-    if not (np.isfinite(mean) and np.isfinite(sd) and mean != 0 and sd > 0):
-        return 4
-    return int(np.clip(np.floor(np.log10(abs(mean))) - np.floor(np.log10(sd / COARSEST)) + 2, 4, 17))
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

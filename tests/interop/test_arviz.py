@@ -1,6 +1,8 @@
 """ArviZ trees: dimensions, names, values, and what is said where ArviZ is missing."""
 
+import importlib.metadata
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -92,3 +94,62 @@ def test_without_arviz_the_extra_is_named(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'elbojax\[interop\]'"):
         made.fit(q()).to_arviz()
+
+
+@pytest.mark.parametrize(
+    ("dims", "coords", "match"),
+    [
+        ({"a": "row"}, {}, r"must be a list of names of axes, got the word 'row': write \['row'\]"),
+        ({"a": ["row"]}, {}, r"dims of 'a' has 1 names, \['row'\], for axes of lengths \[2, 2\]"),
+        ({"a": ["row", "row"]}, {}, "names an axis twice"),
+        ({"w": ["draw"]}, {}, "names an axis 'draw', which the tree has already"),
+        ({"w": ["a"]}, {}, "names an axis 'a', and so is a variable"),
+        ({"w": ["side"]}, {"side": ["x", "y"]}, "coords has 2 labels for 'side', along which 'w' has 3 numbers"),
+        (
+            {"a": ["side", "other"], "w": ["side"]},
+            {},
+            "one axis 'side' for 'a', along which that has 2 numbers, and for 'w'",
+        ),
+        ({}, {"side": ["x", "y"]}, "coords names the axis 'side', which no variable has: give dims too"),
+        ({"v": ["side"]}, {}, "dims names the variable 'v', which there is not; there are a, b.tau, w"),
+    ],
+)
+def test_axes_that_do_not_fit(dims, coords, match):
+    with pytest.raises(ValueError, match=match):
+        made.fit(q()).to_arviz(dims=dims, coords=coords)
+
+
+def test_names_that_collide():
+    for init, match in (
+        ({"draw": np.zeros(2)}, "a variable is named 'draw', as an axis of every tree is"),
+        ({"a": {"b": np.zeros(1)}, "a.b": np.zeros(1)}, "two variables of the tree have the name 'a.b'"),
+    ):
+        fit = made.fit(elbojax.mean_field(jnp.zeros(2), 1.0), init=init, support=None)
+        with pytest.raises(ValueError, match=match):
+            fit.to_arviz()
+    fit = made.fit(q())
+    assert fit.to_arviz(coords={"w_dim_0": ["x", "y", "z"]})["posterior"]["w_dim_0"].values.tolist() == ["x", "y", "z"]
+
+
+class Old:
+    """What `arviz` before 1.0 gives."""
+
+    def __init__(self, **given):
+        self.given = given
+
+    def add_groups(self, groups):
+        self.given |= groups
+
+
+@pytest.mark.parametrize("version", ["0.23.4", "0.20.0", "0.19.0", "0.9.0"])
+def test_arviz_before_1(version, monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    monkeypatch.setitem(sys.modules, "arviz", types.SimpleNamespace(from_dict=Old))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    if version in ("0.19.0", "0.9.0"):  # and no arviz_base
+        with pytest.raises(ImportError, match=f"needs arviz 0.20 or newer, and {version} is installed: pip install"):
+            made.fit(q()).to_arviz()
+        return
+    found = made.fit(q()).to_arviz(observed={"y": np.zeros(3)}).given
+    assert set(found) == {"posterior", "observed_data", "dims", "coords", "attrs", "certificate"}
+    assert found["certificate"].attrs["status"] == "converged" and found["posterior"]["w"].shape[2:] == (3,)
