@@ -40,8 +40,8 @@ def to_arviz(
 
     Returns:
       An `xarray.DataTree` by `arviz_base`, the type that took the place of `InferenceData`; an `InferenceData` where an
-      ArviZ before 1.0 is installed, which takes no tree. Variables are named by their place in the pytree, "theta" or "group.mean"; a pytree
-      that is one array is "z".
+      ArviZ before 1.0 is installed, which takes no tree. Variables are named by their place in the pytree, "theta" or
+      "group.mean"; a pytree that is one array is "z".
 
     Raises:
       ImportError: the `interop` extra is not installed, or an ArviZ before 0.20.

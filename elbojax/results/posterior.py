@@ -173,8 +173,9 @@ class Posterior(abc.ABC):
           observed: data by the same names.
 
         Returns:
-          An `xarray.DataTree`, or an `InferenceData` where an ArviZ before 1.0 is installed: dimensions chain and draw, then model for a batch, then those of the variable. Codes of
-          status and stage are variables of the group `certificate`, their names its attributes.
+          An `xarray.DataTree`, or an `InferenceData` where an ArviZ before 1.0 is installed: dimensions chain and draw,
+          then model for a batch, then those of the variable. Codes of status and stage are variables of the group
+          `certificate`, their names its attributes.
 
         Raises:
           ModuleNotFoundError: the `interop` extra is not installed.
