@@ -1,11 +1,16 @@
 """What the site promises, as far as it can be seen without building it."""
 
+import ast
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
-TOOLS = pathlib.Path(__file__).parents[1] / "docs" / "tools"
+import elbojax
+
+ROOT = pathlib.Path(__file__).parents[1]
+TOOLS = ROOT / "docs" / "tools"
 
 
 def tool(name):
@@ -64,3 +69,72 @@ def test_the_bibliography_has_the_sources_of_docstrings():
     found = tool("bibliography").references()
     assert len(found) > 50
     assert any("1312.6114" in entry and "elbo" in names for entry, names in found.items())
+
+
+STATUS = (ROOT / "docs" / "status.md").read_text()
+
+
+def section(page, title):
+    """From a heading that has the title in it to the next heading."""
+    found = re.search(rf"^## [^\n]*{re.escape(title)}[^\n]*\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert found, f"no section {title!r}"
+    return found[1]
+
+
+def rows(text):
+    """From the first cell of each row of tables to the others."""
+    lines = [line.strip("|").split(" | ") for line in text.split("\n") if line.startswith("| `")]
+    return {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def classes():
+    for path in sorted((ROOT / "elbojax").rglob("*.py")):
+        yield from (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+
+
+def enums():
+    for node in classes():
+        if any(re.search(r"(Enum|Flag)$", ast.unparse(base)) for base in node.bases):
+            yield node.name, {t.id.lower() for n in node.body if isinstance(n, ast.Assign) for t in n.targets}
+
+
+def test_every_code_of_every_enum_is_on_the_page_of_statuses():
+    found = dict(enums())
+    assert {"Status", "Stage", "Agreement"} <= found.keys()
+    for name, members in found.items():
+        title = "`Status` of a certificate" if name == "Status" else f"`{name}`"
+        assert rows(section(STATUS, title)).keys() == members - ({"running"} if name == "Status" else set()), name
+    assert "running" in rows(section(STATUS, "`Status` of runs"))
+
+
+def test_every_row_has_a_cause_and_a_remedy():
+    for title in ("certificate", "runs", "minibatches", "`Agreement`"):
+        table = rows(section(STATUS, title))
+        columns = {len(cells) for cells in table.values()}
+        assert len(columns) == 1 and columns.pop() >= 2, title
+        assert all(all(cells) for cells in table.values()), title
+
+
+def test_next_steps_are_those_of_the_report():
+    table = rows(section(STATUS, "certificate"))
+    for status, sentence in elbojax.results.certificate.NEXT_STEP.items():
+        assert table[str(status)][0] == sentence
+
+
+def test_every_record_with_a_status_is_listed_with_its_codes():
+    listed = {}
+    for line in section(STATUS, "one-shot").split("\n"):
+        cells = [re.findall(r"`(\w+)`", cell) for cell in line.strip("|").split("|")]
+        if len(cells) == 2 and cells[0]:
+            listed |= {name: set(cells[1]) for name in cells[0]}
+    records = {}
+    for node in classes():
+        entry = re.search(r"^ +status: (.*?)(?=^ +\w+: |\Z)", ast.get_docstring(node) or "", re.MULTILINE | re.DOTALL)
+        if entry and node.name in vars(elbojax):
+            codes = {
+                name.lower() for name in re.findall(r"\b[A-Z][A-Z_]+\b", entry[1]) if name in elbojax.Status.__members__
+            }
+            records[node.name] = records.get(node.name, set()) | codes
+    assert records.keys() - {"Certificate"} == listed.keys() - {"Certificate"}
+    for name, codes in records.items():
+        assert name == "Certificate" or codes <= listed[name], name
