@@ -45,7 +45,7 @@ def to_arviz(
 
     Raises:
       ImportError: the `interop` extra is not installed, or an ArviZ before 0.20.
-      ValueError: `dims` names a variable that there is not, or more or fewer axes than it has, or one that is taken;
+      ValueError: `dims` names a variable that there is not, or more axes than it has, or one that is taken;
         `coords` has not as many labels as the axis is long, or names an axis that no variable has; two variables, or a
         variable and an axis, have one name.
     """
@@ -130,13 +130,13 @@ def _check_axes(contents: Mapping[str, Any], dims: Mapping[str, Any], coords: Ma
             raise ValueError(
                 f"dims of {name!r} must be a list of names of axes, got the word {axes!r}: write [{axes!r}]"
             )
-        if len(axes) != len(shapes[name]):
+        if len(axes) > len(shapes[name]):  # fewer name the first ones, as NumPyro's plates do
             raise ValueError(
                 f"dims of {name!r} has {len(axes)} names, {list(axes)}, for axes of lengths {list(shapes[name])}"
             )
         if len(set(axes)) < len(axes):
             raise ValueError(f"dims of {name!r} names an axis twice: {list(axes)}")
-        for axis, length in zip(axes, shapes[name], strict=True):
+        for axis, length in zip(axes, shapes[name], strict=False):
             if axis in own:
                 raise ValueError(
                     f"dims of {name!r} names an axis {axis!r}, which the tree has already; take another name"

@@ -100,7 +100,7 @@ def test_without_arviz_the_extra_is_named(missing, monkeypatch):
     ("dims", "coords", "match"),
     [
         ({"a": "row"}, {}, r"must be a list of names of axes, got the word 'row': write \['row'\]"),
-        ({"a": ["row"]}, {}, r"dims of 'a' has 1 names, \['row'\], for axes of lengths \[2, 2\]"),
+        ({"w": ["i", "j"]}, {}, r"dims of 'w' has 2 names, \['i', 'j'\], for axes of lengths \[3\]"),
         ({"a": ["row", "row"]}, {}, "names an axis twice"),
         ({"w": ["draw"]}, {}, "names an axis 'draw', which the tree has already"),
         ({"w": ["a"]}, {}, "names an axis 'a', and so is a variable"),
@@ -117,6 +117,10 @@ def test_without_arviz_the_extra_is_named(missing, monkeypatch):
 def test_axes_that_do_not_fit(dims, coords, match):
     with pytest.raises(ValueError, match=match):
         made.fit(q()).to_arviz(dims=dims, coords=coords)
+
+
+def test_fewer_names_are_of_the_first_axes():
+    assert made.fit(q()).to_arviz(dims={"a": ["row"]})["posterior"]["a"].dims[2:] == ("row", "a_dim_1")
 
 
 def test_names_that_collide():
