@@ -120,7 +120,7 @@ def test_axes_that_do_not_fit(dims, coords, match):
 
 
 def test_fewer_names_are_of_the_first_axes():
-    assert made.fit(q()).to_arviz(dims={"a": ["row"]})["posterior"]["a"].dims[2:] == ("row", "a_dim_1")
+    assert made.fit(q()).to_arviz(dims={"a": ["row"]})["posterior"]["a"].dims[2] == "row"
 
 
 def test_names_that_collide():
