@@ -159,7 +159,7 @@ def helpful(target: Target, found: Structure) -> Nested | None:
     helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
     if not helps or outer > thresholds.NESTED_MOST_OUTER:
         return None
-    parts = plan(target.size, found.components, found.bandwidths.tolist())
+    parts = plan(target.size, found.components, found.bandwidths.tolist(), found.pattern)
     return Nested(target, parts, np.zeros(target.size))
 
 

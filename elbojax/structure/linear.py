@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import recursions
+from elbojax.structure.colours import greedy
 from elbojax.types import Array, Scalar
 
 ALONE = 16
 """Sizes up to which a component is dense whatever its band: its factor costs less than the steps of a recursion."""
+FEW = 4
+"""Products up to which no pattern is looked at: to colour it takes longer than what it saves."""
 TOGETHER = 32
 """Hessian-vector products computed side by side; beyond, one such portion after the other, for memory's sake."""
 
@@ -29,12 +32,15 @@ class Group(NamedTuple):
       colours: [G, T, b] which Hessian-vector product holds a column.
       width: half width of the band, within which entries below the diagonal blocks lie.
       real: [G] coordinates of each component.
+      entries: [G, T, b, b] and [G, T - 1, b, b] where the diagonal blocks and those below may differ from zero, if colours
+        are those of a pattern; None where they are those of full bands.
     """
 
     places: np.ndarray
     colours: np.ndarray
     width: int
     real: np.ndarray
+    entries: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Plan(NamedTuple):
@@ -74,13 +80,16 @@ class Factor(NamedTuple):
     transition: Array
 
 
-def plan(size: int, components: Sequence[Any], bandwidths: Sequence[int] | None = None) -> Plan:
+def plan(size: int, components: Sequence[Any], bandwidths: Sequence[int] | None = None, pattern: Any = None) -> Plan:
     """The plan for components given by their flat coordinates.
 
     Args:
       size: D.
       components: integer arrays, each in an order in which coupled coordinates are near; disjoint. What is in none is outer.
       bandwidths: largest distance of coupled coordinates in each; by default components are dense.
+      pattern: `scipy.sparse` [D, D] of bool, symmetric and with its diagonal: where the Hessian may differ from zero. Within
+        wide bands it needs fewer products: seven for a field of any size, where the band of 100 x 100 takes 201. None where
+        nothing is known but the bands.
 
     Returns:
       A `Plan`.
@@ -116,7 +125,42 @@ def plan(size: int, components: Sequence[Any], bandwidths: Sequence[int] | None 
     outer = np.setdiff1d(np.arange(size), latent)
     colours = colours[:size]
     colours[outer] = -1
-    return Plan(size, outer, latent, tuple(groups), colours, int(colours.max(initial=-1)) + 1)
+    found = Plan(size, outer, latent, tuple(groups), colours, int(colours.max(initial=-1)) + 1)
+    return found if pattern is None or found.num_colours <= FEW else _by_pattern(found, pattern)
+
+
+def _by_pattern(found: Plan, pattern: Any) -> Plan:
+    """The plan with the colours of a pattern, where these are fewer."""
+    import scipy.sparse as sp
+
+    inner = sp.csr_array(pattern, dtype=bool)[found.latent][:, found.latent]
+    colours = np.full(found.size, -1)
+    colours[found.latent] = greedy(inner)
+    number = int(colours.max(initial=-1)) + 1
+    if number >= found.num_colours:
+        return found
+    rank = np.full(found.size + 1, len(found.latent))
+    rank[found.latent] = np.arange(len(found.latent))
+    entries = sp.coo_array(inner)
+    groups = []
+    for group in found.groups:
+        block = group.places.shape[2]
+        # Where each coordinate stands in the group: component, block, and row in it.
+        at = np.full((len(found.latent) + 1, 3), -1)
+        at[rank[group.places.ravel()]] = np.stack(np.unravel_index(np.arange(group.places.size), group.places.shape), 1)
+        at[-1] = -1
+        row, column = at[entries.row], at[entries.col]
+        here = row[:, 0] >= 0
+        component, step, i, j = row[here, 0], row[here, 1], row[here, 2], column[here, 2]
+        ahead = step - column[here, 1]
+        shape = (*group.places.shape, block)
+        own, below = np.zeros(shape, bool), np.zeros((shape[0], shape[1] - 1, *shape[2:]), bool)
+        same, next_ = ahead == 0, ahead == 1
+        own[component[same], step[same], i[same], j[same]] = True
+        below[component[next_], step[next_] - 1, i[next_], j[next_]] = True
+        padded = np.append(colours, 0)
+        groups.append(group._replace(colours=padded[group.places], entries=(own, below)))
+    return found._replace(groups=tuple(groups), colours=colours, num_colours=number)
 
 
 def _shape(size: int, band: int) -> tuple[int, int, int]:
@@ -171,11 +215,13 @@ def _blocks(size: int, group: Group, products: Array) -> tuple[Array, Array]:
     get = lambda colour, place: products.at[colour, place].get(mode="fill", fill_value=0)  # noqa: E731
     diagonal = -get(colours[:, :, None, :], places[:, :, :, None])
     here = (places < size)[:, :, :, None] & (places < size)[:, :, None, :]
+    if group.entries is not None:
+        diagonal = jnp.where(group.entries[0], diagonal, 0)
     diagonal = jnp.where(here, 0.5 * (diagonal + recursions.transpose(diagonal)), np.eye(block))
     below = -get(colours[:, :-1, None, :], places[:, 1:, :, None])
     near = np.arange(block)[:, None] <= np.arange(block)  # a distance of b + i - j of at most b
     here = (places < size)[:, 1:, :, None] & (places < size)[:, :-1, None, :] & near
-    return diagonal, jnp.where(here, below, 0)
+    return diagonal, jnp.where(here if group.entries is None else group.entries[1], below, 0)
 
 
 def damped(blocks: tuple[Array, Array], scale: Array, damping: Array) -> tuple[Array, Array]:

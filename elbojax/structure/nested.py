@@ -338,4 +338,5 @@ def integrate_out(
             what = "everything" if where.any() else "nothing"
             raise ValueError(f"latent says that {what} is latent; some leaves of init have to be, and some not")
         components, bandwidths = split.components(target, where, density, start)
-    return Nested(target, linear.plan(target.size, components, bandwidths), start, max_steps)
+    parts = linear.plan(target.size, components, bandwidths, getattr(latent, "pattern", None))
+    return Nested(target, parts, start, max_steps)
