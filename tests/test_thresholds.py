@@ -52,6 +52,7 @@ ALLOWED = {
     "handover.COORDINATES": "coordinates in one call",
     "importance.SIDE_BY_SIDE": "memory",
     "importance.WIDTH": "draws in one call",
+    "loading.FORMER_CHAINS": "what earlier versions had",
     "labels.CHUNK": "points in one call",
     "labels.SHOWN": "words of a report",
     "labels_batch.NONE": "nothing",

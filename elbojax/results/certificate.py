@@ -71,7 +71,7 @@ class Certificate(NamedTuple):
     modes: Any
     num_gradients: Any
     num_log_densities: Any
-    sd_error: Any
+    sd_error: Any = math.nan
 
 
 NEXT_STEP = {

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NoReturn
 import jax
 import numpy as np
 
-from elbojax import thresholds
 from elbojax.loops.strict import relaxed
 from elbojax.results import display, positions, predictive, quantities, space
 from elbojax.results.certificate import Stage, report
@@ -46,6 +45,7 @@ class Fit(Posterior):
         holds; else None.
       model: the `Model` that `fit_model` was given, which knows how data come about; None of a log-density. Not held in
         files.
+      chains: C, where the draws are those of C chains of one length, one after the other; else 1.
     """
 
     batched: ClassVar[bool] = False
@@ -209,8 +209,7 @@ class Fit(Posterior):
 
     def _num_chains(self) -> int:
         """How many chains of one length, one after the other, the draws are."""
-        chains = thresholds.NUTS_CHAINS
-        return chains if int(self.certificate.stage) == Stage.NUTS and len(self.draws) % chains == 0 else 1
+        return self.chains if len(self.draws) % self.chains == 0 else 1
 
     def __len__(self) -> NoReturn:
         """Not of one model."""

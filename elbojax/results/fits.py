@@ -36,6 +36,7 @@ class Fits(Posterior):
         `fits[i]` and other parts keeps it as it is.
       moments: means and sds in the user's space, from more draws than are held; None where they come from those held.
       model: the `Model` that `fit_model_batch` was given, its data stacked, or None.
+      chains: 1, for of the draws of a model no more than some are held.
     """
 
     batched: ClassVar[bool] = True

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.families import Family, FullRank
-from elbojax.results.certificate import Certificate
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
 from elbojax.results.resolution import doubled, holds
@@ -32,7 +33,9 @@ def handed_over(q: Any, certificate: Certificate, draws: Any, log_weights: Any, 
       A `Fit`, with NaN for whatever is said of a model of status NON_FINITE.
     """
     q, certificate, draws, log_weights, _ = _with_nan(*doubled((q, certificate, draws, log_weights, None)))
-    return Fit(q, certificate, draws, log_weights, target, note).settled()
+    is_nuts = int(certificate.stage) == Stage.NUTS
+    chains = thresholds.NUTS_CHAINS if is_nuts else 1  # as many as there are now: it may be another number later
+    return Fit(q, certificate, draws, log_weights, target, note, chains=chains).settled()
 
 
 def handed_over_many(

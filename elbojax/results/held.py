@@ -33,12 +33,14 @@ def check(held: Mapping[str, Any]) -> None:
     """
     if "kind" in held:
         return _of_kind(held)
-    _wanted(set(held) == PARTS, f"parts {sorted(PARTS)}, got {sorted(held)}")
+    _wanted(set(held) - {"chains"} == PARTS, f"parts {sorted(PARTS)}, got {sorted(held)}")
     shapes, size = _space(held["space"])
     _wanted(isinstance(held["note"], str), "a note in words")
     batch = _draws(held["draws"], held["log_weights"], size)
     _certificate(held["certificate"], batch)
     _q(held["q"], batch, size)
+    chains = held.get("chains", 1)
+    _wanted(type(chains) is int and 1 <= chains <= held["log_weights"].size, "a number of chains")
     if held["moments"] is not None:
         _wanted(isinstance(held["moments"], list | tuple) and len(held["moments"]) == 2, "means and sds")
         for part in held["moments"]:

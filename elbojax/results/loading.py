@@ -1,5 +1,6 @@
 """`load`: a fit back from its file."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,15 @@ from elbojax import objects, targets
 from elbojax.bijectors import Bijector, resolve
 from elbojax.loops.run import Run
 from elbojax.results import held, storage
-from elbojax.results.certificate import Certificate
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
 from elbojax.results.handing import handed_q
 from elbojax.types import PyTree, Scalar
 from elbojax.workarounds.transfers import on_device
 
+FORMER_CHAINS = 4
+"""Chains of NUTS in files of earlier versions, which do not say it."""
 BUILDERS: dict[str, Callable[[dict[str, Any], targets.Target], Any]] = {}
 """For kinds of files whose classes stand in higher layers: what makes the object of the contents."""
 
@@ -75,7 +78,11 @@ def load(
     if moments is not None:
         moments = tuple(jax.tree.unflatten(structure, leaves) for leaves in moments)
     parts = handed_q(q, draws, log_weights), certificate, draws, log_weights, target, note, moments
-    return Fits(*parts) if log_weights.ndim == 2 else Fit(*parts).settled()
+    if log_weights.ndim == 2:
+        return Fits(*parts)
+    fit = Fit(*parts).settled()
+    chains = holding.get("chains", FORMER_CHAINS if fit.certificate.stage == Stage.NUTS else 1)
+    return dataclasses.replace(fit, chains=chains)
 
 
 def _target(path: str, space: dict[str, Any], log_density: Any, init: PyTree, support: PyTree) -> targets.Target:

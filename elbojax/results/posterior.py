@@ -43,6 +43,7 @@ class Posterior(abc.ABC):
     note: str = static(default="")
     moments: tuple[PyTree, PyTree] | None = None
     model: Model | None = static(default=None)
+    chains: int = static(default=1)
 
     batched: ClassVar[bool]
     """Whether this holds many models."""
@@ -247,9 +248,23 @@ class Posterior(abc.ABC):
             "draws": self.draws,
             "log_weights": self.log_weights,
             "note": self.note,
+            **({"chains": self.chains} if self.chains != 1 else {}),
             "moments": None if self.moments is None else [jax.tree.leaves(part) for part in self.moments],
         }
         storage.write(path, contents)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle or a copy; a pickle of another version may lack something, or have what there is no more."""
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        lacking = [name for name in fields if name not in state and fields[name].default is dataclasses.MISSING]
+        strange = [name for name in state if name not in fields and not name.startswith("_")]
+        if lacking or strange:
+            what = f"it lacks {', '.join(lacking)}" if lacking else f"it has {', '.join(strange)}"
+            raise ValueError(
+                f"this pickle of a {type(self).__name__} is of another version of elbojax than {storage.version()}: {what}."
+                " Fit again; files of fit.save, which elbojax.load reads, are for keeping"
+            )
+        self.__dict__.update(state)
 
     def __bool__(self) -> bool:
         """True, whatever came of it."""

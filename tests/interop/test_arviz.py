@@ -11,7 +11,7 @@ import pytest
 from results import made
 
 import elbojax
-from elbojax import Stage, Status
+from elbojax import Stage, Status, thresholds
 
 D = made.SIZE
 arviz_base = pytest.importorskip("arviz_base")
@@ -68,11 +68,13 @@ def test_moments_are_those_of_the_fit():
 
 
 def test_chains_stay_chains():
-    chained = made.fit(q(), stage=Stage.NUTS)
+    chained = made.fit(q(), stage=Stage.NUTS, chains=4)
     tree = chained.to_arviz()
     assert tree["posterior"].sizes["chain"] == 4 and tree["posterior"].sizes["draw"] == made.DRAWS // 4
     first = chained.draws[: made.DRAWS // 4, 4]
     np.testing.assert_allclose(tree["posterior"]["b.tau"][0], np.exp(first), rtol=1e-12)
+    with thresholds.overridden(NUTS_CHAINS=2):  # another number than when it was fitted
+        assert chained.to_arviz()["posterior"].sizes["chain"] == 4
     assert chained.to_arviz(num_samples=7)["posterior"].sizes["chain"] == 1
 
 

@@ -43,7 +43,7 @@ def certificate(*, models=None, **given):
     return Certificate(**jax.tree.map(jnp.asarray, each))
 
 
-def fit(q, *, models=None, dtype=np.float64, note="", moments=False, init=INIT, support=SUPPORT, **given):
+def fit(q, *, models=None, dtype=np.float64, note="", moments=False, init=INIT, support=SUPPORT, chains=1, **given):
     """A `Fit`, or `Fits` of so many models, whose draws are standard normal and whose weights are not equal."""
     target = targets.unconstrain(log_density, init, support)
     lead = () if models is None else (models,)
@@ -52,7 +52,7 @@ def fit(q, *, models=None, dtype=np.float64, note="", moments=False, init=INIT, 
     weights = rng.gamma(1.0, size=(*lead, DRAWS))
     log_weights = jnp.asarray(np.log(weights / weights.sum(-1, keepdims=True)), dtype)
     kind = elbojax.Fit if models is None else elbojax.Fits
-    made = kind(q, certificate(models=models, **given), draws, log_weights, target, note)
+    made = kind(q, certificate(models=models, **given), draws, log_weights, target, note, chains=chains)
     if moments:
         made = kind(q, made.certificate, draws, log_weights, target, note, (made.mean(), made.sd()))
     return made

@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import pickle
 import zipfile
 
 import jax
@@ -255,3 +256,26 @@ def test_the_file_is_an_ordinary_archive(saved):
     with np.load(saved, allow_pickle=False) as held:
         header = json.loads(held["header"].tobytes())
     assert header["elbojax"] == elbojax.__version__ and header["contents"]["q"]["object"] == "FullRank"
+
+
+def test_chains_are_held(path):
+    made.fit(gaussian(), stage=elbojax.Stage.NUTS, chains=8).save(path)
+    assert elbojax.load(path).chains == 8
+    made.fit(gaussian(), stage=elbojax.Stage.NUTS).save(path)  # as earlier versions wrote it
+    assert elbojax.load(path).chains == 4
+    made.fit(gaussian()).save(path)
+    assert elbojax.load(path).chains == 1
+
+
+def test_pickles_of_other_versions():
+    fit = made.fit(gaussian())
+    again = pickle.loads(pickle.dumps(fit))
+    same(again, fit)
+    older = object.__new__(elbojax.Fit)
+    older.__setstate__({name: value for name, value in vars(fit).items() if name not in ("model", "chains")})
+    assert older.model is None and older.chains == 1
+    with pytest.raises(ValueError, match=r"another version of elbojax than .*: it lacks target.*Fit again"):
+        older.__setstate__({name: value for name, value in vars(fit).items() if name != "target"})
+    with pytest.raises(ValueError, match="it has weights"):
+        older.__setstate__(vars(fit) | {"weights": 1})
+    assert np.isnan(elbojax.Certificate(*fit.certificate[:-1]).sd_error)
