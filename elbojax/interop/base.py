@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ class Model:
       derived: `(position, data) -> dict`: quantities that follow from the parameters, by name.
       prior: `(key, data) -> dict`: parameters and data drawn from the prior, by name.
       rebind: `(*args, **kwargs) -> data, simulate` for other arguments of the model, those at which to predict.
+      completed: `(key, position, data) -> position` with what the log-density has summed out, drawn given parameters and data;
+        `simulate` takes it along.
       observed: data by name, as `log_likelihood` has them.
       dims: name -> names of the axes of a variable.
       coords: name of an axis -> labels along it.
@@ -51,6 +54,7 @@ class Model:
     derived: Callable[[PyTree, PyTree], dict[str, Any]] | None = None
     prior: Callable[[Key, PyTree], dict[str, Any]] | None = None
     rebind: Callable[..., tuple[PyTree, Callable[[Key, PyTree, PyTree], dict[str, Any]]]] | None = None
+    completed: Callable[[Key, PyTree, PyTree], PyTree] | None = None
     observed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dims: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
     coords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -169,3 +173,28 @@ def _settled(leaf: Any) -> Any:
     except TypeError:
         return Same(leaf)
     return leaf
+
+
+def warn_outside(function: Callable[..., Any], *args: Any) -> None:
+    """Warn where a function reads beyond the end of an array: JAX takes the last element then, without a word.
+
+    Groups numbered from one are what it is for: the last of them would share the level of the one before.
+
+    Args:
+      function: of JAX.
+      *args: what it is called with.
+    """
+    from jax.experimental import checkify
+
+    checked = checkify.checkify(function, errors=checkify.index_checks)
+    try:
+        said = jax.jit(lambda *args: checked(*args)[0])(*args).get()
+    except Exception:  # what checkify does not know, such as callbacks, is not looked at
+        return
+    if said:
+        warnings.warn(
+            f"the model reads beyond the end of an array ({said.strip().rstrip('.')}), where JAX takes the last element:"
+            " groups are numbered from 0",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from elbojax import bijectors
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
 from elbojax.families.base import static
-from elbojax.interop.base import Arguments, Model, Same, split
+from elbojax.interop.base import Arguments, Model, Same, split, warn_outside
 from elbojax.types import Array, Key, PyTree, Scalar
 
 NEEDS_VALUES = (
@@ -93,6 +94,7 @@ def from_numpyro_batch(model: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         )
     one = _made(model, one_args, one_kwargs, *split(model, one_args, one_kwargs))
     _check_bounds(model, one, arguments, data)
+    warn_outside(jax.vmap(one.log_density, in_axes=(None, 0)), one.init, data)
     return dataclasses.replace(one, data=data, observed=_observed_of_each(one, arguments, data))
 
 
@@ -132,7 +134,7 @@ def _split(
     def trace(data: Any) -> None:
         args, kwargs = arguments.join(data)
         with _quiet():
-            _handlers().seed(model, 0)(*args, **kwargs)
+            _handlers().trace(_started(model)).get_trace(*args, **kwargs)
 
     try:
         jax.eval_shape(trace, data)
@@ -149,12 +151,18 @@ def _made(
     with _quiet():
         sites = numpyro.handlers.trace(_started(model)).get_trace(*args, **kwargs)
     latent, observed, discrete, derived = _sorted(sites)
+    values = {name: site["value"] for name, site in (latent | discrete).items()}
+    held = _of_no_parameter(model, arguments, data, values, list(observed))
+    observed = {name: site for name, site in observed.items() if name not in held}
     init, support = {}, {}
     moving = _moving(model, args, kwargs, latent)
     for name, site in latent.items():
         support[name] = _support(name, site, moving)
         init[name] = _start(support[name], np.shape(site["value"]))
-    program = _Program(Same(model), arguments, tuple(observed), tuple(derived), bool(discrete))
+    shapes = tuple((name, np.shape(site["value"])) for name, site in (latent | discrete).items())
+    program = _Program(Same(model), arguments, tuple(observed), tuple(derived), tuple(discrete), held, shapes)
+    warn_outside(program.log_density, init, data)
+    proper = not any(_is_a(site["fn"], "ImproperUniform") for site in latent.values())
     return Model(
         log_density=_LogDensity(program),
         init=init,
@@ -163,12 +171,47 @@ def _made(
         simulate=_Simulate(program),
         log_likelihood=None if discrete else _LogLikelihood(program),
         derived=_Derived(program) if derived and not discrete else None,
-        prior=_Prior(program),
+        prior=_Prior(program) if proper else None,
+        completed=_Completed(program) if discrete else None,
         rebind=_Rebind(program),
         observed={name: np.asarray(site["value"]) for name, site in observed.items()},
         dims=_dims(model, args, kwargs),
         library="NumPyro",
     )
+
+
+def _of_no_parameter(
+    model: Any, arguments: Arguments, data: dict[str, Any], values: dict[str, Any], observed: list[str]
+) -> tuple[str, ...]:
+    """Observed sites whose density no parameter moves: values that were conditioned on, and covariates.
+
+    They are no data of which the posterior could be asked: drawn anew, a scale that was fixed at 0.01 would be one of its prior.
+    """
+    from jax.interpreters import partial_eval
+    from numpyro import handlers
+
+    def densities(position: Any, data: Any) -> list[Any]:
+        args, kwargs = arguments.join(data)
+        substituted = handlers.substitute(handlers.seed(model, 0), data=position)
+        found = handlers.trace(substituted).get_trace(*args, **kwargs)
+        return [jnp.sum(found[name]["fn"].log_prob(found[name]["value"])) for name in observed]
+
+    def moved(number: int) -> bool:
+        wanted = [number == other for other in range(len(observed))]
+        return any(partial_eval.dce_jaxpr(traced.jaxpr, wanted)[1][: len(values)])
+
+    with _quiet():
+        traced = jax.make_jaxpr(densities)(values, data)
+    return tuple(name for number, name in enumerate(observed) if not moved(number))
+
+
+def _is_a(distribution: Any, kind: str) -> bool:
+    """Whether it, or what it is an expanded, masked or independent form of, is of this name."""
+    while distribution is not None:
+        if type(distribution).__name__ == kind:
+            return True
+        distribution = getattr(distribution, "base_dist", None)
+    return False
 
 
 def _handlers() -> Any:
@@ -227,6 +270,7 @@ def _sorted(sites: Any) -> Any:
             discrete[name] = site
         else:
             latent[name] = site
+            _check_latent(name, site, sites)
     if not observed and not scored:
         raise ValueError(
             "no site of the model is observed and there is no numpyro.factor, so there is nothing to learn from: pass the"
@@ -237,6 +281,18 @@ def _sorted(sites: Any) -> Any:
     if discrete:
         _check_enumerable(discrete)
     return latent, observed, discrete, derived
+
+
+def _check_latent(name: str, site: Any, sites: Any) -> None:
+    if _is_a(site["fn"], "Delta"):
+        raise ValueError(f"site {name!r} is a point (Delta), not a density: make it a numpyro.deterministic site")
+    base, _, last = name.rpartition("_")
+    if last == "unobserved" and f"{base}_observed" in sites:
+        raise ValueError(
+            f"obs_mask of site {base!r} makes parameters of all its entries, and those that are observed get no density: leave"
+            f" out the entries that are missing, `with numpyro.handlers.mask(mask=...): numpyro.sample({base!r}, ..., obs=...)`;"
+            f" fit.predict(key)[{base!r}] draws them"
+        )
 
 
 def _check_enumerable(discrete: dict[str, Any]) -> None:
@@ -397,14 +453,18 @@ class _Program:
       arguments: all but arrays.
       observed: names.
       derived: names.
-      enumerated: whether discrete latent sites are summed out.
+      discrete: names of latent sites that are summed out.
+      held: names of observed sites that depend on no parameter.
+      shapes: of latent sites, by name.
     """
 
     model: Same
     arguments: Arguments
     observed: tuple[str, ...]
     derived: tuple[str, ...]
-    enumerated: bool
+    discrete: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, Shape], ...] = ()
 
     def sites(self, position: Any, data: Any, wrap: Callable[[Any], Any] = lambda model: model, key: Any = 0) -> Any:
         """The trace at a position."""
@@ -421,7 +481,7 @@ class _Program:
 
         args, kwargs = self.arguments.join(data)
         model = handlers.seed(self.model.it, 0)
-        if not self.enumerated:
+        if not self.discrete:
             return log_density(model, args, kwargs, position)[0]
         from numpyro.contrib.funsor import config_enumerate, enum
         from numpyro.contrib.funsor import log_density as summed
@@ -429,6 +489,49 @@ class _Program:
         first = -_deepest_plate(self.sites(position, data)) - 1
         with _quiet():
             return summed(enum(config_enumerate(model), first_available_dim=first), args, kwargs, position)[0]
+
+    def anew(self, key: Key, position: Any, data: Any) -> Any:
+        """The trace at a position with data drawn anew; observed sites that depend on no parameter are as they were."""
+        if self.held:
+            known = self.sites(position, data)
+            position = {**position, **{name: known[name]["value"] for name in self.held}}
+        return self.sites(position, data, _unconditioned(), key)
+
+    def labels(self, key: Key, position: Any, data: Any) -> dict[str, Any]:
+        """Discrete latent sites drawn given parameters and data."""
+        from numpyro import handlers
+        from numpyro.contrib.funsor import config_enumerate, infer_discrete
+
+        args, kwargs = self.arguments.join(data)
+        first = -_deepest_plate(self.sites(position, data)) - 1
+        infer_key, key = jax.random.split(key)
+        model = config_enumerate(handlers.substitute(handlers.seed(self.model.it, key), data=position))
+        with _quiet():
+            inferred = infer_discrete(model, first_available_dim=first, rng_key=infer_key)
+            try:
+                sites = handlers.trace(inferred).get_trace(*args, **kwargs)
+            except (AssertionError, NotImplementedError) as error:
+                raise ValueError(
+                    f"NumPyro cannot draw the discrete sites {', '.join(self.discrete)} given the data, as it cannot within"
+                    " numpyro.contrib.control_flow.scan: give simulate=, a function (key, position) -> data"
+                ) from error
+        return {name: sites[name]["value"] for name in self.discrete}
+
+
+@functools.cache
+def _unconditioned() -> Any:
+    """`numpyro.handlers.uncondition`, but that what is drawn has the shape of what was observed, without plates too."""
+    from numpyro import handlers
+
+    class Unconditioned(handlers.uncondition):  # type: ignore[misc, name-defined]
+        def process_message(self, msg: Any) -> None:
+            shape = np.shape(msg["value"]) if msg["type"] == "sample" and msg["is_observed"] else None
+            super().process_message(msg)
+            if shape is not None and not _is_a(msg["fn"], "Unit"):
+                batch = np.broadcast_shapes(shape[: len(shape) - msg["fn"].event_dim], msg["fn"].batch_shape)
+                msg["fn"] = msg["fn"].expand(batch) if batch != msg["fn"].batch_shape else msg["fn"]
+
+    return Unconditioned
 
 
 def _deepest_plate(sites: Any) -> int:
@@ -473,13 +576,19 @@ class _Derived:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Completed:
+    program: _Program
+
+    def __call__(self, key: Key, position: PyTree, data: PyTree) -> dict[str, Any]:
+        return {**position, **self.program.labels(key, position, data)}
+
+
+@dataclasses.dataclass(frozen=True)
 class _Simulate:
     program: _Program
 
     def __call__(self, key: Key, position: PyTree, data: PyTree) -> dict[str, Any]:
-        from numpyro import handlers
-
-        sites = self.program.sites(position, data, handlers.uncondition, key)
+        sites = self.program.anew(key, position, data)
         names = [name for name in self.program.observed if name in sites]
         return {name: sites[name]["value"] for name in names}
 
@@ -489,32 +598,51 @@ class _Prior:
     program: _Program
 
     def __call__(self, key: Key, data: PyTree) -> dict[str, Any]:
-        from numpyro import handlers
-
-        sites = self.program.sites({}, data, handlers.uncondition, key)
+        held = dataclasses.replace(self.program, shapes=())
+        known = _started_sites(held, data) if held.held else {}
+        sites = held.anew(key, {name: known[name]["value"] for name in held.held}, data)
         return {
-            name: site["value"]
-            for name, site in sites.items()
-            if site["type"] == "deterministic" or (site["type"] == "sample" and type(site["fn"]).__name__ != "Unit")
+            name: site["value"] for name, site in sites.items() if name not in self.program.held and _is_variable(site)
         }
+
+
+def _is_variable(site: Any) -> bool:
+    return site["type"] == "deterministic" or (site["type"] == "sample" and type(site["fn"]).__name__ != "Unit")
+
+
+def _started_sites(program: _Program, data: Any) -> Any:
+    args, kwargs = program.arguments.join(data)
+    return _handlers().trace(_started(program.model.it)).get_trace(*args, **kwargs)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Elsewhere:
-    """All that is not yet known at other arguments: observed sites whose data are None, among others."""
+    """All that is not known at other arguments: observed sites whose data are None, and all of them where none is.
+
+    Attributes:
+      program: at these arguments.
+      anew: whether no data are None.
+      dropped: discrete sites of other shapes there.
+    """
 
     program: _Program
+    anew: bool
+    dropped: tuple[str, ...]
 
     def __call__(self, key: Key, position: PyTree, data: PyTree) -> dict[str, Any]:
-        from numpyro import handlers
-
-        sites = self.program.sites(position, data, handlers.uncondition, key)
+        position = {name: value for name, value in position.items() if name not in self.dropped}
+        draw = self.program.anew if self.anew else self._given
         return {
             name: site["value"]
-            for name, site in sites.items()
-            if name not in position
-            and (site["type"] == "deterministic" or (site["type"] == "sample" and type(site["fn"]).__name__ != "Unit"))
+            for name, site in draw(key, position, data).items()
+            if _is_variable(site)
+            and name not in position
+            and name not in self.program.held
+            and not site.get("is_observed", False)
         }
+
+    def _given(self, key: Key, position: PyTree, data: PyTree) -> Any:
+        return self.program.sites(position, data, key=key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -522,5 +650,36 @@ class _Rebind:
     program: _Program
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        arguments, data = split(self.program.model.it, args, kwargs)
-        return data, _Elsewhere(dataclasses.replace(self.program, arguments=arguments))
+        model = self.program.model.it
+        arguments, data = _split(model, args, kwargs)
+        there = dataclasses.replace(self.program, arguments=arguments)
+        with _quiet():
+            sites = _started_sites(there, data)
+        dropped = []
+        for name, shape in there.shapes:
+            now = np.shape(sites[name]["value"]) if name in sites else shape
+            if now != shape and name in there.discrete:
+                dropped.append(name)
+            elif now != shape:
+                raise ValueError(
+                    f"site {name!r} has shape {shape} in the fit and {now} at these arguments: what was learnt of each of its"
+                    " entries cannot be told of others; keep its size as it was, or draw new entries by simulate=, a function"
+                    " (key, position) -> data"
+                )
+        given = tuple(
+            name
+            for name, site in sites.items()
+            if site["type"] == "sample" and site["is_observed"] and _is_variable(site)
+        )
+        values = {name: sites[name]["value"] for name, _ in there.shapes if name in sites}
+        held = _of_no_parameter(model, arguments, data, values, list(given))
+        anew = not any(name in sites and name not in given for name in there.observed)
+        there = dataclasses.replace(there, held=held, observed=tuple(name for name in given if name not in held))
+        warn_outside(lambda position, data: _numbers(there.sites(position, data)), values, data)
+        return data, _Elsewhere(there, anew, tuple(dropped))
+
+
+def _numbers(sites: Any) -> list[Any]:
+    """All that a trace says, for whoever looks at how it is computed."""
+    scored = [site for site in sites.values() if site["type"] == "sample"]
+    return [*(site["value"] for site in scored), *(site["fn"].log_prob(site["value"]) for site in scored)]

@@ -55,6 +55,10 @@ def predicted(
       Pytree, leading axis S.
     """
     check_key(key)
+    if simulate is None and model is not None and model.completed is not None:
+        whole, key = jax.random.split(key)
+        count = len(jax.tree.leaves(draws)[0])
+        draws = mapped(_Simulated(model.completed), (jax.random.split(whole, count), draws), model.data)
     if simulate is not None:
         one: Any = _Simulated(simulate)
         rest: tuple[Any, ...] = args

@@ -23,7 +23,7 @@ class Loo(NamedTuple):
 
     Attributes:
       elpd: expected log pointwise predictive density, :math:`\sum_n \log p(x_n \mid x_{-n})`, in nats.
-      se: its standard error over observations.
+      se: its standard error over observations; NaN of a single one.
       p_loo: effective number of parameters, the log-density of data seen less that of data left out.
       pointwise: [N] :math:`\log p(x_n \mid x_{-n})`.
       khat: [N] Pareto k-hat of the weights that leave each out; NaN where a refit answered.
@@ -31,6 +31,8 @@ class Loo(NamedTuple):
       refitted: numbers of the observations that were left out by a fit of their own.
       failed: of these, those whose fit is not certified.
       names: N.
+      certified: whether the fit is.
+      observed: the data by name, where the fit knows its model; `compare` looks that they are the same.
     """
 
     elpd: float
@@ -42,11 +44,14 @@ class Loo(NamedTuple):
     refitted: np.ndarray
     failed: np.ndarray
     names: tuple[str, ...]
+    certified: bool = True
+    observed: Mapping[str, np.ndarray] | None = None
 
     @property
     def bad(self) -> np.ndarray:
         """Numbers of the observations whose contribution is not to be trusted."""
-        return np.union1d(np.flatnonzero(self.khat > self.threshold), self.failed).astype(int)
+        smoothed = np.flatnonzero(~(self.khat <= self.threshold))
+        return np.union1d(np.setdiff1d(smoothed, self.refitted), self.failed).astype(int)
 
     def __str__(self) -> str:
         count = len(self.pointwise)
@@ -65,6 +70,8 @@ class Loo(NamedTuple):
                 lines.append("  next step     give key= to leave these out by fits of their own")
         else:
             lines.append(f"  k-hat         none above {self.threshold:.2f}")
+        if not self.certified:
+            lines.append("  verdict       the fit is NOT certified, and what stands above rests on its draws")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -121,7 +128,13 @@ def loo(
         )
     found = fit.log_likelihood(log_likelihood, data)
     one = jax.tree.map(lambda x: x[0], found)
-    each = np.concatenate([np.reshape(x, (len(x), -1)) for x in jax.tree.leaves(found)], axis=1)
+    each = np.concatenate([np.reshape(x, (len(x), -1)) for x in jax.tree.leaves(found)] or [np.zeros((1, 0))], axis=1)
+    # A density of one at every draw is that of an entry that is masked, which is no observation.
+    seen_at = np.flatnonzero(np.any(each != 0, axis=0))
+    if not len(seen_at):
+        raise ValueError("loo found no observation: the log-likelihood has no number that the parameters move")
+    each = each[:, seen_at]
+    all_names = names(one)
     log_weights = np.asarray(fit.log_weights, float)
     pointwise, khat = _left_out(each, log_weights)
     seen = np.array([psis.log_sum_exp(column) for column in (each + log_weights[:, None]).T])
@@ -131,20 +144,27 @@ def loo(
     refitted = failed = np.zeros(0, int)
     if key is not None and len(bad):
         refitted = bad
-        pointwise[bad], certified = _refitted(key, fit, log_likelihood, data, bad)
+        pointwise[bad], certified = _refitted(key, fit, log_likelihood, data, seen_at[bad])
         khat[bad] = np.nan
         failed = bad[~certified]
     return Loo(
         elpd=float(np.sum(pointwise)),
-        se=float(np.sqrt(len(pointwise) * np.var(pointwise))),
+        se=_se_of_sum(pointwise),
         p_loo=float(np.sum(seen - pointwise)),
         pointwise=pointwise,
         khat=khat,
         threshold=threshold,
         refitted=refitted,
         failed=failed,
-        names=names(one),
+        names=tuple(all_names[n] for n in seen_at),
+        certified=bool(fit.certificate.certified),
+        observed=dict(fit.model.observed) if fit.model is not None and log_likelihood is None else None,
     )
+
+
+def _se_of_sum(pointwise: np.ndarray) -> float:
+    """Standard error of a sum over observations; NaN of one, which does not tell how much others differ."""
+    return float(np.sqrt(len(pointwise) * np.var(pointwise))) if len(pointwise) > 1 else np.nan
 
 
 def _left_out(each: np.ndarray, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +224,7 @@ class Comparison(NamedTuple):
       num_bad: how many observations of each are not to be trusted.
       log_evidence: log p(x); NaN where a `Loo` was given.
       log_evidence_se: its standard error.
-      certified: whether each fit is; True where a `Loo` was given.
+      certified: whether each fit is.
     """
 
     names: tuple[str, ...]
@@ -254,7 +274,8 @@ def compare(models: Mapping[str, Fit | Loo]) -> Comparison:
       A `Comparison`.
 
     Raises:
-      ValueError: there are fewer than two, or their observations differ in number.
+      ValueError: there are fewer than two, or their observations differ: in number or, where the fits know their models, in
+        value.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -275,6 +296,7 @@ def compare(models: Mapping[str, Fit | Loo]) -> Comparison:
     counts = {name: len(one.pointwise) for name, one in found.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"models have to be of the same observations, got {counts}")
+    _check_same(found)
     order = sorted(found, key=lambda name: -found[name].elpd)
     best = found[order[0]].pointwise
     differences = [found[name].pointwise - best for name in order]
@@ -284,10 +306,24 @@ def compare(models: Mapping[str, Fit | Loo]) -> Comparison:
         names=tuple(order),
         elpd=np.array([found[name].elpd for name in order]),
         difference=np.array([np.sum(d) for d in differences]),
-        difference_se=np.array([np.sqrt(len(d) * np.var(d)) for d in differences]),
+        difference_se=np.array([_se_of_sum(d) if number else 0.0 for number, d in enumerate(differences)]),
         p_loo=np.array([found[name].p_loo for name in order]),
         num_bad=np.array([len(found[name].bad) for name in order]),
         log_evidence=of(lambda c: float(c.log_evidence), np.nan),
         log_evidence_se=of(lambda c: float(c.log_evidence_se), np.nan),
-        certified=of(lambda c: bool(c.certified), True),
+        certified=np.array([found[name].certified for name in order]),
     )
+
+
+def _check_same(found: Mapping[str, Loo]) -> None:
+    """Raise ValueError where models are of other data: log-densities of y and of log y have no common unit."""
+    known = {name: one.observed for name, one in found.items() if one.observed}
+    for name, observed in known.items():
+        first, other = next(iter(known.items()))
+        one, two = (np.concatenate([np.ravel(x).astype(float) for x in of.values()]) for of in (other, observed))
+        if len(one) == len(two) and not np.allclose(one, two, rtol=1e-5, atol=0, equal_nan=True):
+            where = int(np.argmax(~np.isclose(one, two, rtol=1e-5, atol=0, equal_nan=True)))
+            raise ValueError(
+                f"models have to be of the same observations, and number {where} is {one[where]:.6g} for {first!r} and"
+                f" {two[where]:.6g} for {name!r}"
+            )
