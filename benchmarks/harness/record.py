@@ -1,0 +1,125 @@
+"""The one schema of rows, and the file in which they are kept: a later run goes on with what is there."""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+KEY = ("problem", "contender", "seed")
+"""Fields that tell rows of a suite apart."""
+DIGITS = 5
+"""Significant digits that are kept: no figure here is known to more."""
+
+FIELDS = {
+    "problem": "what was asked",
+    "contender": "who answered",
+    "seed": "of its key; rounds of the same seed took turns",
+    "status": "`done`, or in a word why there is no answer",
+    "certified": "whether the contender vouches for the answer; none where it never does",
+    "gradients": "log-density gradients, or what costs as much",
+    "values": "log-density values, not in `gradients`",
+    "mean_error": "the largest |mean - true mean| in true sds",
+    "sd_error": "the largest |sd / true sd - 1|",
+    "log_evidence_error": "log p(x) less the true one, nats",
+    "log_evidence_se": "standard error of log p(x) as the contender states it, nats",
+    "import_cpu_seconds": "processor time of the imports alone, in a process of their own",
+    "first_cpu_seconds": "processor time of the first call, compilation included",
+    "first_seconds": "the same by the clock",
+    "second_cpu_seconds": "processor time of a second call with another key",
+    "changed_cpu_seconds": "processor time of a call with a log-density whose text has been changed",
+    "peak_mb": "the most memory that the process held, MB",
+    "load": "programs that wanted a processor in the minute before",
+    "date": "UTC",
+    "environment": "name of an entry under `environments`: device, processor, versions",
+    "quick": "whether it is of a short run",
+}
+"""Names that a suite may give its numbers, in the order of the pages. A suite adds here what it measures anew."""
+
+
+class Store:
+    """Rows by problem, contender and seed, on disk after each change."""
+
+    def __init__(self, file: str | os.PathLike) -> None:
+        self.file = pathlib.Path(file)
+        stored = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.environments: dict[str, dict[str, Any]] = stored.get("environments", {})
+        self._rows: dict[tuple, Row] = {key_of(row): row for row in stored.get("rows", [])}
+
+    def __contains__(self, key: tuple) -> bool:
+        return key in self._rows
+
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
+
+    def get(self, key: tuple) -> Row | None:
+        """The row of this key, if there is one."""
+        return self._rows.get(key)
+
+    def add(self, row: Row, environment: dict[str, Any]) -> None:
+        """Put in a row, in place of one of the same key, and save.
+
+        Args:
+          row: of names in `FIELDS`.
+          environment: where it was measured, `machine.environment()`; kept once for all rows that share it.
+
+        Raises:
+          ValueError: a name that is not in `FIELDS`, or one of the key that is missing.
+        """
+        unknown = [name for name in row if name not in FIELDS]
+        missing = [name for name in KEY if name not in row]
+        if unknown or missing:
+            raise ValueError(
+                f"wanted a row of fields of benchmarks.harness.record.FIELDS with {', '.join(KEY)};"
+                f" unknown: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}"
+            )
+        name = name_of(environment)
+        self.environments[name] = environment
+        self._rows[key_of(row)] = plain(row) | {"environment": name}
+        self.save()
+
+    def save(self) -> None:
+        """One row a line; a file beside it first, so that a kill leaves the old one whole."""
+        used = {row["environment"] for row in self._rows.values()}
+        self.environments = {name: one for name, one in self.environments.items() if name in used}
+        environments = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in self.environments.items())
+        rows = ",\n  ".join(json.dumps(row) for row in self._rows.values())
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.file.with_suffix(".part")
+        aside.write_text(f'{{"environments": {{\n  {environments}\n }},\n "rows": [\n  {rows}\n]}}\n')
+        aside.replace(self.file)
+
+
+def key_of(row: Row) -> tuple:
+    return tuple(row[part] for part in KEY)
+
+
+def name_of(environment: dict[str, Any]) -> str:
+    """A short name of what is the same in all rows that can be compared: all but date and commit."""
+    same = {name: value for name, value in environment.items() if name not in ("date", "commit")}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON has it: numbers of a few digits, None for those that are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    return [plain(entry) for entry in value]
+
+
+def median(rows: Iterable[Row], field: str) -> float | None:
+    """Over the rows that have a number in the field; None where none has."""
+    there = [row[field] for row in rows if isinstance(row.get(field), int | float)]
+    return float(np.median(there)) if there else None

@@ -1,0 +1,1 @@
+"""What contenders are asked, and what the right answers are."""

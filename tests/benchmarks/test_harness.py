@@ -1,0 +1,254 @@
+"""Rows are kept and told apart; a job that fails leaves a row that says why; pages and comparisons say what rows say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import suites
+from benchmarks.contenders import CONTENDERS, EVIDENCE, MOMENTS, Contender
+from benchmarks.harness import process
+from benchmarks.harness import suite as running
+from benchmarks.harness.compare import changed, compare
+from benchmarks.harness.page import number, page
+from benchmarks.harness.record import FIELDS, Store, median, plain
+from benchmarks.harness.suite import Job, Suite, rounds
+from benchmarks.problems.known import PROBLEMS
+from benchmarks.suites import cold, evidence, known
+
+HERE = {"device": "cpu", "processor": "x", "cores": 2, "python": "3", "versions": {"jax": "1"}, "x64": True}
+
+
+def row(seed=0, problem="p", contender="c", **more):
+    return {"problem": problem, "contender": contender, "seed": seed, "status": "done", "date": "2026-11-30"} | more
+
+
+def store(tmp_path, rows, name="rows"):
+    found = Store(tmp_path / f"{name}.json")
+    for one in rows:
+        found.add(one, HERE)
+    return found
+
+
+def test_a_store_goes_on_where_it_was(tmp_path):
+    store(tmp_path, [row(0, gradients=1), row(1, gradients=np.float64(2)), row(0, gradients=3)])
+    later = Store(tmp_path / "rows.json")
+    assert ("p", "c", 0) in later and ("p", "c", 2) not in later
+    assert [one["gradients"] for one in later.rows] == [3, 2.0]
+    assert len(later.environments) == 1 and list(later.environments.values()) == [HERE]
+    later.add(row(2), HERE | {"date": "another day", "commit": "another"})
+    assert len(later.environments) == 1
+    later.add(row(3), HERE | {"cores": 8})
+    assert len(later.environments) == 2
+    # What no row refers to is not kept.
+    later.add(row(3), HERE)
+    assert len(Store(later.file).environments) == 1
+
+
+def test_a_row_has_declared_fields_only(tmp_path):
+    with pytest.raises(ValueError, match="unknown: grads; missing: none"):
+        store(tmp_path, [row(grads=1)])
+    with pytest.raises(ValueError, match="missing: seed"):
+        store(tmp_path, [{"problem": "p", "contender": "c", "status": "done"}])
+
+
+def test_plain_is_json():
+    found = plain({"a": np.float32(1 / 3), "b": float("nan"), "c": (np.arange(2), True, None, "x"), "d": 10**12})
+    assert found == {"a": 0.33333, "b": None, "c": [[0, 1], True, None, "x"], "d": 10**12}
+    json.dumps(found, allow_nan=False)
+
+
+def test_rounds_turn_and_keep_rivals_together():
+    jobs = rounds(("p", "q"), ("a", "b", "c"), 2, apart=False)
+    assert jobs == [
+        Job("p", ("a", "b", "c"), 0),
+        Job("q", ("a", "b", "c"), 0),
+        Job("p", ("b", "c", "a"), 1),
+        Job("q", ("b", "c", "a"), 1),
+    ]
+    assert [(j.contenders, j.seed) for j in rounds(("p",), ("a", "b"), 2, apart=True)] == [
+        (("a",), 0),
+        (("b",), 0),
+        (("b",), 1),
+        (("a",), 1),
+    ]
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A suite whose processes are not started: (suite, jobs that were run)."""
+    ran = []
+
+    def rows(name, suite, job, quick):
+        ran.append(job)
+        yield from (row(job.seed, job.problem, contender) for contender in job.contenders)
+
+    monkeypatch.setattr(process, "rows", rows)
+    jobs = lambda quick: rounds(("p", "q"), ("a", "b"), 1 if quick else 2, apart=True)  # noqa: E731
+    return Suite("Why?", jobs, None, lambda rows: [f"{len(rows)} rows"]), ran
+
+
+def test_only_what_is_missing_is_run(tmp_path, fake):
+    suite, ran = fake
+    found = Store(tmp_path / "rows.json")
+    running.run("fake", suite, found, quick=True, say=str)
+    assert [(j.problem, j.contenders) for j in ran] == [("p", ("a",)), ("p", ("b",)), ("q", ("a",)), ("q", ("b",))]
+    running.run("fake", suite, found, say=str)
+    assert len(ran) == 8 and len(found.rows) == 8
+    running.run("fake", suite, found, only="q", again=True, say=str)
+    assert [j.problem for j in ran[8:]] == ["q"] * 4
+    assert [r["quick"] for r in found.rows if r["seed"] == 0 and r["problem"] == "p"] == [True, True]
+
+
+BROKEN = Suite("Why?", None, None, None, seconds=30.0)
+
+
+def test_a_process_that_crashes_says_why():
+    job = Job("no such posterior", ("elbojax fit",), 0)
+    (found,) = process.rows("cold", BROKEN, job, quick=False)
+    assert found == {"problem": job.problem, "contender": "elbojax fit", "seed": 0} | {
+        "status": "KeyError: 'no such posterior'"
+    }
+
+
+def test_a_process_that_takes_too_long_is_ended():
+    (found,) = process.rows("cold", BROKEN._replace(seconds=0.01), Job("eight schools", ("elbojax fit",), 0), False)
+    assert found["status"] == "more than 0.01 s"
+
+
+def test_a_library_that_is_not_there_is_a_row(monkeypatch):
+    absent = Contender(("no_such_library",), None, "")
+    monkeypatch.setitem(CONTENDERS, "absent", absent)
+    (found,) = known.rows(Job("eight schools", ("absent",), 0), again=True)
+    assert found["status"] == "not installed: no_such_library"
+
+
+def test_numbers():
+    assert [number(x) for x in (None, 0.0123456, 12.3456, 9310.0, 1234567.0)] == [
+        "",
+        "0.0123",
+        "12.3",
+        "9,310",
+        "1,234,567",
+    ]
+    assert median([{"a": 1.0}, {"a": None}, {}, {"a": 3.0}], "a") == 2.0
+    assert median([{}], "a") is None
+
+
+def test_a_page_says_where_and_what_gave_no_answer(tmp_path):
+    text = page("cold", "Why?", store(tmp_path, [row(load=1.5), row(1, status="crashed")]), ["## Times"])
+    assert text.startswith("# Cold\n\nWhy?\n\n`python -m benchmarks cold` makes this page. 2 rows: cpu (x, 2 cores)")
+    assert "load 1.5 to 1.5" in text and "## Times" in text and "| c | p | 1 | `crashed` |" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "after", "said"),
+    [
+        ("first_cpu_seconds", 1.0, 1.1, ""),
+        ("first_cpu_seconds", 1.0, 1.3, "WORSE"),
+        ("first_cpu_seconds", 1.3, 1.0, "better"),
+        ("first_cpu_seconds", 0.001, 0.01, ""),
+        ("gradients", 100, 111, "WORSE"),
+        ("mean_error", 0.001, 0.02, ""),
+        ("mean_error", 0.1, 0.2, "WORSE"),
+        ("log_evidence_error", -0.5, 0.1, "better"),
+        ("mean_error", None, 0.2, ""),
+        ("load", 1.0, 9.0, ""),
+    ],
+)
+def test_what_counts_as_worse(field, before, after, said):
+    assert field in FIELDS and changed(field, before, after) == said
+
+
+def test_two_files_side_by_side(tmp_path):
+    old = store(tmp_path, [row(0, gradients=100, certified=True), row(1, gradients=100), row(5, gradients=1)], "old")
+    new = store(tmp_path, [row(0, gradients=150, certified=False), row(1, gradients=150)], "new")
+    text = compare(old, new)
+    assert "| p | c | certified true | 1 of 2 | 0 of 2 | WORSE |" in text
+    assert "| p | c | gradients | 100 | 150 | WORSE |" in text
+    assert compare(old, old).startswith("Nothing got slower")
+
+
+def test_every_suite_has_jobs_that_can_be_run():
+    for name in suites.NAMES:
+        suite = suites.load(name)
+        short, full = suite.jobs(True), suite.jobs(False)
+        assert 0 < len(short) < len(full) and suite.question.endswith("?")
+        assert all(job.problem in PROBLEMS and set(job.contenders) <= set(CONTENDERS) for job in full)
+    with pytest.raises(ValueError, match="wanted one of cold, "):
+        suites.load("nothing")
+
+
+def test_the_command_knows_its_suites(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["nothing"])
+    assert "no suite nothing; there are cold, evidence" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--compare", "a.json", "b.json"])
+    assert "no such file: a.json, b.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_known_answers_agree_with_importance_sampling(name):
+    """From a wide Student t around the stated moments, in NumPy: within four standard errors."""
+    import jax
+
+    one, rng, size = PROBLEMS[name](), np.random.default_rng(0), 200_000
+    z = one.mean + 1.3 * one.sd * rng.standard_t(5, size=(size, one.size))
+    from scipy import stats
+
+    log_q = np.sum(stats.t.logpdf((z - one.mean) / (1.3 * one.sd), 5) - np.log(1.3 * one.sd), axis=1)
+    log_p = np.asarray(jax.jit(jax.vmap(lambda z: one.log_density(z, one.data)))(z))
+    ratio = np.exp(log_p - log_q - one.log_evidence)
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(size)
+    for power, wanted in ((1, one.mean), (2, one.mean**2 + one.sd**2)):
+        terms = ratio[:, None] * (z**power - wanted)
+        assert np.all(np.abs(terms.mean(axis=0)) < 4.5 * terms.std(axis=0) / np.sqrt(size))
+
+
+def measured(problem, contender, seed, **more):
+    return row(seed, problem, contender, certified=True, mean_error=0.01, sd_error=0.01, **more)
+
+
+def test_sections_of_cold_take_ratios_round_by_round():
+    times = {f"{when}_cpu_seconds": 1.0 for when in cold.TIMES}
+    rows = [measured("eight schools", name, seed, **times) for name in MOMENTS for seed in (0, 1)]
+    for one in rows:
+        if one["contender"] == "elbojax fit":
+            one["first_cpu_seconds"] = 0.1 if one["seed"] else 0.3
+    text = "\n".join(cold.sections(rows))
+    assert "| eight schools | NumPyro NUTS, one scan | 1 | 0.2 | 1 | 1 |" in text
+
+
+def test_sections_of_evidence_state_errors_in_stated_errors():
+    rows = [
+        measured("banana, two arms", EVIDENCE[0], seed, log_evidence_error=error, log_evidence_se=0.01)
+        for seed, error in enumerate((0.01, -0.03))
+    ]
+    text = "\n".join(evidence.sections(rows))
+    assert "| elbojax fit | -0.0100 | 0.0224 | 0.01 | 2.24 |" in text
+
+
+@pytest.mark.slow
+def test_a_suite_runs_from_its_command(tmp_path):
+    command.main(["evidence", "--quick", "--only", "fit", "--output", str(tmp_path)])
+    found = Store(tmp_path / "evidence.json").rows
+    assert {r["contender"] for r in found} == {"elbojax fit"} and len(found) == 2
+    for one in found:
+        assert one["status"] == "done" and one["certified"] and one["mean_error"] < 0.1, one
+        assert abs(one["log_evidence_error"]) < 4 * one["log_evidence_se"]
+        assert one["import_cpu_seconds"] > 0.1 and one["peak_mb"] > 100
+    assert "# Evidence" in (tmp_path / "evidence.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "elbojax fit"])
+def test_every_contender_can_be_asked(name):
+    pytest.importorskip(CONTENDERS[name].imports[0])
+    import jax
+
+    one = PROBLEMS["logistic regression"]()
+    found = known.errors(CONTENDERS[name].make(one, 1.0)(jax.random.key(0)), one)
+    assert found["mean_error"] < 0.4 and found["sd_error"] < 0.3, found
+    assert abs(found.get("log_evidence_error", 0.0)) < 1.0
