@@ -1,11 +1,13 @@
 """`python -m elbojax fit FILE.py:log_density`: one posterior from the command line, its report in files."""
 
 import argparse
+import csv
 import html
 import importlib.util
 import json
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 HELP = "fit the log-density of a file; exits with 1 where the answer is not certified"
@@ -18,6 +20,8 @@ table {{ border-collapse: collapse }} th, td {{ padding: 0.2em 0.8em; border-bot
 {picture}
 </html>
 """
+MISSING = {"", "na", "n/a", "nan", "null", "none"}
+"""Words of a table that say that there is no number."""
 PANELS = 12
 """Histograms on the page."""
 
@@ -45,6 +49,22 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"elbojax fit: {error}", file=sys.stderr)
         return 2
+    except Exception:  # of the user's file
+        traceback.print_exc()
+        return 2
+    try:
+        return _run(arguments, log_density, init, support, data)
+    except KeyError as error:
+        has = f"which have {', '.join(map(repr, data))}" if isinstance(data, dict) else "or parameters"
+        traceback.print_exc()
+        print(f"elbojax fit: {error} is not among the data, {has}", file=sys.stderr)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"elbojax fit: {error}", file=sys.stderr)
+    return 2  # 1 is for answers that are not certified
+
+
+def _run(arguments: argparse.Namespace, log_density: Any, init: Any, support: Any, data: Any) -> int:
     import jax
 
     from elbojax.cascade import fit
@@ -99,9 +119,54 @@ def _data(path: pathlib.Path) -> Any:
             held = json.load(file)
         return {name: np.asarray(value) for name, value in held.items()} if isinstance(held, dict) else np.asarray(held)
     if kind == ".csv":
-        table = np.genfromtxt(path, delimiter=",", names=True, dtype=float, encoding="utf-8")
-        return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+        return _table(path)
     raise ValueError(f"data have to be .npz, .npy, .json or .csv, got {path}")
+
+
+def _table(path: pathlib.Path) -> dict[str, Any]:
+    """The columns of a table of numbers by name; NaN where a number is missing. Columns of words are left out, with a word."""
+    import numpy as np
+
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)]
+    if len(lines) < 2:
+        raise ValueError(f"{path} has no rows of data below a head with the names of the columns")
+    head = [cell.strip() or f"f{number}" for number, cell in enumerate(lines[0][1])]
+    if all(_number(cell) is not None for cell in head):
+        raise ValueError(
+            f"the first line of {path} are numbers, {', '.join(head[:5])}: a head with the names of the columns is wanted"
+        )
+    twice = {name for name in head if head.count(name) > 1}
+    if twice:
+        raise ValueError(f"two columns of {path} have the name {twice.pop()!r}")
+    for number, row in lines[1:]:
+        if len(row) != len(head):
+            raise ValueError(
+                f"line {number} of {path} has {len(row)} cells, separated by commas, and the head has {len(head)}:"
+                f" {','.join(row)[:60]}"
+            )
+    found = {}
+    for name, column in zip(head, zip(*(row for _, row in lines[1:]), strict=True), strict=True):
+        values = [_number(cell) for cell in column]
+        if None in values:
+            line, cell = lines[1 + values.index(None)][0], column[values.index(None)]
+            print(f"elbojax fit: column {name!r} is left out: line {line} has {cell!r}, not a number", file=sys.stderr)
+            continue
+        found[name] = np.array(values)
+        missing = int(np.isnan(found[name]).sum())
+        if missing:
+            print(f"elbojax fit: column {name!r} has {missing} of {len(values)} numbers missing, NaN", file=sys.stderr)
+    return found
+
+
+def _number(cell: str) -> float | None:
+    cell = cell.strip()
+    if cell.lower() in MISSING:
+        return float("nan")
+    try:
+        return None if "_" in cell else float(cell)  # Python takes 1_000 for a number
+    except ValueError:
+        return None
 
 
 def _numbers(found: Any) -> dict[str, Any]:
