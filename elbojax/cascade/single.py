@@ -59,7 +59,7 @@ def fit(
     call with the same function and data of the same shapes compiles nothing; a new function (a lambda written in the call is
     one each time), other shapes, or another array in a global, an attribute or a cell that the function reads, compile anew
     and give their own answer. `data` is for what changes from call to call. What is read unseen, from a file, say, or by a
-    callback on the host's Python objects, is taken as it was (docs/concepts.md).
+    callback on the host's Python objects, is taken as it was (docs/compiling.md).
 
     Args:
       key: consumed.
