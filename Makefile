@@ -65,8 +65,8 @@ format: $(READY) ## mend what `make lint` can mend
 types: $(READY) ## static types of the package
 	@$(BIN)/mypy
 
-bench: $(READY) ## time one optimisation step against other libraries
-	@$(BIN)/python benchmarks/step.py
+bench: $(READY) ## elbojax beside what people would use in its place, the short form; BENCH_ARGS=cold for one suite in full
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-posteriordb: $(READY) ## errors and costs on known posteriors; goes on where it was cut off
 	@$(BIN)/python benchmarks/posteriordb.py $(BENCH_ARGS)

@@ -15,7 +15,7 @@ from benchmarks.harness.page import number, page
 from benchmarks.harness.record import FIELDS, Store, median, plain
 from benchmarks.harness.suite import Job, Suite, rounds
 from benchmarks.problems.known import PROBLEMS
-from benchmarks.suites import cold, evidence, known
+from benchmarks.suites import cold, evidence, known, step
 
 HERE = {"device": "cpu", "processor": "x", "cores": 2, "python": "3", "versions": {"jax": "1"}, "x64": True}
 
@@ -175,15 +175,22 @@ def test_every_suite_has_jobs_that_can_be_run():
         suite = suites.load(name)
         short, full = suite.jobs(True), suite.jobs(False)
         assert 0 < len(short) < len(full) and suite.question.endswith("?")
-        assert all(job.problem in PROBLEMS and set(job.contenders) <= set(CONTENDERS) for job in full)
+        assert len({(job.problem, one, job.seed) for job in full for one in job.contenders}) == sum(
+            len(job.contenders) for job in full
+        )
     with pytest.raises(ValueError, match="wanted one of cold, "):
         suites.load("nothing")
+
+
+def test_the_suites_of_known_answers_name_what_there_is():
+    jobs = [job for suite in (cold.SUITE, evidence.SUITE) for quick in (True, False) for job in suite.jobs(quick)]
+    assert all(job.problem in PROBLEMS and set(job.contenders) <= set(CONTENDERS) for job in jobs)
 
 
 def test_the_command_knows_its_suites(capsys):
     with pytest.raises(SystemExit):
         command.main(["nothing"])
-    assert "no suite nothing; there are cold, evidence" in capsys.readouterr().err
+    assert "no suite nothing; there are cold, " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main(["--compare", "a.json", "b.json"])
     assert "no such file: a.json, b.json" in capsys.readouterr().err
@@ -252,3 +259,27 @@ def test_every_contender_can_be_asked(name):
     found = known.errors(CONTENDERS[name].make(one, 1.0)(jax.random.key(0)), one)
     assert found["mean_error"] < 0.4 and found["sd_error"] < 0.3, found
     assert abs(found.get("log_evidence_error", 0.0)) < 1.0
+
+
+def test_a_step_is_timed_in_turns_and_at_the_same_bound(monkeypatch):
+    monkeypatch.setattr(step, "QUICK_ROUNDS", (3, 0.0))
+    (name,) = (name for name in step.CELLS if name.startswith("eight schools, mean-field, 1 draw"))
+    job = Job(name, ("hand", "elbojax"), 0)
+    first, second = step.rows(job, quick=True)
+    assert (first["contender"], first["ratio"], first["cpu_ratio"]) == ("hand", 1.0, 1.0)
+    assert second["status"] == "done" and second["ratio"] > 0 and second["rounds"] == 3
+    assert abs(second["elbo"] - first["elbo"]) < 1.0
+    assert step.bounds(step.eight_schools(), False, step.start_of(step.eight_schools())) < first["elbo"]
+    text = "\n".join(step.sections([{"problem": name, "seed": 0} | one for one in (first, second)]))
+    assert f"| {name} |" in text and text.count("## First call") == 1
+
+
+def test_another_bound_is_told(monkeypatch):
+    monkeypatch.setattr(step, "QUICK_ROUNDS", (3, 0.0))
+    (name,) = (name for name in step.CELLS if name.startswith("logistic n=1,000 d=50, mean-field, 1 draw"))
+    far = lambda problem, full, draws, steps: lambda key, data: step.start_of(problem)  # noqa: E731
+    monkeypatch.setitem(step.SVI, "elbojax", far)
+    assert [one["status"] for one in step.rows(Job(name, ("hand", "elbojax"), 0), quick=True)] == [
+        "done",
+        "another bound",
+    ]
