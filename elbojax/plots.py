@@ -1,19 +1,27 @@
-"""Pictures; matplotlib is imported on use."""
+"""Pictures; matplotlib is imported on use. Those of fits and runs stand in `results.pictures`."""
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from elbojax.diagnostics import GradientNoise
-from elbojax.results import Fit, display
-from elbojax.results.quantities import quantiles
+from elbojax.results.pictures import (
+    BAND,
+    COLUMNS,
+    INK,
+    STRAY,
+    khats,
+    marginals,
+    overview,
+    predictive_bands,
+    trace,
+)
 from elbojax.studies import Calibration
 
-INK, BAND, STRAY = "#1f6f8b", "#d9e4e8", "#b5651d"
-COLUMNS = 4
+__all__ = ["calibration", "gradient_noise", "khats", "marginals", "overview", "predictive_bands", "trace"]
+
 NO_NOISE = 1e-12
-"""Share of the largest variance below which a variance is rounding, and of a number below which its spread is."""
+"""Share of the largest variance below which a variance is rounding."""
 
 
 def calibration(result: Calibration, *, title: str = "") -> Any:
@@ -64,71 +72,6 @@ def calibration(result: Calibration, *, title: str = "") -> Any:
         figure.suptitle(title, fontsize=10)
     figure.supxlabel("rank / (L + 1)", fontsize=9)
     figure.supylabel("ECDF less uniform", fontsize=9)
-    return figure
-
-
-def marginals(fit: Fit, *, most: int = 12, title: str = "") -> Any:
-    """The marginal density of each number of a posterior, with its 5, 50 and 95 per cent quantiles.
-
-    Leaves of few numbers come first, as in the report of the fit; constant entries are left out. Histograms are of the
-    weighted draws; heavy tails are cut at the outermost 1 in 500 on either side.
-
-    Args:
-      fit: of one model.
-      most: panels, but for a few of each leaf.
-      title: over all panels; by default whether the fit is certified.
-
-    Returns:
-      A matplotlib `Figure`.
-
-    Raises:
-      ModuleNotFoundError: matplotlib is not installed.
-
-    Example:
-      >>> import elbojax, jax
-      >>> figure = marginals(elbojax.fit(jax.random.key(0), lambda z: -0.5 * z["a"] ** 2, {"a": 0.0}))
-      >>> figure.axes[0].get_title()
-      'a'
-    """
-    from matplotlib.figure import Figure
-
-    table = fit.summary()
-    shown = [n for part in display.parts(table.names, table.mean, table.sd, most) for n in part.rows]
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.4, 1.9 * rows + 0.6), layout="constrained")
-    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    weights = np.exp(np.asarray(fit.log_weights, float))
-    draws = fit.evaluate(lambda position: position).values
-    values = np.concatenate([np.reshape(x, (len(weights), -1)) for x in jax.tree.leaves(draws)], axis=1)
-    used = weights > 0
-    for axes, number in zip(panels[: len(shown)], shown, strict=True):
-        column = values[used, number]
-        axes.set_title(table.names[number], fontsize=9)
-        axes.set_yticks([])
-        axes.tick_params(labelsize=8)
-        if not np.all(np.isfinite(column)):
-            axes.text(0.5, 0.5, "no finite draws", ha="center", transform=axes.transAxes, fontsize=8)
-            continue
-        low, high = (quantiles(column, weights[used], p) for p in (0.002, 0.998))
-        if high - low <= NO_NOISE * abs(high):
-            axes.text(0.5, 0.5, f"{high:.4g}, no spread", ha="center", transform=axes.transAxes, fontsize=8)
-            continue
-        inside = (column >= low) & (column <= high)
-        axes.hist(
-            column[inside],
-            bins=40,
-            weights=weights[used][inside],
-            density=True,
-            color=BAND,
-            edgecolor=INK,
-            linewidth=0.3,
-        )
-        for place, style in zip(table.quantiles[number], (":", "-", ":"), strict=True):
-            axes.axvline(place, color=INK, linestyle=style, linewidth=1)
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
-    figure.suptitle(title or f"{table.verdict}; lines at 5, 50 and 95 %", fontsize=10)
     return figure
 
 

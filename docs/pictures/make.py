@@ -20,7 +20,17 @@ def first(names):
     return elbojax.plots.marginals(names["fit"])
 
 
-PICTURES = {"first": first}
+def overview(names):
+    """One fit of the page on pictures, from its own code."""
+    sys.path.insert(0, str(HERE.parent / "tools"))
+    import examples
+
+    code = examples.script((HERE.parent / "plots.md").read_text()).split("fit.plot()")[0]
+    exec(compile(code, "plots.md", "exec"), names)
+    return names["fit"].plot()
+
+
+PICTURES = {"first": first, "overview": overview}
 
 
 def main() -> None:

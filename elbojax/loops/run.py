@@ -94,6 +94,14 @@ class Run(NamedTuple):
         """
         ANSWERS["save"](self, path)
 
+    def plot_trace(self, *, title: str = "") -> Any:
+        """Mean loss of each block of steps, with where and why the run ended; a matplotlib `Figure`. Of a batch, bands.
+
+        Args:
+          title: over the picture; by default how it ended.
+        """
+        return ANSWERS["trace"](self, title=title)
+
     def __repr__(self) -> str:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self[:4])):
             return f"Run(q={type(self.q).__name__}, traced)"

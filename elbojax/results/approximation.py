@@ -13,7 +13,7 @@ from elbojax import thresholds, xla
 from elbojax.families import Reparameterised
 from elbojax.interop import arviz
 from elbojax.loops.strict import relaxed
-from elbojax.results import display, predictive, quantities
+from elbojax.results import display, pictures, predictive, quantities
 from elbojax.results.resolution import handed, widened
 from elbojax.results.summary import PosteriorSummary, of_posterior
 from elbojax.types import Array, Key, PyTree
@@ -223,6 +223,18 @@ class Approximation(abc.ABC):
             dims=dims,
             coords=coords,
         )
+
+    def plot(self, *, most: int = 12, title: str = "") -> Any:
+        """The marginal density of each number under `q`, with its 5, 50 and 95 per cent quantiles.
+
+        Args:
+          most: panels, but for a few of each leaf.
+          title: over all panels; by default that nothing has certified them.
+
+        Returns:
+          A matplotlib `Figure`.
+        """
+        return pictures.marginals(self, most=most, title=title)
 
     def report(self) -> str:
         """The numbers, mean ± sd, and how they came about."""

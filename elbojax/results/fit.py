@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from elbojax.loops.strict import relaxed
-from elbojax.results import display, positions, predictive, quantities, space
+from elbojax.results import display, pictures, positions, predictive, quantities, space
 from elbojax.results.certificate import Stage, report
 from elbojax.results.moments import moments, resampled
 from elbojax.results.posterior import Posterior, axes
@@ -218,6 +218,27 @@ class Fit(Posterior):
     def __getitem__(self, index: Any) -> NoReturn:
         """Not of one model."""
         raise TypeError("one fit cannot be indexed, for it is one model; fits of fit_batch can")
+
+    def plot(self, *, most: int = pictures.PANELS, title: str = "") -> Any:
+        """The fit in one picture: marginals with their quantiles, the pair that is hardest for a Gaussian, and the check.
+
+        Args:
+          most: marginal densities, but for a few of each leaf.
+          title: over all; by default the verdict.
+
+        Returns:
+          A matplotlib `Figure`: `figure.savefig(...)`, or the last line of a notebook's cell.
+
+        Raises:
+          ModuleNotFoundError: matplotlib is not installed.
+
+        Example:
+          >>> import elbojax, jax
+          >>> fit = elbojax.fit(jax.random.key(0), lambda z: -0.5 * (z["a"] ** 2 + z["b"] ** 2), {"a": 0.0, "b": 0.0})
+          >>> len(fit.plot().axes)
+          4
+        """
+        return pictures.overview(self, most=most, title=title)
 
     def settled(self) -> "Fit":
         """The same fit, with the certificate's codes as enums that print their names."""

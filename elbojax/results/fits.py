@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from elbojax.loops.strict import relaxed
+from elbojax.results import pictures
 from elbojax.results.fit import Fit, distinct
 from elbojax.results.moments import moments_of_each, resampled_of_each
 from elbojax.results.notes import LABELS, START
@@ -73,6 +74,16 @@ class Fits(Posterior):
           at first. `fits[i].summary()` has the numbers of one.
         """
         return of_batch(self.certificate)
+
+    def plot(self, *, title: str = "") -> Any:
+        """k-hat of every model against the threshold, and how many ended with each status; a matplotlib `Figure`.
+
+        `fits[i].plot()` is the picture of one.
+
+        Args:
+          title: over all; by default how many are certified.
+        """
+        return pictures.khats(self, title=title)
 
     def _chains(self, num_samples: int | None) -> PyTree:
         worth, certified = self._worth(), np.asarray(self.certificate.certified)

@@ -17,6 +17,7 @@ from elbojax.loops.run import ANSWERS, Run
 from elbojax.loops.strict import relaxed
 from elbojax.results import space, storage
 from elbojax.results.approximation import Approximation, drawn, in_double, same
+from elbojax.results.pictures import trace
 from elbojax.results.summary import PROBABILITIES, WORST
 from elbojax.targets import Target
 from elbojax.types import PyTree, Status
@@ -211,4 +212,4 @@ def _check(run: Run) -> None:
         raise ValueError(f"the q of this run is not finite ({Status(int(run.status))})")
 
 
-ANSWERS.update(approximation=approximation, summary=summary, to_arviz=to_arviz, save=saved, html=html)
+ANSWERS.update(approximation=approximation, summary=summary, to_arviz=to_arviz, save=saved, html=html, trace=trace)
