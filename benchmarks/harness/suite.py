@@ -14,7 +14,7 @@ class Job(NamedTuple):
     Attributes:
       problem: of the suite's problems.
       contenders: those that take turns in this process; one where each is to have a process of its own.
-      seed: of the keys.
+      seed: of the keys. A job that takes several seeds as its rounds names its first one, and its rows their own.
     """
 
     problem: str

@@ -4,7 +4,7 @@ import importlib
 
 from benchmarks.harness.suite import Suite
 
-NAMES = ("cold", "evidence", "step")
+NAMES = ("cold", "evidence", "step", "minibatch")
 """In the order in which `python -m benchmarks` runs them."""
 
 

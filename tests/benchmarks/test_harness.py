@@ -15,7 +15,7 @@ from benchmarks.harness.page import number, page
 from benchmarks.harness.record import FIELDS, Store, median, plain
 from benchmarks.harness.suite import Job, Suite, rounds
 from benchmarks.problems.known import PROBLEMS
-from benchmarks.suites import cold, evidence, known, step
+from benchmarks.suites import cold, evidence, known, minibatch, step
 
 HERE = {"device": "cpu", "processor": "x", "cores": 2, "python": "3", "versions": {"jax": "1"}, "x64": True}
 
@@ -283,3 +283,32 @@ def test_another_bound_is_told(monkeypatch):
         "done",
         "another bound",
     ]
+
+
+@pytest.mark.slow
+def test_minibatches_are_compared_with_the_optimum_and_at_one_budget(monkeypatch):
+    small = minibatch.PROBLEMS["logistic, mean-field"]._replace(num_data=600, size=2)
+    monkeypatch.setitem(minibatch.PROBLEMS, "logistic, mean-field", small)
+    labels = (minibatch.OURS, "Adam 0.01, last iterate", "Adam 0.01, tail average")
+    found = list(minibatch.rows(Job("logistic, mean-field", labels, 0), quick=True))
+    assert [(one["contender"], one["seed"]) for one in found] == [(label, 0) for label in labels]
+    assert found[0]["mean_error"] < 0.05 and found[0]["ratio"] == 1.0 and found[0]["ended"]
+    assert all(one["mean_error"] < 1.0 and one["mean_error_rms"] <= one["mean_error"] for one in found)
+    assert 0 <= found[0]["gradients"] - found[1]["gradients"] < minibatch.STEPS_TOGETHER
+    text = minibatch.sections([{"problem": "logistic, mean-field"} | one for one in found])[1]
+    assert text.count("| fit_minibatches |") == 1 and "N = 600, D = 2" in text
+
+
+def test_the_optimum_is_where_the_bound_has_no_slope():
+    """By draws, in place of the quadrature that it was found with; and of one parameter the two families are one."""
+    problem = minibatch.PROBLEMS["logistic, mean-field"]._replace(num_data=500, size=3)
+    x, y = (np.asarray(part, float) for part in minibatch.make_data(problem))
+    mean, sd = minibatch.optimum(problem, (x, y))
+    z = mean + sd * np.random.default_rng(0).normal(size=(20_000, 3))
+    p = 1 / (1 + np.exp(-z @ x.T))
+    slopes = (y - p) @ x - z
+    assert np.all(np.abs(slopes.mean(axis=0)) < 4 * slopes.std(axis=0) / np.sqrt(len(z)))
+    np.testing.assert_allclose(sd**-2, 1 + ((p * (1 - p)) @ x**2).mean(axis=0), rtol=0.01)
+    one = problem._replace(size=1)
+    data = minibatch.make_data(one)
+    np.testing.assert_allclose(minibatch.optimum(one, data), minibatch.optimum(one._replace(family="full_rank"), data))
