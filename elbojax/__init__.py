@@ -21,6 +21,7 @@ from elbojax.families import *  # noqa: F403
 from elbojax.interop.base import Model as Model
 from elbojax.interop.numpyro_model import from_numpyro as from_numpyro
 from elbojax.interop.numpyro_model import from_numpyro_batch as from_numpyro_batch
+from elbojax.interop.pymc_model import from_pymc as from_pymc
 from elbojax.interop.stan_model import from_stan as from_stan
 from elbojax.loops import *  # noqa: F403
 from elbojax.minibatch import *  # noqa: F403
@@ -46,6 +47,7 @@ __all__ = [
     "fit_model_batch",
     "from_numpyro",
     "from_numpyro_batch",
+    "from_pymc",
     "from_stan",
     "Model",
     "load",

@@ -10,7 +10,7 @@ import numpy as np
 from elbojax import targets
 from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.single import fit
-from elbojax.interop import numpyro_model, stan_model
+from elbojax.interop import numpyro_model, pymc_model, stan_model
 from elbojax.interop.base import Model
 from elbojax.results.fit import Fit
 from elbojax.results.fits import Fits
@@ -20,7 +20,7 @@ OPTIONS = ("max_gradients", "max_seconds", "progress")
 """Settings of `fit` that go with a `Model`, whose own arguments are bound already."""
 
 
-def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
+def fit_model(key: Key, model: Any = None, *args: Any, **kwargs: Any) -> Fit:
     """Fit a model of another library as its own users write it.
 
     Names, shapes, supports, start and data come from the model; `fit.predict`, `fit.evaluate`, `fit.log_likelihood`,
@@ -28,10 +28,10 @@ def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
 
     Args:
       key: consumed.
-      model: a NumPyro model, a function; a `bridgestan.StanModel`, which holds its data; or a `Model`, as `from_numpyro` and
-        `from_stan` make it.
-      *args: arguments of the model, the data among them; none with a `Model`, which has them.
-      **kwargs: likewise, by name. With a `Model` they are those of `fit`: `max_gradients`, `max_seconds`, `progress`.
+      model: a NumPyro model, a function; a `pymc.Model`, or None for the one whose `with` block this is called in; a
+        `bridgestan.StanModel`, which holds its data; or a `Model`, as `from_numpyro`, `from_pymc` and `from_stan` make it.
+      *args: arguments of the model, the data among them; none with a model of PyMC or a `Model`, which has them.
+      **kwargs: likewise, by name. With these two they are those of `fit`: `max_gradients`, `max_seconds`, `progress`.
 
     Returns:
       A `Fit`.
@@ -50,6 +50,8 @@ def fit_model(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fit:
       (True, 2.0)
     """
     options: dict[str, Any] = {}
+    if model is None or pymc_model.is_pymc(model):
+        model = pymc_model.from_pymc(model)
     if isinstance(model, Model):
         model, options = _bound(model, args, kwargs, OPTIONS)
     else:
@@ -116,6 +118,11 @@ def fit_model_batch(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fits:
     if isinstance(model, Model):
         known = tuple(inspect.signature(fit_batch).parameters)[4:]
         model, options = _bound(model, args, kwargs, tuple(name for name in known if name != "support"))
+    elif pymc_model.is_pymc(model):
+        raise TypeError(
+            "a model of PyMC is of one data set, and its shapes are fixed: fit each by pm.set_data and fit_model, which compiles"
+            " once, or write the log-density as a function for fit_batch"
+        )
     else:
         model = numpyro_model.from_numpyro_batch(_checked(model), *args, **kwargs)
     found = fit_batch(key, model.log_density, model.init, model.data, support=model.support, **options)
@@ -126,9 +133,8 @@ def _bound(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any], known: t
     unknown = [name for name in kwargs if name not in known]
     if args or unknown:
         what = f"{len(args)} more arguments" if args else f"the argument {unknown[0]!r}"
-        raise TypeError(
-            f"a Model has the arguments that it was made with, and got {what}; settings that go with it are {', '.join(known)}"
-        )
+        whose = "a model of PyMC has its data" if model.library == "PyMC" else "a Model has the arguments that it was made with"
+        raise TypeError(f"{whose}, and got {what}; settings that go with it are {', '.join(known)}")
     return model, kwargs
 
 
@@ -144,7 +150,7 @@ def _checked(model: Any) -> Any:
     if inspect.isclass(model) or not callable(model):
         kind = model.__name__ if inspect.isclass(model) else type(model).__name__
         raise TypeError(
-            f"model must be a NumPyro model (a function that calls numpyro.sample), a StanModel or a Model, got {kind}; a"
-            " log-density goes to elbojax.fit with its start"
+            "model must be a NumPyro model (a function that calls numpyro.sample), a pymc.Model, a StanModel or a Model, got"
+            f" {kind}; a log-density goes to elbojax.fit with its start"
         )
     return model

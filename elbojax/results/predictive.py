@@ -102,7 +102,10 @@ def prior_predicted(key: Key, model: Model | None, num_samples: int) -> dict[str
     """Parameters and data drawn from the prior; see `Fit.predict_prior`."""
     check_key(key)
     prior = needed(model, "prior", "predict_prior", "a model that knows its prior to fit_model")
-    return mapped(prior, jax.random.split(key, num_samples), model.data)  # type: ignore[union-attr]
+    keys = jax.random.split(key, num_samples)
+    if getattr(prior, "on_host", False):
+        return prior(keys, model.data)  # type: ignore[union-attr]
+    return mapped(prior, keys, model.data)  # type: ignore[union-attr]
 
 
 def log_likelihoods(
