@@ -5,6 +5,7 @@ import ctypes
 import gc
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import signal
@@ -27,6 +28,7 @@ gc.disable()
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from jax._src import compiler  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -104,6 +106,19 @@ def compile_or_share(backend, computation, devices, options, host_callbacks, *ot
 compiler.compile_or_get_cached = compile_or_share
 
 
+class Absent:
+    """Leaves out docstrings' examples of libraries that are not installed."""
+
+    def pytest_collection_modifyitems(self, items):
+        """Those of `from_pymc`, for PyMC 6 wants Python 3.12."""
+        if importlib.util.find_spec("pymc") is None:
+            absent = pytest.mark.skip(reason="needs pymc")
+            for item in items:
+                if item.name.startswith("elbojax.interop.pymc_model"):
+                    item.add_marker(absent)
+
+
 def pytest_configure(config):
     """For doctests too, which lie outside this folder."""
     config.pluginmanager.register(Room())
+    config.pluginmanager.register(Absent())

@@ -133,7 +133,11 @@ def _bound(model: Model, args: tuple[Any, ...], kwargs: dict[str, Any], known: t
     unknown = [name for name in kwargs if name not in known]
     if args or unknown:
         what = f"{len(args)} more arguments" if args else f"the argument {unknown[0]!r}"
-        whose = "a model of PyMC has its data" if model.library == "PyMC" else "a Model has the arguments that it was made with"
+        whose = (
+            "a model of PyMC has its data"
+            if model.library == "PyMC"
+            else "a Model has the arguments that it was made with"
+        )
         raise TypeError(f"{whose}, and got {what}; settings that go with it are {', '.join(known)}")
     return model, kwargs
 

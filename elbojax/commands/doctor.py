@@ -10,6 +10,7 @@ NEEDED = ("jax", "jaxlib", "optax", "flax", "chex", "numpy")
 EXTRAS = {
     "interop": ("numpyro", "blackjax", "flowjax", "arviz-base", "arviz-stats", "funsor"),
     "examples": ("arch", "matplotlib", "scikit-image", "scikit-learn"),
+    "PyMC": ("pymc",),
     "Stan": ("stanli", "bridgestan"),
 }
 TOLERANCE = 0.05

@@ -23,6 +23,10 @@ PROGRAMS: "weakref.WeakKeyDictionary[Any, tuple[Any, _Program]]" = weakref.WeakK
 """Of each PyMC model the program made last, which a second fit of the same model does not compile anew."""
 
 
+MODE = "FAST_COMPILE"
+"""Of PyTensor's own programs, run in Python: for some thousand draws numba or a C compiler take longer than they save."""
+
+
 def from_pymc(model: Any = None) -> Model:
     r"""A PyMC model, as a `Model` that `fit_model` takes.
 
@@ -71,15 +75,17 @@ def from_pymc(model: Any = None) -> Model:
         name, begun = variable.name, np.asarray(start[model.rvs_to_values[variable].name], float)
         support[name] = _support(model, variable, begun.shape)
         with jax.enable_x64(True):
-            init[name] = np.asarray(support[name].forward(jax.device_put(begun)), np.float64)
+            init[name] = np.asarray(jax.jit(support[name].forward)(begun), np.float64)
     data = _data(model)
     observed = {
         variable.name: np.asarray(data.get(variable.name, None))
         if variable.name in data
-        else np.asarray(_value(model.rvs_to_values[variable]))
+        else _value(model.rvs_to_values[variable])
         for variable in model.observed_RVs
     }
     names = {*free, *observed, *(variable.name for variable in model.deterministics)}
+    dims = {name: axes for name, axes in _dims(model).items() if name in names}
+    used = {axis for axes in dims.values() for axis in axes}
     return Model(
         log_density=_Density(program),
         init={name: init[name] for name in free},
@@ -91,8 +97,8 @@ def from_pymc(model: Any = None) -> Model:
         prior=_Prior(program),
         rebind=_Rebind(program, tuple(observed), data),
         observed=observed,
-        dims={name: axes for name, axes in _dims(model).items() if name in names},
-        coords={axis: list(labels) for axis, labels in model.coords.items() if labels is not None},
+        dims=dims,
+        coords={axis: list(labels) for axis, labels in model.coords.items() if labels is not None and axis in used},
         library="PyMC",
     )
 
@@ -207,7 +213,7 @@ def _data(model: Any) -> dict[str, np.ndarray]:
 
 def _value(variable: Any) -> np.ndarray:
     """Of a graph of constants and of data."""
-    return variable.eval()
+    return np.asarray(variable.eval(mode=MODE))
 
 
 def _dims(model: Any) -> dict[str, list[str]]:
@@ -217,7 +223,7 @@ def _dims(model: Any) -> dict[str, list[str]]:
 
 def _program(model: Any) -> "_Program":
     """The program of a model: that of the last call where nothing but values of data has changed."""
-    lengths = tuple((axis, int(length.eval())) for axis, length in model.dim_lengths.items())
+    lengths = tuple((axis, int(_value(length))) for axis, length in model.dim_lengths.items())
     variables = tuple((name, id(variable)) for name, variable in model.named_vars.items())
     potentials = tuple(map(id, model.potentials))
     shapes = tuple((name, array.shape, array.dtype.str) for name, array in _data(model).items())
@@ -344,10 +350,13 @@ def jax_function(inputs: list[Any], outputs: list[Any], data: dict[str, Any]) ->
     arguments = [*inputs, *(replaced[variable] for variable in data.values())]
     graph = FunctionGraph(inputs=arguments, outputs=outputs, clone=True)
     # Parameters out of bounds have no density, as with PyMC's own samplers; what else is asserted JAX cannot check.
-    get_mode("JAX").including("local_check_parameter_to_ninf_switch", "local_remove_all_assert").optimizer.rewrite(graph)
+    get_mode("JAX").including("local_check_parameter_to_ninf_switch", "local_remove_all_assert").optimizer.rewrite(
+        graph
+    )
     try:
         # Constants are made here, and would else be of single precision in a session of that.
-        with jax.enable_x64(True), warnings.catch_warnings():
+        # Nor may they be part of a program that is being traced.
+        with jax.enable_x64(True), jax.ensure_compile_time_eval(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping")
             return dispatch(graph)
     except NotImplementedError as error:
@@ -363,7 +372,7 @@ def _dispatch() -> Any:
     loaded: list[Any] = []
 
     def load() -> None:
-        before = jax.config.jax_enable_x64
+        before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         try:
             from pytensor.link.jax.dispatch import jax_funcify
 
@@ -393,7 +402,7 @@ def _register(dispatch: Any) -> None:
     import pymc.logprob.utils
 
     places = pymc.distributions.multivariate, pymc.logprob.utils
-    check = next((getattr(place, "PosDefMatrix") for place in places if hasattr(place, "PosDefMatrix")), None)
+    check = next((place.PosDefMatrix for place in places if hasattr(place, "PosDefMatrix")), None)
     if check is None or dispatch.dispatch(check) is not dispatch.dispatch(object):
         return
 
@@ -495,6 +504,14 @@ def _support(model: Any, variable: Any, free: Shape) -> Bijector:
         return bijectors.positive()
     if type(transform) is transforms.LogOddsTransform:
         return bijectors.unit_interval()
+    if type(transform) is transforms.CircularTransform:
+        warnings.warn(
+            f"variable {variable.name!r} is an angle, whose posterior is cut at -pi and pi: where it has mass there, write it"
+            " as the direction of a vector of two normal variables",
+            UserWarning,
+            stacklevel=4,
+        )
+        return bijectors.interval(-np.pi, np.pi)
     if isinstance(transform, transforms.IntervalTransform):
         low, high = (_bound(model, variable, end) for end in transform.args_fn(*variable.owner.inputs))
         if low is None and high is None:
@@ -521,7 +538,7 @@ def _bound(model: Any, variable: Any, end: Any) -> Any:
         return None
     if isinstance(end, Variable):
         _check_still(model, variable, end)
-        end = end.eval()
+        end = _value(end)
     end = np.asarray(end, float)
     return None if np.all(np.isinf(end)) else end
 
@@ -595,7 +612,7 @@ def _drawn(model: Any, names: tuple[str, ...], key: Key, positions: PyTree) -> d
 
     free = {variable: variable.type() for variable in model.free_RVs}
     outputs = clone_replace([model[name] for name in names], replace=free, rebuild_strict=False)
-    function = compiled(list(free.values()), outputs, random_seed=_seed(key), on_unused_input="ignore")
+    function = compiled(list(free.values()), outputs, random_seed=_seed(key), mode=MODE, on_unused_input="ignore")
     columns = [np.asarray(positions[variable.name], variable.dtype) for variable in free]
     rows = [function(*row) for row in zip(*columns, strict=True)]
     return {name: np.stack([row[at] for row in rows]) for at, name in enumerate(names)}
@@ -640,7 +657,9 @@ class _Rebind:
         if args or unknown:
             what = f"{len(args)} positional arguments" if args else f"the argument {unknown[0]!r}"
             there = ", ".join(_shared(model)) or "none; write pm.Data('x', x) for x in the model"
-            raise TypeError(f"predict at other data takes those of the model by name, got {what}; its pm.Data are {there}")
+            raise TypeError(
+                f"predict at other data takes those of the model by name, got {what}; its pm.Data are {there}"
+            )
         labels = dict(coords or {})
         for name, value in data.items():
             for axis, length in zip(model.named_vars_to_dims.get(name, ()), np.shape(value), strict=False):
@@ -667,6 +686,6 @@ class _Prior:
         model = _copied(self.program.natural, data)
         seed = _seed(keys[-1])
         drawn = pymc.sample_prior_predictive(
-            len(numbers), model=model, random_seed=seed, return_inferencedata=False
+            len(numbers), model=model, random_seed=seed, return_inferencedata=False, compile_kwargs={"mode": MODE}
         )
         return {name: np.asarray(values) for name, values in drawn.items()}
