@@ -20,11 +20,11 @@ from elbojax.interop.base import Model
 from elbojax.types import Array, Key, PyTree, Scalar
 
 PROGRAMS: "weakref.WeakKeyDictionary[Any, tuple[Any, _Program]]" = weakref.WeakKeyDictionary()
-"""Of each PyMC model the program made last, which a second fit of the same model does not compile anew."""
+"""The program made last of each PyMC model, which a second fit of the same model does not compile anew."""
 
 
 MODE = "FAST_COMPILE"
-"""Of PyTensor's own programs, run in Python: for some thousand draws numba or a C compiler take longer than they save."""
+"""How PyTensor's own programs run, in Python: for some thousand draws numba or a C compiler take longer than they save."""
 
 
 def from_pymc(model: Any = None) -> Model:
@@ -212,7 +212,7 @@ def _data(model: Any) -> dict[str, np.ndarray]:
 
 
 def _value(variable: Any) -> np.ndarray:
-    """Of a graph of constants and of data."""
+    """What a graph of constants and of data comes to."""
     return np.asarray(variable.eval(mode=MODE))
 
 
@@ -490,7 +490,7 @@ class _Maps:
 
 
 MAPS: "weakref.WeakKeyDictionary[Any, _Maps]" = weakref.WeakKeyDictionary()
-"""Of transformed values, so that a second fit of the same model finds the same bijectors."""
+"""Maps by transformed value, so that a second fit of the same model finds the same bijectors."""
 
 
 def _support(model: Any, variable: Any, free: Shape) -> Bijector:

@@ -367,6 +367,7 @@ def poisson_groups():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping")  # of ArviZ 0.23, by Matplotlib
 @pytest.mark.parametrize(
     ("write", "checks"), [(eight_schools, "plot_ppc_dist"), (poisson_groups, "plot_ppc_rootogram")]
 )
