@@ -57,8 +57,11 @@ def outputs(text: str, printed: str) -> list[tuple[re.Match, str]]:
 
 
 def words(text: str) -> str:
-    """An output without its numbers, which differ a little from machine to machine, and without its spaces."""
-    return " ".join(NUMBER.sub("#", text).split())
+    """An output without its numbers, which differ a little from machine to machine, and without its spaces.
+
+    And without the chi-square estimate, which a k-hat near a half has or has not.
+    """
+    return " ".join(NUMBER.sub("#", text).replace(", chi-square estimate #", "").split())
 
 
 def stale(text: str, printed: str) -> list[str]:
