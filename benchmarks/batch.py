@@ -20,6 +20,7 @@ models in one call. A machine is never quite quiet: ratios are round by round, o
 import argparse
 import functools
 import heapq
+import importlib.util
 import json
 import os
 import pathlib
@@ -38,13 +39,18 @@ import optax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import elbojax  # noqa: E402
-from benchmarks import step, timing  # noqa: E402
+from benchmarks import timing  # noqa: E402
+from benchmarks.contenders.svi import LEARNING_RATE, hand  # noqa: E402
+from benchmarks.contenders.svi import numpyro as numpyro_svi  # noqa: E402
 from benchmarks.errors import GOOD, WRONG  # noqa: E402
 from benchmarks.kinds import KINDS  # noqa: E402
-from benchmarks.step import Problem, logistic  # noqa: E402
+from benchmarks.problems.regressions import Density  # noqa: E402
+from benchmarks.problems.regressions import logistic_log_density as logistic  # noqa: E402
+from benchmarks.suites import step  # noqa: E402
 from elbojax.loops.run_batch import default_lanes  # noqa: E402
 
 SIZE, ROWS = 10, 200
+WITH_NUMPYRO = importlib.util.find_spec("numpyro") is not None
 WANTED = {"warm": 0.08, "cold": 0.3, "loop": 100.0, "mean": 0.02, "sd": 0.02, "size": 1.0, "refill": 0.85}
 """What is aimed at: `fit_batch` over the best vmapped rival, compilation excluded and included; the Python loop over
 `fit_batch`; errors in posterior sds and relative; time per model at 10,000 over 1,000; share of the ideal gain."""
@@ -52,7 +58,7 @@ SVI_DRAWS = 8
 
 
 def regressions(models: int, seed: int = 1, sizes: tuple[float, float] = (1.0, 1.0)) -> dict[str, np.ndarray]:
-    """Logistic regressions as in `step.py`; their coefficients, of norm one, times sizes spread between these two."""
+    """Logistic regressions as in the suite `step`; their coefficients, of norm one, times sizes spread between these two."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(models, ROWS, SIZE)).astype(np.float32)
     size = np.exp(rng.uniform(*np.log(sizes), size=(models, 1)))
@@ -70,11 +76,11 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
     data = regressions(args.models)
     group = min(args.group, args.models)
     some = jax.tree.map(lambda x: jnp.asarray(x[:group]), data)
-    problem = Problem("regressions", logistic, SIZE, some, group, {}, lambda draws, full: None)
+    problem = Density("regressions", logistic, SIZE, some, group)
     keys = jax.random.split(jax.random.key(0), group)
-    builders = {"hand-written Adam, mean-field": (step.hand, False)}
-    if step.numpyro is not None:
-        builders |= {"NumPyro, mean-field": (step.with_numpyro, False), "NumPyro, full rank": (step.with_numpyro, True)}
+    builders = {"hand-written Adam, mean-field": (hand, False)}
+    if WITH_NUMPYRO:
+        builders |= {"NumPyro, mean-field": (numpyro_svi, False), "NumPyro, full rank": (numpyro_svi, True)}
     programs = {name: build(problem, full, SVI_DRAWS, args.steps) for name, (build, full) in builders.items()}
     calls: dict[str, Callable] = {"fit_batch": lambda: fit_all(data).certificate.elbo}
     calls |= {name: functools.partial(program, keys, some) for name, program in programs.items()}
@@ -112,7 +118,7 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
         },
         "certified": float(np.mean(fit_all(data).certificate.certified)),
     }
-    if step.numpyro is not None:
+    if WITH_NUMPYRO:
         record["loop_ms"] = 1e3 * python_loop(data, args)
         record["loop_ratio"] = record["loop_ms"] / ours["cpu_ms"]
         record["loop_models"] = args.loop_models
@@ -138,7 +144,7 @@ def python_loop(data: Any, args: argparse.Namespace) -> float:
         numpyro.sample("y", distributions.Bernoulli(logits=x @ b), obs=y)
 
     def fit(i):
-        svi = SVI(model, AutoNormal(model), optax.adam(step.LEARNING_RATE), Trace_ELBO(num_particles=SVI_DRAWS))
+        svi = SVI(model, AutoNormal(model), optax.adam(LEARNING_RATE), Trace_ELBO(num_particles=SVI_DRAWS))
         x, y = data["x"][i], data["y"][i]
         return svi.run(jax.random.key(i), args.steps, x, y, progress_bar=False).params
 

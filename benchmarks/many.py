@@ -8,6 +8,7 @@ in one jitted program, model after model, on a few. All are in float32, as a use
 
 import argparse
 import functools
+import importlib.util
 import json
 import statistics
 import time
@@ -20,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import elbojax
-from benchmarks import step, timing
+from benchmarks import timing
+from benchmarks.contenders import svi
 from benchmarks.errors import GOOD, WRONG
 from benchmarks.kinds import KINDS, Kind
+from benchmarks.problems.regressions import Density
 
 GROUP, DRAWS, STEPS = 64, 8, 1000
 REPEATED = 250
@@ -105,11 +108,11 @@ def measured(name: str, models: int, rounds: int) -> dict[str, Any]:
     peak = timing.peak_mb()
     group, few = min(GROUP, models), min(CHAINED, models)
     some = first(group, kind)
-    problem = step.Problem(name, kind.log_density, len(kind.init), some, group, {}, lambda draws, full: None)
+    problem = Density(name, kind.log_density, len(kind.init), some, group)
     keys = jax.random.split(jax.random.key(0), group)
     for words, full in (("hand-written Adam, mean-field", False), ("hand-written Adam, full rank", True)):
-        calls[words] = (functools.partial(step.hand(problem, full, DRAWS, STEPS), keys, some), group)
-    if step.numpyro is not None:
+        calls[words] = (functools.partial(svi.hand(problem, full, DRAWS, STEPS), keys, some), group)
+    if importlib.util.find_spec("numpyro") is not None:
         words = f"NUTS, {WARMUP} + {SAMPLES}"
         calls[words] = (functools.partial(nuts(kind), keys[:few], first(few, kind)), few)
     times: dict[str, list[float]] = {}
