@@ -656,9 +656,28 @@ NESTED_SMALLEST = _number(
     20, "parameters", "Below which `fit` looks for no structure: funnels are fitted along one coordinate.", low=2
 )
 NESTED_MOST_OUTER = _number(
-    20, "coordinates", "That lead or are a border, above which the nested model is not fitted.", low=1
+    40, "coordinates", "That lead or are a border, above which the nested model is not fitted.", low=1
+)
+NESTED_FIRST = _number(
+    100,
+    "parameters",
+    "From which a structure that the operations of the log-density tell is made use of before anything else is fitted.",
+    low=2,
+)
+NESTED_EARLY = _number(
+    100_000,
+    "gradients",
+    "That it takes at most then, up to LARGE parameters; the other stages follow.",
+    low=0,
 )
 NESTED_LEAST = _number(40_000, "gradients", "For which the stage is begun, of those that are left.", low=0)
+NESTED_PATHS = _number(
+    4, "paths", "Over the outer coordinates, from the start and from around it: each step costs some modes.", low=1
+)
+NESTED_CANDIDATES = _number(3, "points", "Of such a path, evenly spread, whose Gaussians are looked at.", low=1)
+NESTED_STARTS = _number(
+    4, "starts", "Around the given one, from which Newton's method is to end in the same modes of the latents.", low=0
+)
 NESTED_MOST = _number(
     300_000,
     "gradients",
@@ -667,33 +686,74 @@ NESTED_MOST = _number(
     low=0,
 )
 NESTED_DRAWS = _number(
-    512,
+    256,
     "draws",
     "Of the first check: outer coordinates are few, and each draw costs a mode and a correction; a power of two.",
     low=64,
 )
+NESTED_ENOUGH = _number(
+    200.0,
+    "effective draws",
+    "Of the outer coordinates, that a check takes: control variates make few of them worth more.",
+    low=1,
+)
 NESTED_JOINT = _number(
-    4, "draws", "Of the latents for each draw of the outer coordinates, which cost nothing more; stratified.", low=1
+    8, "draws", "Of the latents for each draw of the outer coordinates, which cost nothing more; stratified.", low=1
 )
 NESTED_KEPT = _number(8192, "draws", "Of the outer coordinates that are kept, the heaviest ones.", low=64)
-NESTED_PAIRS = _number(32, "pairs of draws", "By which the mean is shifted to where corrected values are.", low=1)
+NESTED_PAIRS = _number(16, "pairs of draws", "By which the mean is shifted to where corrected values are.", low=1)
 NESTED_SHIFT = _number(0.15, "sds", "Of all outer coordinates together, beyond which the mean is shifted.", low=0)
 NESTED_AGAIN_DRAWS = _number(
-    2048,
+    1024,
     "draws",
     "Where the first check has too few effective ones that these would be enough; a power of two.",
     low=64,
 )
+NESTED_HOPEFUL = _number(
+    50.0,
+    "effective draws",
+    "Of NESTED_AGAIN_DRAWS, by the share of those there are, for which a first fit by structure goes on to refits.",
+    low=1,
+)
 NESTED_MORE_DRAWS = _number(
-    4096, "draws", "Of the second look, where the first leaves an error above NESTED_ROUGH; a power of two.", low=64
+    4096,
+    "draws",
+    "Of the second look at most, where the first leaves an error above NESTED_ROUGH.",
+    low=64,
 )
 NESTED_ROUGH = _number(
     0.06,
     "Monte Carlo error: of means in sds, of sds relative",
-    "Of any coordinate, from which the answer is not certified.",
+    "Of any coordinate, from which more draws are taken.",
     low=1e-9,
 )
-NESTED_PROPOSALS = _number(6, "proposals", "Of each component, to begin with.", low=1)
+NESTED_ROUGHEST = _number(
+    0.08,
+    "Monte Carlo error: of means in sds, of sds relative",
+    "Of any coordinate after these, from which the answer is not certified.",
+    "30 intercepts and slopes: an sd with an error of 0.073 by the weights was 0.02 off; NUTS took 220,000 gradients for no more",
+    low=1e-9,
+)
+NESTED_INNER = _number(
+    1e-3,
+    "nats",
+    "That the worst component may be from its mode where the proposals of its correction are placed, by one more step.",
+    low=1e-12,
+)
+NESTED_PROPOSALS = _number(
+    4,
+    "proposals",
+    "Of each component, to begin with.",
+    "235 Poisson and 1,000 logistic components: the log of the correction has a noise of 0.12 and 0.18; of 3, 0.34 and 0.21",
+    low=1,
+)
+NESTED_NODES = _number(
+    2,
+    "nodes",
+    "Of the line integrals of the corrections.",
+    "the same: with 3 the log of the correction of all differs by 1e-4",
+    low=1,
+)
 NESTED_MOST_PROPOSALS = _number(96, "proposals", "Up to which they are doubled where the correction is noisy.", low=1)
 NESTED_NOISE = _number(
     0.3,

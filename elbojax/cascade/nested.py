@@ -8,15 +8,16 @@ import jax
 import numpy as np
 
 from elbojax import thresholds
+from elbojax.cascade.check.families import on_host
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.nested_answers import Alone
 from elbojax.cascade.nested_model import Model
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
-from elbojax.cascade.stages.student import look_again
+from elbojax.cascade.stages.student import look_again, refit
 from elbojax.cascade.thorough import HOPELESS, STAGES, Held, better
-from elbojax.families import mean_field
+from elbojax.families import FullRank, mean_field
 from elbojax.host.distributions import Gaussian
 from elbojax.host.newton import newton
 from elbojax.host.requests import Stage, Values
@@ -75,13 +76,14 @@ def seed_of(key: Key) -> list[int]:
     return np.ravel(jax.random.key_data(key)).tolist()
 
 
-def answered(seed: list[int], model: Model, nested: Nested) -> Stage[tuple[Outcome, str]]:
+def answered(seed: list[int], model: Model, nested: Nested, early: bool = False) -> Stage[tuple[Outcome, str]]:
     """The outcome of all coordinates of a nested model, and a note; in double precision.
 
     Args:
       seed: of the draws of the outer coordinates.
       model: at its beginning.
       nested: the same.
+      early: whether to leave it at the first answer where that is not certified.
 
     Yields:
       Requests of `nested_model`.
@@ -89,13 +91,13 @@ def answered(seed: list[int], model: Model, nested: Nested) -> Stage[tuple[Outco
     Returns:
       The `Outcome`, and the note.
     """
-    outcome = yield from _stages(seed, model)
-    found = _whole(model, outcome)
+    outcome = yield from _stages(seed, model, early)
+    found = _whole(model, outcome, thresholds.NESTED_ROUGH)
     rough = bool(outcome.certificate.certified) and not bool(found.certificate.certified)
     if rough and model.num_gradients < thresholds.NESTED_MOST:
         rng = np.random.default_rng([*seed, 6])
-        outcome = yield from model.run(look_again(rng, outcome, thresholds.NESTED_MORE_DRAWS))
-        found = _whole(model, outcome)
+        outcome = yield from model.run(_again(rng, outcome, _draws_for(found.certificate, len(outcome.draws))))
+        found = _whole(model, outcome, thresholds.NESTED_ROUGHEST)
     outcome, note = found, ""
     if int(outcome.certificate.status) not in HOPELESS:
         outcome, note = yield from _inspected(model, nested, outcome, note)
@@ -103,7 +105,14 @@ def answered(seed: list[int], model: Model, nested: Nested) -> Stage[tuple[Outco
 
 
 def by_structure(
-    key: Key, target: Target, start: np.ndarray, data: PyTree, before: Outcome, late: Callable[[], bool], limit: float
+    key: Key,
+    target: Target,
+    start: np.ndarray,
+    data: PyTree,
+    before: Outcome,
+    late: Callable[[], bool],
+    limit: float,
+    early: bool = False,
 ) -> Outcome:
     """The stage of `fit`: the structure of the posterior is looked for, and the nested model fitted where there is one.
 
@@ -115,6 +124,7 @@ def by_structure(
       before: the best outcome so far, whose costs are added.
       late: whether the time is over.
       limit: gradients of all stages that are not to be exceeded.
+      early: whether it comes before all else, and is left where the structure is not plain or the first answer not certified.
 
     Returns:
       The outcome; where there is no structure that helps, the one before, with what the look has cost.
@@ -124,7 +134,7 @@ def by_structure(
     """
     look_key, fit_key = jax.random.split(key)
     try:
-        found = structure_of(np.random.default_rng(seed_of(look_key)), target, start, data)
+        found = structure_of(np.random.default_rng(seed_of(look_key)), target, start, data, known_only=early)
     except Unfound:
         return before
     nested = helpful(target, found)
@@ -137,7 +147,7 @@ def by_structure(
         return late() or costs + model.num_gradients + model.largest > limit
 
     try:
-        stage = answered(seed_of(rng_key), model, nested)
+        stage = answered(seed_of(rng_key), model, nested, early)
         outcome, _ = drive(stage, Alone(nested, data, draw_key, over))
     except OutOfTime as error:
         error.num_gradients = found.num_gradients + model.num_gradients
@@ -156,7 +166,7 @@ def helpful(target: Target, found: Structure) -> Nested | None:
       The `Nested`: programs are made for it and what it holds.
     """
     outer = len(found.leading) + len(found.border)
-    helps = len(found.leading) > 0 and found.kind != "dense" and 2 * outer <= target.size
+    helps = outer > 0 and found.kind != "dense" and 2 * outer <= target.size
     if not helps or outer > thresholds.NESTED_MOST_OUTER:
         return None
     parts = plan(target.size, found.components, found.bandwidths.tolist(), found.pattern)
@@ -180,15 +190,16 @@ def with_costs(outcome: Outcome, before: Outcome, gradients: float) -> Outcome:
     return outcome._replace(certificate=c._replace(**total))
 
 
-def _stages(seed: list[int], model: Model) -> Stage[Outcome]:
+def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
     """A Gaussian and its check; then, where it is not certified, a mixture, Student t and funnel, as in `fit`."""
     rng = lambda number: np.random.default_rng([*seed, number])  # noqa: E731
     first_rng = rng(0)
-    found = yield from model.run(run_paths(first_rng, model.init))
+    few_paths = dict(num_paths=thresholds.NESTED_PATHS, num_candidates=thresholds.NESTED_CANDIDATES)
+    found = yield from model.run(run_paths(first_rng, model.init, **few_paths))
     q, info = yield from model.run(newton(first_rng, best_of(found).narrowed(thresholds.NARROWED)))
     modes = yield from model.run(count_modes(q, found))
     if np.all(np.isfinite(q.loc)) and np.all(np.isfinite(q.sd())):
-        yield from model.settle(q.loc, q.sd())
+        modes += yield from model.elsewhere(rng(7), q.loc)
         while model.num_proposals < thresholds.NESTED_MOST_PROPOSALS:
             if (yield from model.noise(q.loc)) <= thresholds.NESTED_NOISE:
                 break
@@ -199,21 +210,25 @@ def _stages(seed: list[int], model: Model) -> Stage[Outcome]:
     stage = certificate.Stage.FULL_RANK
     few, many = thresholds.NESTED_DRAWS, thresholds.NESTED_AGAIN_DRAWS
     look = lambda num_draws: check(  # noqa: E731
-        first_rng, q, envelope(q), stage, info.status, cost, num_draws=num_draws
+        first_rng, q, envelope(q), stage, info.status, cost, num_draws=num_draws, enough=thresholds.NESTED_ENOUGH
     )
     first = yield from model.run(look(few))
-    near = first.certificate.ess * many > thresholds.ENOUGH * few
+    near = first.certificate.ess * many > thresholds.NESTED_ENOUGH * few
     if not first.certificate.certified and int(first.certificate.status) not in HOPELESS and near:
         first = yield from model.run(look(many))
     held = Held(first, found, first)
+    hopeful = first.certificate.ess * many > thresholds.NESTED_HOPEFUL * len(first.draws)
     for richer in STAGES:
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS or richer.name == "chains":
             break
-        if model.num_gradients > thresholds.NESTED_MOST:
-            break
+        if model.num_gradients > thresholds.NESTED_MOST or (early and not (hopeful and richer.name == "refit")):
+            continue
         if richer.least(len(model.init), held) is not None:
-            candidate = yield from model.run(richer.run(rng(richer.number), held, math.inf))
+            stage_of = richer.run(rng(richer.number), held, math.inf)
+            if richer.name == "refit":
+                stage_of = refit(rng(richer.number), held.best, many, thresholds.NESTED_ENOUGH)
+            candidate = yield from model.run(stage_of)
             held = held._replace(best=better(held.best, candidate))
     return held.best
 
@@ -240,7 +255,7 @@ def _shifted(rng: np.random.Generator, q: Gaussian) -> Stage[Gaussian]:
     return Gaussian(q.loc + q.scale_tril @ shift * min(1.0, 1 / length), q.scale_tril)
 
 
-def _whole(model: Model, outcome: Outcome) -> Outcome:
+def _whole(model: Model, outcome: Outcome, rough: float) -> Outcome:
     """The outcome with the draws of all coordinates in place of the outer ones; not certified where one of them is rough.
 
     Of few outer draws each comes with several of the latents; errors are those of as many clusters.
@@ -261,9 +276,12 @@ def _whole(model: Model, outcome: Outcome) -> Outcome:
     squares = np.mean((flat - mean) ** 2, axis=1)
     variance = np.maximum(weights @ squares, np.finfo(float).tiny)
     c = outcome.certificate
-    mean_error = float(np.sqrt(np.max((weights**2) @ ((np.mean(flat, axis=1) - mean) ** 2 / variance))))
-    sd_error = float(0.5 * np.sqrt(np.max((weights**2) @ (squares / variance - 1) ** 2)))
-    certified = bool(c.certified) and max(mean_error, sd_error) < thresholds.NESTED_ROUGH
+    influences = np.concatenate(
+        [(np.mean(flat, axis=1) - mean) / np.sqrt(variance), 0.5 * (squares / variance - 1)], axis=1
+    )
+    errors = _errors(outcome, draws[keep], weights, influences)
+    mean_error, sd_error = (float(np.max(part)) for part in np.split(errors, 2))
+    certified = bool(c.certified) and max(mean_error, sd_error) < rough
     c = c._replace(
         certified=np.bool_(certified),
         status=np.int32(Status.UNRELIABLE) if bool(c.certified) and not certified else c.status,
@@ -275,6 +293,45 @@ def _whole(model: Model, outcome: Outcome) -> Outcome:
     )
     q = mean_field(mean, np.sqrt(variance))
     return Outcome(q, flat.reshape(-1, flat.shape[-1]), np.repeat(log_weights - np.log(each), each), c)
+
+
+def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int) -> Stage[Outcome]:
+    """The same check with more draws; of what is no Gaussian fitted by its bound, one of a Student t matched to the draws."""
+    c = outcome.certificate
+    if not (isinstance(outcome.q, FullRank) and int(c.stage) == certificate.Stage.FULL_RANK):
+        return (yield from look_again(rng, outcome, num_draws))
+    q, stage = on_host(outcome.q), certificate.Stage.FULL_RANK
+    cost = Cost(c.num_gradients, c.num_log_densities, int(c.modes), c.decrement, c.fisher_divergence)
+    wide, enough = envelope(q), thresholds.NESTED_ENOUGH
+    return (yield from check(rng, q, wide, stage, Status.CONVERGED, cost, num_draws=num_draws, enough=enough))
+
+
+def _draws_for(certificate: certificate.Certificate, num_draws: int) -> int:
+    """Draws, a power of two, that leave nine tenths of NESTED_ROUGH, by those that there are."""
+    error = max(float(certificate.mean_error), float(certificate.sd_error)) / (0.9 * thresholds.NESTED_ROUGH)
+    wanted = num_draws * error**2 if math.isfinite(error) else math.inf
+    return int(2 ** math.ceil(math.log2(min(max(wanted, num_draws), thresholds.NESTED_MORE_DRAWS))))
+
+
+def _errors(outcome: Outcome, outer: np.ndarray, weights: np.ndarray, influences: np.ndarray) -> np.ndarray:
+    """Monte Carlo errors [C] of weighted means of influences [S, C], each draw of the outer coordinates a cluster.
+
+    What depends on the outer coordinates as linear and square terms do is known as well as their own moments are, which control
+    variates have made better known than weights alone make them.
+    """
+    c, size = outcome.certificate, outer.shape[1]
+    plain = np.sqrt((weights**2) @ influences**2)
+    few = len(outer) < thresholds.CONTROL_DRAWS * (2 * size + 1)
+    if few or not (isinstance(outcome.q, FullRank) and np.all(np.isfinite(plain)) and np.all(np.isfinite(outer))):
+        return plain
+    mean = weights @ outer
+    standard = (outer - mean) / np.sqrt(np.maximum(weights @ (outer - mean) ** 2, np.finfo(float).tiny))
+    terms = np.concatenate([np.ones((len(outer), 1)), standard, standard**2 - 1], axis=1)
+    root = np.sqrt(weights)[:, None]
+    explained = terms @ np.linalg.lstsq(root * terms, root * influences, rcond=None)[0]
+    share = weights @ explained**2
+    own = max(float(c.mean_error), 2**0.5 * float(c.sd_error))  # of a number of unit variance
+    return np.minimum(plain, np.sqrt((weights**2) @ (influences - explained) ** 2 + share * own**2))
 
 
 def _inspected(model: Model, nested: Nested, outcome: Outcome, note: str) -> Stage[tuple[Outcome, str]]:

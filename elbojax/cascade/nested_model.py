@@ -10,6 +10,14 @@ from elbojax.cascade.nested_programs import POINTS
 from elbojax.host.requests import Gradients, Stage
 from elbojax.structure import Nested
 
+MODES = 4
+"""Modes that are remembered for each of as many as a linear function of the outer coordinates needs."""
+EXPLAINED = 0.5
+"""Share of the variance of modes that a linear function has to explain to be used: it is one near the answer alone."""
+SAME = 1e-3
+"""Difference of two modes, in units of the coordinates and relative, beyond which they are not the same. Newton's method leaves
+1e-6 sds."""
+
 
 class Linear(NamedTuple):
     """Where Newton's method begins: a mode that moves with the outer coordinates, to first order.
@@ -65,6 +73,50 @@ class Inspect(NamedTuple):
     linear: Linear
 
 
+class Modes:
+    """Modes of the latents seen so far, and where the next ones are to be expected.
+
+    Args:
+      most: that are remembered, the latest.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._points: np.ndarray | None = None
+        self._modes: np.ndarray | None = None
+
+    def add(self, points: np.ndarray, values: np.ndarray, modes: np.ndarray) -> None:
+        """Remember modes [B, D] at points [B, P], where they and their values [B] are finite."""
+        fine = np.isfinite(values) & np.all(np.isfinite(modes), axis=1)
+        points, modes = points[fine][-self._most :], modes[fine][-self._most :]
+        if self._points is not None and self._modes is not None:
+            points, modes = np.concatenate([self._points, points]), np.concatenate([self._modes, modes])
+        if len(points):
+            self._points, self._modes = points[-self._most :], modes[-self._most :]
+
+    def line(self, points: np.ndarray) -> Linear | None:
+        """The mode as a linear function near some points, by least squares; constant where that explains little."""
+        if self._points is None or self._modes is None:
+            return None
+        seen, modes = self._points, self._modes
+        size = seen.shape[1]
+        middle = np.mean(points, axis=0)
+        nearest = modes[np.argmin(np.sum((seen - middle) ** 2, axis=1))]
+        constant = Linear(nearest, np.zeros((modes.shape[1], size)), middle)
+        if len(seen) < 2 * (size + 1):
+            return constant
+        centre = np.mean(seen, axis=0)
+        mean, deviations = np.mean(modes, axis=0), seen - centre
+        scale = np.std(seen, axis=0)
+        if not np.all(scale > 0):
+            return constant
+        slope = np.linalg.lstsq(deviations / scale, modes - mean, rcond=1e-6)[0] / scale[:, None]
+        left = np.sum((modes - mean - deviations @ slope) ** 2)
+        if left > (1 - EXPLAINED) * np.sum((modes - mean) ** 2):
+            return constant
+        return Linear(mean, slope.T, centre)
+
+
 class Model:
     """A nested model as the stages on the host see it: their requests become such of the nested model.
 
@@ -90,7 +142,8 @@ class Model:
         self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
         self._per_step, self._number = nested.gradients_per_step, 0
         self.init = start[nested.plan.outer]
-        self._linear = Linear(start, np.zeros((len(start), nested.size)), self.init)
+        self._start, self._linear = start, Linear(start, np.zeros((len(start), nested.size)), self.init)
+        self._modes = Modes(MODES * (nested.size + 1))
         self.drawn: dict[bytes, np.ndarray] = {}
 
     def run(self, stage: Stage[Any]) -> Stage[Any]:
@@ -112,7 +165,9 @@ class Model:
         """Values, gradients and modes of the Gaussian approximation."""
         results = []
         for some in _portions(points):
+            self._linear = self._modes.line(some) or self._linear
             *found, cost = yield Approximate(some, self._linear)
+            self._modes.add(some, found[0], found[2])
             # The reverse pass through C Hessian-vector products costs about as much again as they do.
             self._count_cost(int(np.sum(cost)) + len(some) * self._per_step)
             results.append(found)
@@ -133,14 +188,23 @@ class Model:
         self.num_gradients += gradients
         self.largest = max(self.largest, gradients)
 
-    def settle(self, centre: np.ndarray, sd: np.ndarray) -> Stage[None]:
-        """Let Newton's method begin from the mode as it moves with the outer coordinates, to first order, from here on."""
-        points = np.concatenate([centre[None], centre + 0.5 * np.diag(sd), centre - 0.5 * np.diag(sd)])
-        modes = (yield from self._evaluated(points))[2]
-        mode, ahead, behind = np.split(modes, [1, 1 + len(centre)])
-        slope = (ahead - behind).T / sd
-        if np.all(np.isfinite(slope)) and np.all(np.isfinite(mode)):
-            self._linear = Linear(mode[0], slope, centre)
+    def elsewhere(self, rng: np.random.Generator, centre: np.ndarray) -> Stage[bool]:
+        """Whether Newton's method ends in other modes of the latents, that count, from starts all around.
+
+        Args:
+          rng: of the starts.
+          centre: [P], of the outer coordinates.
+        """
+        values, _, modes = yield from self._evaluated(centre[None])
+        for _ in range(thresholds.NESTED_STARTS):
+            start = self._start + thresholds.PATH_AROUND * rng.uniform(-1, 1, len(self._start))
+            there = Linear(start, np.zeros_like(self._linear.slope), centre)
+            *found, cost = yield Approximate(centre[None], there)
+            self._count_cost(int(np.sum(cost)) + self._per_step)
+            heavy = found[0][0] > values[0] - thresholds.NEGLIGIBLE
+            if heavy and not np.allclose(found[2], modes, rtol=SAME, atol=SAME):
+                return True
+        return False
 
     def noise(self, centre: np.ndarray) -> Stage[float]:
         """Standard deviation of the log of the correction, over eight at one place."""

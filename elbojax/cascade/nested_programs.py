@@ -18,6 +18,8 @@ from elbojax.workarounds.options import accepted
 
 POINTS, SIDE_BY_SIDE = 64, 8
 """Outer points of a request, and how many of them are computed side by side."""
+NEAR = 1e-8
+"""Nats that the worst component may be from its mode before the last step; gradients have a relative error of its root."""
 WIDE = 4e6
 """Numbers that log-densities compute side by side; of larger ones fewer points are."""
 
@@ -106,7 +108,7 @@ def _mapped(one, inputs, count, chunk, owners, held, many):
 def _evaluated(nested, chunk, many, points, count, owners, held):
     def one(theta, line, data):
         def value(theta):
-            found, *rest = nested.from_start(_starts(line, theta), theta, *data)
+            found, *rest = nested.from_start(_starts(line, theta), theta, *data, enough=NEAR)
             return found, rest
 
         (found, (flat, cost)), gradient = jax.value_and_grad(value, has_aux=True)(theta)
@@ -120,7 +122,8 @@ def _corrected(nested, chunk, many, num_proposals, points, places, numbers, coun
         theta, place, number = row
         own = jax.random.split(jax.random.fold_in(key, number), POINTS)[place]
         several = dict(num_proposals=num_proposals, num_draws=thresholds.NESTED_JOINT)
-        found = nested.correct(own, theta, *data, **several, start=_starts(line, theta))
+        begun = dict(start=_starts(line, theta), enough=thresholds.NESTED_INNER, num_nodes=thresholds.NESTED_NODES)
+        found = nested.correct(own, theta, *data, **several, **begun)
         return found.log_density + found.log_correction, found.flat, found.num_gradients
 
     return _mapped(one, (points, places, numbers), count, chunk, owners, held, many)

@@ -167,7 +167,7 @@ def _cascade(key, host, target, start, data, limits, say):
     else:
         limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
     for stage in _stages(host):
-        if cost and stage is BY_STRUCTURE:
+        if cost and stage is BY_STRUCTURE and target.size > thresholds.LARGE:
             continue
         held = Held(first, paths, outcome)
         least = stage.least(target.size, held)
@@ -212,15 +212,17 @@ def _cascade(key, host, target, start, data, limits, say):
 def _structured_first(key, host, target, start, data, limits):
     """A certified outcome of the stage nested, or None, and the gradients it took where it is not.
 
-    Beyond LARGE parameters the first fit is of low rank, is not certified, and costs more than all of the nested stage.
+    Beyond LARGE parameters the first fit is of low rank, is not certified, and costs more than all of the nested stage; of
+    fewer, it costs as much.
     """
-    if host.foreign or target.size <= thresholds.LARGE or math.isfinite(limits.gradients) or limits.late():
+    if host.foreign or target.size < thresholds.NESTED_FIRST or math.isfinite(limits.gradients) or limits.late():
         return None, 0.0
-    before = nested.nothing()
+    before, early = nested.nothing(), target.size <= thresholds.LARGE
+    most = thresholds.NESTED_EARLY if early else math.inf
     try:
         with host.watched():
             own = jax.random.fold_in(key, 10)
-            found = host.compute(nested.by_structure, own, target, start, data, before, host.over, math.inf)
+            found = host.compute(nested.by_structure, own, target, start, data, before, host.over, most, early)
     except OutOfTime as error:
         return None, host.num_gradients + error.num_gradients
     return (found, 0.0) if found.certificate.certified else (None, float(found.certificate.num_gradients))

@@ -53,6 +53,8 @@ def correct(
     ends: tuple[Array, list[tuple[Array, Array]]],
     num_proposals: int,
     num_draws: int | None = None,
+    shift: list[Array] | None = None,
+    num_nodes: int = NUM_NODES,
 ) -> Corrected:
     r"""Weigh K proposals of each component, and pick one by weight.
 
@@ -80,6 +82,8 @@ def correct(
       ends: the gradient [D] at the centre, and the blocks of minus the Hessian there.
       num_proposals: K, static.
       num_draws: M draws of the latents, static, stratified within each component; None for one.
+      shift: [G, T, b] of each group, from the centre to the middle of the proposals; None where the centre is the mode.
+      num_nodes: of the line integral, static.
 
     Returns:
       A `Corrected`, its `flat` [M, D] where M is given; (exp of the correction, times a function of the draw) is unbiased for
@@ -89,7 +93,7 @@ def correct(
       Owen 2013, https://artowen.su.domains/mc/ (Latin hypercubes);
       Trefethen, Weideman 2014, https://doi.org/10.1137/130932132 (the trapezoidal rule)
     """
-    nodes, shares, share_of_slope, share_of_curvature = _rule()
+    nodes, shares, share_of_slope, share_of_curvature = _rule(num_nodes)
     gradient = jax.grad(density)
     first = linear.split(plan, ends[0])
     noise, log_ratios = [], []
@@ -102,6 +106,8 @@ def correct(
 
     def changes(noise):
         steps = [linear.spread(factor, z) for factor, z in zip(factors, noise, strict=True)]
+        if shift is not None:
+            steps = [step + own for step, own in zip(steps, shift, strict=True)]
         flat_step = linear.join(plan, jnp.zeros_like(centre), steps)
         slopes = jax.vmap(lambda t: gradient(centre + t * flat_step))(jnp.asarray(nodes, centre.dtype))
         slope = linear.split(plan, jnp.tensordot(jnp.asarray(shares, centre.dtype), slopes, axes=1))
@@ -135,11 +141,11 @@ def _picked(key: Key, share: Array, num_draws: int) -> Array:
 
 
 @functools.cache
-def _rule() -> tuple[np.ndarray, np.ndarray, float, float]:
+def _rule(num_nodes: int) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Nodes and weights on [0, 1], and the weights of value and slope at 0: f(0) + f'(0) t + t^2 g(t), g by Gauss-Jacobi."""
     from scipy.special import roots_jacobi
 
-    nodes, shares = roots_jacobi(NUM_NODES, 0, 2)
+    nodes, shares = roots_jacobi(num_nodes, 0, 2)
     nodes = 0.5 * (nodes + 1)
     shares = shares / 8 / nodes**2
     return nodes, shares, float(1 - shares.sum()), float(0.5 - (shares * nodes).sum())

@@ -11,7 +11,7 @@ from elbojax.loops.strict import relaxed
 from elbojax.structure.flat import flatten
 from elbojax.structure.leading import among_hubs, of_dense, whole_leaves
 from elbojax.structure.parts import components, hubs, kind_of
-from elbojax.structure.pattern import dense_hessians, look
+from elbojax.structure.pattern import Unfound, dense_hessians, look
 from elbojax.structure.products import Derivatives
 from elbojax.structure.record import Structure
 from elbojax.structure.said import chosen
@@ -21,6 +21,8 @@ from elbojax.types import Key, PyTree, Scalar
 
 UNTRACED = 30
 """Coordinates up to which the pattern is had from D products alone, which take less time than reading the operations."""
+KNOWN = 0.5
+"""Share of all entries up to which a pattern is sparse enough to be looked at before anything else is fitted."""
 TALKATIVE = 30
 """Coordinates from which a posterior without structure is worth a word of advice."""
 UNLOOKED = (
@@ -97,7 +99,12 @@ def find_structure(
 
 
 def structure_of(
-    rng: np.random.Generator, target: Target, start: np.ndarray, data: PyTree, latent: np.ndarray | None = None
+    rng: np.random.Generator,
+    target: Target,
+    start: np.ndarray,
+    data: PyTree,
+    latent: np.ndarray | None = None,
+    known_only: bool = False,
 ) -> Structure:
     """`find_structure` of a target over flat vectors; under `jax.enable_x64(True)`.
 
@@ -107,11 +114,17 @@ def structure_of(
       start: [D].
       data: on the device, in double precision, or None.
       latent: [D] which coordinates are latent, or None.
+      known_only: whether to give up where the operations do not tell a sparse pattern, before D products are computed.
 
     Returns:
       A `Structure`.
+
+    Raises:
+      Unfound: the log-density is not finite at the start; D is beyond `LARGEST`; nothing sparse is known of `known_only`.
     """
     known = traced(target, data) if target.size > UNTRACED else (None, False)
+    if known_only and (known[0] is None or known[0].nnz > KNOWN * target.size**2):
+        raise Unfound("the operations of the log-density do not tell a sparse pattern of its Hessian")
     return _found(rng, Derivatives(target, data), start, target.names, latent, known)
 
 

@@ -141,18 +141,21 @@ class Nested:
         sd = jnp.sqrt(linear.join(self.plan, jnp.zeros_like(solved.flat), variances))
         return Conditional(solved.flat, sd, solved.factors)
 
-    def from_start(self, start: Array, theta: Array, *data: PyTree) -> tuple[Scalar, Array, Scalar]:
+    def from_start(
+        self, start: Array, theta: Array, *data: PyTree, enough: float | None = None
+    ) -> tuple[Scalar, Array, Scalar]:
         """`log_density` by Newton's method from another start, which near the mode saves steps.
 
         Args:
           start: [D]; the outer coordinates are not read.
           theta: [P].
           *data: as the user's log-density takes it.
+          enough: nats that the worst component may be from its mode before the last step; `newton.tolerance` by default.
 
         Returns:
           The log-density; [D] the latents' mode with theta; the gradients used, two for each Hessian-vector product.
         """
-        solved = self._solve(theta, data, start)
+        solved = self._solve(theta, data, start, enough)
         return solved.value, solved.flat, self._cost(solved.mode)
 
     def correct(
@@ -163,6 +166,8 @@ class Nested:
         num_proposals: int = NUM_PROPOSALS,
         num_draws: int | None = None,
         start: Array | None = None,
+        enough: float | None = None,
+        num_nodes: int = correct.NUM_NODES,
     ) -> Corrected:
         """A draw of all coordinates given theta, with the correction of `log_density`; see `correct`.
 
@@ -170,19 +175,37 @@ class Nested:
           key: consumed.
           theta: [P].
           *data: as the user's log-density takes it.
-          num_proposals: K for each component, static; each costs 3 gradients for all components together.
+          num_proposals: K for each component, static; each costs a gradient for each node, for all components together.
           num_draws: M draws of the latents, static, stratified within each component: `flat` is [M, D] then; None for one.
           start: [D] where Newton's method begins, by default where the user's init is.
+          enough: nats at which it ends, static: what is corrected is the Gaussian of the step that is left then, which near the
+            mode serves as well and costs half as much. None for the Gaussian at the mode, that of `log_density`.
+          num_nodes: of the line integrals, static.
 
         Returns:
           `Corrected`: exp(log_density + log_correction) is unbiased for the integral, for any K.
         """
-        solved = stop_gradient(self._solve(theta, data, start))
-        density = self._given(solved.flat, data)
-        ends = solved.gradient, solved.blocks
-        drawn = correct.correct(key, self.plan, density, solved.flat, solved.factors, ends, num_proposals, num_draws)
-        cost = self._cost(solved.mode) + correct.NUM_NODES * num_proposals
-        return drawn._replace(log_density=solved.value, num_gradients=cost)
+        if enough is None:
+            shift: list[Array] | None = None
+            solved = stop_gradient(self._solve(theta, data, start))
+            at, factors, ends = solved.flat, solved.factors, (solved.gradient, solved.blocks)
+            value, cost = solved.value, self._cost(solved.mode)
+            density = self._given(at, data)
+        else:
+            density, mode = self._mode(theta, data, start, enough)
+            at, factors, ends = mode.flat, mode.factors, (mode.gradient, mode.blocks)
+            parts = linear.split(self.plan, mode.gradient)
+            shift = [
+                jnp.where((left <= enough)[:, None, None], linear.solve(factor, own), 0)
+                for factor, own, left in zip(factors, parts, mode.decrement, strict=True)
+            ]
+            value = density(at) + 0.5 * len(self.plan.latent) * math.log(2 * math.pi)
+            value = value - 0.5 * sum(jnp.sum(linear.log_det(factor)) for factor in factors)
+            cost = (mode.steps + 1) * self.gradients_per_step + 1
+        drawn = correct.correct(
+            key, self.plan, density, at, factors, ends, num_proposals, num_draws, shift=shift, num_nodes=num_nodes
+        )
+        return drawn._replace(log_density=value, num_gradients=cost + num_nodes * num_proposals)
 
     def sample(self, key: Key, theta: Array, *data: PyTree, num_proposals: int = NUM_PROPOSALS) -> PyTree:
         """A draw of the latents given theta, picked by weight within each component.
@@ -253,15 +276,24 @@ class Nested:
 
         return given
 
-    def _solve(self, theta: Array, data: tuple[PyTree, ...], start: Array | None = None) -> _Solved:
+    def _mode(
+        self, theta: Array, data: tuple[PyTree, ...], start: Array | None = None, enough: float | None = None
+    ) -> tuple[Callable[[Array], Scalar], newton.Mode]:
+        """The density of the latents given theta, and where Newton's method ends; without gradients."""
         theta = jnp.asarray(theta)
         if theta.shape != (self.size,):
             raise ValueError(f"theta must be a vector of shape {(self.size,)}, got {theta.shape}; batch with jax.vmap")
-        plan, density = self.plan, self._density(data)
         start = jnp.asarray(self.start if start is None else stop_gradient(start), theta.dtype)
-        start = start.at[plan.outer].set(stop_gradient(theta))
-        mode = newton.find_mode(plan, self._given(start, stop_gradient(data)), start, self.max_steps)
-        mode = stop_gradient(mode)
+        start = start.at[self.plan.outer].set(stop_gradient(theta))
+        density = self._given(start, stop_gradient(data))
+        return density, stop_gradient(newton.find_mode(self.plan, density, start, self.max_steps, enough))
+
+    def _solve(
+        self, theta: Array, data: tuple[PyTree, ...], start: Array | None = None, enough: float | None = None
+    ) -> _Solved:
+        theta = jnp.asarray(theta)
+        plan, density = self.plan, self._density(data)
+        mode = self._mode(theta, data, start, enough)[1]
         at = mode.flat.at[plan.outer].set(theta)
         gradient = jax.grad(density)(at)
         steps = [

@@ -29,6 +29,8 @@ class Mode(NamedTuple):
       decrement: [G] nats that a further Newton step promises; +inf where it is not defined.
       factors: of the precision there, damped where it has to be.
       steps: Newton steps taken, the refused ones too.
+      gradient: [D] there; of the latent coordinates.
+      blocks: of minus the Hessian there.
     """
 
     flat: Array
@@ -36,6 +38,8 @@ class Mode(NamedTuple):
     decrement: list[Array]
     factors: list[Factor]
     steps: Scalar
+    gradient: Array
+    blocks: list[tuple[Array, Array]]
 
 
 class _State(NamedTuple):
@@ -57,7 +61,13 @@ def tolerance(dtype: object) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.75
 
 
-def find_mode(plan: Plan, density: Callable[[Array], Scalar], start: Array, max_steps: int = MAX_STEPS) -> Mode:
+def find_mode(
+    plan: Plan,
+    density: Callable[[Array], Scalar],
+    start: Array,
+    max_steps: int = MAX_STEPS,
+    enough: float | None = None,
+) -> Mode:
     r"""Newton's method with a Levenberg-Marquardt damping for each component.
 
     .. math:: (P_g + \lambda_g\, \mathrm{diag}|P_g|)\, s_g = \nabla_g \log p
@@ -71,11 +81,12 @@ def find_mode(plan: Plan, density: Callable[[Array], Scalar], start: Array, max_
       density: from a flat vector [D] to the log-density; it is not differentiated by the caller.
       start: [D].
       max_steps: at most.
+      enough: nats left at which a component has converged; `tolerance` by default.
 
     Returns:
       A `Mode`.
     """
-    enough = tolerance(start.dtype)
+    enough = tolerance(start.dtype) if enough is None else enough
 
     def steps(gradient, blocks, damping):
         result = []
@@ -151,7 +162,7 @@ def find_mode(plan: Plan, density: Callable[[Array], Scalar], start: Array, max_
         linear.factor(linear.damped(part, linear.diagonal_scale(part), extra))
         for part, extra in zip(state.blocks, rest, strict=True)
     ]
-    return Mode(state.flat, rest, state.decrement, factors, state.turns)
+    return Mode(state.flat, rest, state.decrement, factors, state.turns, state.gradient, state.blocks)
 
 
 def _needed(blocks: tuple[Array, Array], damping: Array) -> Array:

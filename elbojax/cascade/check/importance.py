@@ -44,6 +44,7 @@ def check(
     cost: Cost,
     *,
     num_draws: int | None = None,
+    enough: float | None = None,
 ) -> requests.Stage[Outcome]:
     r"""Importance-sample the posterior from a proposal, and say what `q` and the weights are worth.
 
@@ -58,6 +59,7 @@ def check(
       optimiser_status: of the solver.
       cost: of the stages so far, and what they found.
       num_draws: S, a power of two; `thresholds.CHECK_DRAWS` by default.
+      enough: effective draws that are called for; `thresholds.ENOUGH` by default.
 
     Yields:
       `Values` at the draws.
@@ -66,6 +68,7 @@ def check(
       An `Outcome`.
     """
     num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
+    enough = thresholds.ENOUGH if enough is None else enough
     draws, log_proposal = proposal.draw(noises.sobol(rng, num_draws, proposal.noise_size))
     log_p = yield Values(draws)
     log_p = np.where(np.isnan(log_p), -np.inf, log_p)
@@ -99,7 +102,7 @@ def check(
     if num_draws > thresholds.CHECK_DRAWS:  # with fewer the answer is to be rough, so that a second look is taken
         mean_error, sd_error = errors
     light = smoothed.khat < khat_threshold(num_draws)
-    trusted = light and smoothed.ess >= thresholds.ENOUGH and known and resolved
+    trusted = light and smoothed.ess >= enough and known and resolved
     alone, hopeless = cost.modes <= 1, optimiser_status == Status.NON_FINITE
     certified = bool(trusted and alone and not hopeless)
     if certified:

@@ -15,7 +15,9 @@ from elbojax.host.requests import Stage, Values, side_by_side
 from elbojax.types import Status
 
 
-def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None = None) -> Stage[Paths]:
+def run_paths(
+    rng: np.random.Generator, start: np.ndarray, *, num_paths: int | None = None, num_candidates: int | None = None
+) -> Stage[Paths]:
     """Paths of BFGS from `start` and from around it, each with the Gaussian of best bound along it.
 
     The bound, not the density, chooses: a mode in a funnel's neck has a high density and no mass (Pathfinder's rule).
@@ -24,6 +26,7 @@ def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | N
       rng: of the starts and of the draws of the bounds.
       start: [D], or [K, D] for several.
       num_paths: P, `thresholds.PATHS` by default, and no fewer than K; the first begins at `start` itself, or K of them at those.
+      num_candidates: points of each, evenly spread, whose Gaussians are looked at; `thresholds.PATH_CANDIDATES` by default.
 
     Yields:
       `Gradients` of a point of each path, then `Values`.
@@ -47,7 +50,8 @@ def run_paths(rng: np.random.Generator, start: np.ndarray, *, num_paths: int | N
     )
     found: list[Path] = yield from side_by_side([bfgs(each, **options) for each in starts])
 
-    num_candidates = thresholds.PATH_CANDIDATES_LARGE if many else thresholds.PATH_CANDIDATES
+    if num_candidates is None:
+        num_candidates = thresholds.PATH_CANDIDATES_LARGE if many else thresholds.PATH_CANDIDATES
     candidates = [[_implied(point) for point in _spread(path, num_candidates)] for path in found]
     everyone = [q for each in candidates for q in each]
     draws = [q.loc + noise @ q.scale_tril.T for q in everyone]

@@ -14,7 +14,9 @@ from elbojax.results import certificate
 from elbojax.types import Status
 
 
-def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
+def refit(
+    rng: np.random.Generator, outcome: Outcome, num_draws: int | None = None, enough: float | None = None
+) -> Stage[Outcome]:
     r"""Match a Student t to the moments of the weighted draws, draw from it, and so on while that helps.
 
     .. math:: m = \sum_s w_s^{(\tau)} z_s, \qquad
@@ -25,6 +27,8 @@ def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
     Args:
       rng: of the draws.
       outcome: of the stage before.
+      num_draws: of each round, a power of two; `thresholds.CHECK_DRAWS` by default.
+      enough: effective draws that are called for; `thresholds.ENOUGH` by default.
 
     Yields:
       `Values`.
@@ -39,7 +43,8 @@ def refit(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
     for _ in range(thresholds.REFIT_ROUNDS):
         if best.certificate.certified:
             break
-        here = yield from _look(rng, here, thresholds.REFIT_TAILS, thresholds.CHECK_DRAWS)
+        draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
+        here = yield from _look(rng, here, thresholds.REFIT_TAILS, draws, enough=enough)
         old, new = best.certificate, here.certificate
         if (bool(new.certified), float(new.ess)) > (bool(old.certified), float(old.ess)):
             best = here
@@ -78,6 +83,7 @@ def _look(
     tails: int,
     num_draws: int,
     front: tuple[Density, Proposal] | None = None,
+    enough: float | None = None,
 ) -> Stage[Outcome]:
     """The check of a Student t matched to the weighted draws of the look before, or of a family that it guards."""
     q = match(before.draws, before.log_weights)
@@ -85,7 +91,8 @@ def _look(
     cost = Cost(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
     if front is None:
         stage = certificate.Stage.STUDENT_T
-        return (yield from check(rng, q, envelope(q, tails), stage, Status.CONVERGED, cost, num_draws=num_draws))
+        wide = envelope(q, tails)
+        return (yield from check(rng, q, wide, stage, Status.CONVERGED, cost, num_draws=num_draws, enough=enough))
     richer, cover = front
     guarded = Defended(cover, envelope(q, tails), thresholds.SHARP_GUARD)
     # A mixture is certified with several modes; what it was certified for stands.
