@@ -110,6 +110,14 @@ ALLOWED = {
     "summary.ROWS": "rows of a table",
     "summary.WORST": "rows of a table",
     "thinned.PROBABILITIES": "columns of a table",
+    "triangular.FURTHEST": "the shape of a proposal, which the check assesses",
+    "triangular.HALVINGS": "the shape of a proposal, which the check assesses",
+    "triangular.HEAVIEST": "the shape of a proposal, which the check assesses",
+    "triangular.LIGHTEST": "the shape of a proposal, which the check assesses",
+    "triangular.QUANTILES": "the shape of a proposal, which the check assesses",
+    "triangular.STEEPEST": "the shape of a proposal, which the check assesses",
+    "triangular.STEPS": "the shape of a proposal, which the check assesses",
+    "triangular.WIDEST": "the shape of a proposal, which the check assesses",
 }
 """Numbers of modules that change no answer, or not which, each with its reason."""
 

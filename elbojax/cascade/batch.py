@@ -68,6 +68,10 @@ FEW = 8
 """Lanes on one device of the stages that most models never see; and models in step on the host, where there are no more."""
 
 
+NOISE = {batch_stages.quick: batch_stages.quick_noise, batch_stages.adapted: batch_stages.adapted_noise}
+"""Stages that draw the same numbers for all models, and compute in single precision too where they can."""
+
+
 class Stage(NamedTuple):
     """One stage of the batch: what is computed, and for which models.
 
@@ -111,7 +115,8 @@ def fit_batch(
 ) -> Fits:
     """Fit many posteriors without tuning, one for each data set of a batch.
 
-    All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it go through the
+    All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it get, up to ten
+    parameters, a proposal with skew and bends fitted to their draws, by another. What is left goes through the
     stages of `fit` on the host, up to 64 at a time in step: log-densities and gradients that they ask for are computed
     together, by two compiled programs. Where the structure of the models is one that helps, it is found once for all of them,
     and their nested models share programs, too. What these do not certify gets a flow, and NUTS, compiled again. The programs
@@ -343,6 +348,8 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
         Stage("quick", batch_stages.quick, lambda certificate: ~certificate.certified, lanes),
         Stage("thorough", thorough, batch_stages.unfinished, SIDE_BY_SIDE),
     ]
+    if 2 <= size <= thresholds.TRIANGULAR_LARGEST:
+        several.insert(1, Stage("adapted", batch_stages.adapted, batch_stages.adaptable, lanes))
     if tails and 2 <= size <= thresholds.FUNNEL_LARGEST:
         several.append(Stage("funnel", batch_stages.along, uneven, min(lanes, FEW)))
     if 2 <= size <= thresholds.FLOW_LARGEST:
@@ -549,13 +556,13 @@ def _compiled(options):
 
 def _models(run, target, lanes, mesh, key, numbers, starts, data, before):
     def models(shared, numbers, starts, data, before):
-        quick = run is batch_stages.quick
-        noise = batch_stages.quick_noise(shared, starts.shape[-1], starts.dtype) if quick else None
+        make = NOISE.get(run)
+        noise = None if make is None else make(shared, starts.shape[-1], starts.dtype)
 
         def one(model):
             number, start, datum, before = model
             key = jax.random.fold_in(jax.random.fold_in(shared, 1), number)
-            more = {"rough": single(target, datum), "noise": noise} if quick else {}
+            more = {"rough": single(target, datum), "noise": noise} if make is not None else {}
             return run(shared, key, density_of(target, widened(datum)), target, start, before, **more)
 
         return jax.lax.map(one, (numbers, starts, data, before), batch_size=lanes)

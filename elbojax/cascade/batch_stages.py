@@ -13,15 +13,17 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import thresholds
-from elbojax.cascade import flow, funnel, handover, outer_variance
+from elbojax.cascade import elsewhere, flow, funnel, handover, outer_variance
 from elbojax.cascade.funnel import fit_along, recount
 from elbojax.cascade.gaussian import fit_gaussian, optimise_paths
-from elbojax.cascade.importance import Outcome, envelope
-from elbojax.cascade.refit import is_rough, match, recheck
+from elbojax.cascade.importance import Cost, Outcome, check_importance, envelope, log_densities
+from elbojax.cascade.refit import is_rough, match, recheck, tempered
 from elbojax.cascade.thinned import thinned
+from elbojax.cascade.triangular import Guarded, base, fit_triangular
+from elbojax.diagnostics.pareto import smooth
 from elbojax.families import FullRank, Reparameterised
 from elbojax.numerics import tree_where
-from elbojax.results.certificate import Certificate
+from elbojax.results.certificate import Certificate, Stage
 from elbojax.results.moments import examined
 from elbojax.types import Array, Key, LogDensity, PyTree, Status
 from elbojax.weights import pick
@@ -238,6 +240,122 @@ def inside(outcome: Outcome, log_density: LogDensity, noise: Array) -> Outcome:
             num_log_densities=certificate.num_log_densities + thresholds.OUTER_PROBES,
         )
     )
+
+
+def adapted_noise(shared: Key, size: int, dtype: Any) -> Array:
+    """The draws of `adapted`, which all models share: those of each round, and of the check in as many pieces as that has.
+
+    Args:
+      shared: as `adapted` takes it.
+      size: D.
+      dtype: of the starts.
+
+    Returns:
+      [R, S, N], N the size of the noise of `Guarded`.
+    """
+    rounds, piece = thresholds.TRIANGULAR_ROUNDS, thresholds.TRIANGULAR_DRAWS
+    keys = jax.random.split(jax.random.fold_in(shared, 5), rounds + 1)
+    check = base(keys[-1], thresholds.CHECK_DRAWS, size, dtype)
+    several = jax.vmap(lambda key: base(key, piece, size, dtype))(keys[:-1])
+    return jnp.concatenate([several, jnp.reshape(check, (-1, piece, check.shape[1]))])
+
+
+def adapted(
+    shared: Key,
+    key: Key,
+    log_density: LogDensity,
+    target: Any,
+    start: Array,
+    before: Stored,
+    rough: LogDensity | None = None,
+    noise: Array | None = None,
+) -> Stored:
+    """Importance sampling from a `Triangular` map, fitted to the weighted draws of the round before.
+
+    The answer is kept where it is certified and not rough, and no point at which another mode is looked for weighs more than all
+    draws; else there is what there was. Takes the log-density in single precision too, if there is one, and the draws, if
+    they are made already.
+    """
+    size = start.shape[-1]
+    if noise is None:
+        noise = adapted_noise(shared, size, start.dtype)
+    climbed = log_density if rough is None else rough
+    rounds, piece = thresholds.TRIANGULAR_ROUNDS, thresholds.TRIANGULAR_DRAWS
+
+    def around(draws, log_weights):
+        guard = envelope(match(draws, log_weights), thresholds.SHARP_TAILS)
+        return Guarded(fit_triangular(draws, tempered(log_weights, size)), guard)
+
+    def look(state, some):
+        proposal, draws, log_weights = state
+        number, noise = some
+        # The number is the same for all models, so that this is no `where`: the pieces of the check have one map.
+        proposal = jax.lax.cond(
+            number <= rounds,
+            lambda: around(draws, log_weights),
+            lambda: proposal,
+        )
+        points, log_proposal = jax.vmap(proposal.transport_and_log_prob)(noise)
+        log_p = log_densities(climbed, points, quick_draws(size))  # the lanes are as many as memory holds of these
+        ratios = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p) - log_proposal
+        after = jax.lax.cond(
+            number < rounds, lambda: (points, smooth(ratios)[0].log_weights), lambda: (draws, log_weights)
+        )
+        return (proposal, *after), (points, log_proposal, log_p)
+
+    lacking = piece - len(before.draws)
+    draws = jnp.concatenate([before.draws, jnp.broadcast_to(before.draws[:1], (lacking, size))])
+    log_weights = jnp.concatenate([before.log_weights, jnp.full((lacking,), -jnp.inf, draws.dtype)])
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(around, draws, log_weights))
+    (proposal, draws, log_weights), found = jax.lax.scan(
+        look, (blank, draws, log_weights), (jnp.arange(len(noise)), noise)
+    )
+    points, log_proposal, log_p = (jnp.reshape(x[rounds:], (-1, *x.shape[2:])) for x in found)
+    old = before.certificate
+    cost = Cost(
+        jnp.zeros_like(old.num_gradients),
+        jnp.full((), rounds * piece, jnp.int32),
+        jnp.asarray(old.modes),
+        old.decrement,
+        old.fisher_divergence,
+    )
+    outcome = check_importance(
+        key,
+        match(draws, log_weights),
+        None,
+        log_density,
+        Stage.STUDENT_T,
+        jnp.full((), Status.CONVERGED, jnp.int32),
+        cost,
+        rough=rough,
+        evaluated=(points, log_proposal, log_p),
+    )
+    after = keep(key, outcome, target, thorough=False)
+    new = after.certificate
+    around_it = elsewhere.directions(jax.random.fold_in(shared, 6), size, start.dtype)
+    probed = elsewhere.uncovered(around_it, before.q, climbed, proposal.log_prob)
+    largest = jnp.max(jnp.where(jnp.isnan(log_p), -jnp.inf, log_p) - log_proposal)
+    covered = probed <= largest + thresholds.TRIANGULAR_MISSED
+    good = new.certified & ~is_rough(new, thresholds.QUICK_ROUGH, thresholds.QUICK_ROUGH) & covered
+    used = dict(
+        num_gradients=old.num_gradients + thresholds.WIDE_STARTS,
+        num_log_densities=old.num_log_densities + new.num_log_densities + elsewhere.num_densities(size),
+    )
+    after = after._replace(certificate=new._replace(**used))
+    after = jax.tree.map(lambda x, like: x.astype(like.dtype), after, before)
+    return tree_where(good, after, before._replace(certificate=old._replace(**used)))
+
+
+def adaptable(certificate: Certificate) -> np.ndarray:
+    """Whether draws of models that are not finished are a start for `adapted`.
+
+    Args:
+      certificate: of many models, NumPy's numbers.
+
+    Returns:
+      [M] booleans.
+    """
+    return unfinished(certificate) & (certificate.khat < thresholds.ENSEMBLE_NEAR) & (certificate.modes <= 1)
 
 
 def unfinished(certificate: Certificate) -> np.ndarray:

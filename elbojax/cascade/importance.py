@@ -77,7 +77,7 @@ def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
 def check_importance(
     key: Key,
     q: Family,
-    proposal: Reparameterised,
+    proposal: Reparameterised | None,
     log_density: LogDensity,
     stage: Stage | Array,
     optimiser_status: Array,
@@ -87,6 +87,7 @@ def check_importance(
     rough: LogDensity | None = None,
     noise: Array | None = None,
     enough: float | None = None,
+    evaluated: tuple[Array, Array, Array] | None = None,
 ) -> Outcome:
     r"""Importance-sample the posterior from the proposal, and say what `q` and the weights are worth.
 
@@ -105,19 +106,16 @@ def check_importance(
       rough: the log-density in less than full precision, for the draws; what it gets wrong is not certified.
       noise: [S, noise_size] draws made before, in place of the key and the number; for many models at once.
       enough: effective draws that a certificate needs; `thresholds.ENOUGH` by default.
+      evaluated: draws [S, D] of the proposal made before, their log-probabilities under it and their log-densities, those of
+        `rough` if there is one; in place of the key and the number.
 
     Returns:
       An `Outcome`.
     """
-    if noise is None:
-        num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
-        noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
-    num_draws = len(noise)
-    # One after the other: batched triangular solves side by side can hang (workaround "lapack").
-    draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
-    together = min(max(SIDE_BY_SIDE // draws.shape[1], 1), WIDTH.get(jax.default_backend(), num_draws))
-    each = log_density if rough is None else rough
-    log_p = jax.vmap(each)(draws) if num_draws <= together else jax.lax.map(each, draws, batch_size=together)
+    if evaluated is None:
+        evaluated = _evaluated(key, proposal, log_density if rough is None else rough, num_draws, noise)
+    draws, log_proposal, log_p = evaluated
+    num_draws = len(draws)
     exact = jnp.ones((), bool)
     if rough is not None:
         log_p, exact = compared(draws, log_p, log_proposal, log_density)
@@ -193,6 +191,25 @@ def check_importance(
         sd_error=jnp.where(jnp.isfinite(sd_error) & (log_evidence > -jnp.inf), sd_error, jnp.inf),
     )
     return Outcome(q, draws, jnp.log(weights), certificate)
+
+
+def _evaluated(key, proposal, log_density, num_draws, noise):
+    """Draws of a proposal, their log-probabilities under it and their log-densities."""
+    if noise is None:
+        num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
+        noise = noises.sobol(key, num_draws, proposal.noise_size, proposal.dtype)
+    # One after the other: batched triangular solves side by side can hang (workaround "lapack").
+    draws, log_proposal = jax.lax.optimization_barrier(jax.vmap(proposal.transport_and_log_prob)(noise))
+    return draws, log_proposal, log_densities(log_density, draws)
+
+
+def log_densities(log_density: LogDensity, draws: Array, most: int | None = None) -> Array:
+    """[S] log-densities of draws [S, D], as many at once as memory is there for, and no more than `most`."""
+    together = min(max(SIDE_BY_SIDE // draws.shape[1], 1), WIDTH.get(jax.default_backend(), len(draws)))
+    together = together if most is None else min(together, most)
+    if len(draws) <= together:
+        return jax.vmap(log_density)(draws)
+    return jax.lax.map(log_density, draws, batch_size=together)
 
 
 def _where_there_are_moments(draws, weights, mean, variance, mean_error, sd_error):

@@ -51,7 +51,8 @@ def _narrow(x: Array) -> Array:
 def compared(draws: Array, log_p: Array, log_proposal: Array, log_density: LogDensity) -> tuple[Array, Array]:
     """Rough log-densities held against good ones, at the draws that count most and at some spread evenly.
 
-    Those that count most have the largest ratios to the proposal, or a rough log-density that is not finite.
+    Those that count most have the largest ratios to the proposal; so have, perhaps, some where the rough one is not finite:
+    those of them where the proposal is densest are looked at, too.
 
     Args:
       draws: [S, D], S >= `COMPARED`.
@@ -64,14 +65,19 @@ def compared(draws: Array, log_p: Array, log_proposal: Array, log_density: LogDe
       they are wrong by the same amount everywhere, a boolean scalar.
     """
     half = thresholds.COMPARED // 2
-    counts = jnp.where(jnp.isfinite(log_p), log_p - log_proposal, jnp.inf)
+    finite = jnp.isfinite(log_p)
+    ratios = jnp.where(finite, log_p - log_proposal, -jnp.inf)
     spread = (jnp.arange(half) * len(draws)) // half
-    chosen = jnp.concatenate([jax.lax.top_k(counts, half)[1], spread])
+    odd = jax.lax.top_k(jnp.where(finite, -jnp.inf, log_proposal), max(half // 2, 1))[1]
+    chosen = jnp.concatenate([jax.lax.top_k(ratios, half)[1], odd, spread])
     good, rough = jax.vmap(log_density)(draws[chosen]), log_p[chosen]
+    # Of a draw that weighs nothing by either, far out in the tails of the proposal, it does not matter what it weighs.
+    larger = jnp.maximum(*(jnp.where(jnp.isnan(x), -jnp.inf, x) for x in (good, rough))) - log_proposal[chosen]
+    counts = larger > jnp.max(ratios) - thresholds.WEIGHTLESS
     both = jnp.isfinite(good) & jnp.isfinite(rough)
     gap = jnp.where(both, good - rough, 0)
     # Zero where neither is finite; there good and rough have to be the same, -inf or NaN.
-    shift = jnp.sum(gap) / jnp.maximum(jnp.sum(both), 1)
-    worst = jnp.max(jnp.where(both, jnp.abs(gap - shift), 0))
+    shift = jnp.sum(jnp.where(counts, gap, 0)) / jnp.maximum(jnp.sum(both & counts), 1)
+    worst = jnp.max(jnp.where(both & counts, jnp.abs(gap - shift), 0))
     neither = ~jnp.isfinite(good) & ~jnp.isfinite(rough)
-    return log_p + shift, (worst < thresholds.COMPARED_ALIKE) & jnp.all(both | neither)
+    return log_p + shift, (worst < thresholds.COMPARED_ALIKE) & jnp.all(both | neither | ~counts)

@@ -80,8 +80,27 @@ def match(draws: Array, log_weights: Array) -> FullRank:
     Returns:
       A `FullRank`.
     """
-    size = draws.shape[1]
-    wanted = min(thresholds.REFIT_DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * draws.shape[0])
+    weights = tempered(log_weights, draws.shape[1])
+    loc = weights @ draws
+    deviations = (draws - loc) * jnp.sqrt(weights)[:, None]
+    upper = jnp.linalg.qr(deviations, mode="r")
+    diagonal = jnp.diagonal(upper)
+    scale_tril = (upper * jnp.sign(diagonal)[:, None]).T
+    return FullRank(loc, jnp.log(jnp.abs(diagonal)), jnp.tril(scale_tril, -1))
+
+
+def tempered(log_weights: Array, size: int) -> Array:
+    """Weights flattened until as many draws are effective as a covariance of D coordinates calls for.
+
+    Args:
+      log_weights: [S].
+      size: D.
+
+    Returns:
+      [S], of sum one.
+    """
+    num_draws = log_weights.size
+    wanted = min(thresholds.REFIT_DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * num_draws)
 
     def ess(power):
         tempered = power * log_weights - jax.nn.logsumexp(power * log_weights)
@@ -93,13 +112,6 @@ def match(draws: Array, log_weights: Array) -> FullRank:
         enough = ess(middle) >= wanted
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    one = jnp.ones((), draws.dtype)
+    one = jnp.ones((), log_weights.dtype)
     power = jnp.where(ess(one) >= wanted, one, jax.lax.fori_loop(0, 20, halve, (0 * one, one))[0])
-    finite = jnp.where(jnp.isfinite(log_weights), log_weights, -1e30)
-    weights = jax.nn.softmax(power * finite)
-    loc = weights @ draws
-    deviations = (draws - loc) * jnp.sqrt(weights)[:, None]
-    upper = jnp.linalg.qr(deviations, mode="r")
-    diagonal = jnp.diagonal(upper)
-    scale_tril = (upper * jnp.sign(diagonal)[:, None]).T
-    return FullRank(loc, jnp.log(jnp.abs(diagonal)), jnp.tril(scale_tril, -1))
+    return jax.nn.softmax(power * jnp.where(jnp.isfinite(log_weights), log_weights, -1e30))
