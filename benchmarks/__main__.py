@@ -9,6 +9,7 @@ Rows go to a JSON file and a page of the same name: of the short form to `build/
 """
 
 import argparse
+import importlib.util
 import pathlib
 
 from benchmarks import suites
@@ -16,6 +17,7 @@ from benchmarks.harness import suite as running
 from benchmarks.harness.compare import compare
 from benchmarks.harness.page import page
 from benchmarks.harness.record import Store
+from benchmarks.harness.suite import Suite
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS, SHORT = ROOT / "benchmarks" / "results", ROOT / "build" / "benchmarks"
@@ -49,8 +51,16 @@ def main(arguments: list[str] | None = None) -> None:
             running.run(name, suite, store, quick=quick, only=args.only, again=args.again)
         file = folder / f"{name}.md"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page(name, suite.question, store, suite.sections(store.rows)))
+        shown = suite.sections(store.rows) + pictures(suite, store, folder / f"{name}.png")
+        file.write_text(page(name, suite.question, store, shown))
         print(f"\n{file.read_text()}")
+
+
+def pictures(suite: Suite, store: Store, path: pathlib.Path) -> list[str]:
+    """Draws what the suite has of pictures, where that can be done: the section that shows them."""
+    if suite.picture is None or not store.rows or importlib.util.find_spec("matplotlib") is None:
+        return []
+    return ["\n".join(f"![{file.stem}]({file.name})" for file in suite.picture(store.rows, path))]
 
 
 if __name__ == "__main__":

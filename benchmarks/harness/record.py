@@ -43,6 +43,7 @@ FIELDS = {
     "ratio": "of wall time to that of the suite's first contender, round by round, the median",
     "cpu_ratio": "the same of processor time",
     "elbo": "the bound that was reached, nats; the mean over a batch",
+    "planned_mb": "memory that XLA plans for the compiled program, temporaries and results, MB",
     "peak_mb": "the most memory that the process held, MB",
     "load": "programs that wanted a processor in the minute before",
     "date": "UTC",

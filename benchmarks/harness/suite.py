@@ -1,6 +1,7 @@
 """What a suite is to the harness, and how it is run."""
 
 import itertools
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ class Suite(NamedTuple):
       seconds: limit of one job, imports and compilation included.
       quick_seconds: the same of the short form.
       x64: whether it is double precision.
+      picture: `(rows, path) -> files`, which draws at `path` and beside it what the page is to show; called where matplotlib is
+        installed and there are rows.
     """
 
     question: str
@@ -43,6 +46,7 @@ class Suite(NamedTuple):
     seconds: float = 300.0
     quick_seconds: float = 120.0
     x64: bool = True
+    picture: Callable[[list[Row], pathlib.Path], list[pathlib.Path]] | None = None
 
 
 def run(
