@@ -12,6 +12,7 @@ from elbojax.results.pictures import (
     STRAY,
     khats,
     marginals,
+    new_figure,
     overview,
     predictive_bands,
     trace,
@@ -51,12 +52,10 @@ def calibration(result: Calibration, *, title: str = "") -> Any:
     References:
       Säilynoja, Bürkner, Vehtari 2022, https://doi.org/10.1007/s11222-022-10090-6
     """
-    from matplotlib.figure import Figure
-
     count = len(result.verdicts)
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.6, 2.1 * rows + 0.6 * bool(title)), layout="constrained")
+    figure = new_figure(figsize=(2.6 * columns + 0.6, 2.1 * rows + 0.6 * bool(title)), layout="constrained")
     panels = np.ravel(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
     for axes, name, verdict in zip(panels[:count], result.names, result.verdicts, strict=True):
         z = np.concatenate([[0], verdict.places, [1]])
@@ -95,14 +94,12 @@ def gradient_noise(table: GradientNoise, *, title: str = "") -> Any:
       >>> [label.get_text() for label in gradient_noise(table).axes[0].get_yticklabels()]
       ['stl']
     """
-    from matplotlib.figure import Figure
-
     order = np.argsort(table.variance_at_equal_cost, kind="stable")[::-1]
     noise = table.variance_at_equal_cost[order]
     visible = noise[noise > NO_NOISE * noise.max()]
     floor = visible.min() / 10 if visible.size else 1.0
     biased = ((table.bias > 4 * table.bias_error) & (table.bias**2 > NO_NOISE * table.variance.max()))[order]
-    figure = Figure(figsize=(6.4, 0.32 * len(order) + 1.2), layout="constrained")
+    figure = new_figure(figsize=(6.4, 0.32 * len(order) + 1.2), layout="constrained")
     axes = figure.subplots()
     axes.hlines(range(len(order)), floor, np.maximum(noise, floor), color=BAND, linewidth=1.5)
     for those, colour, label in ((~biased, INK, "no bias to be seen"), (biased, STRAY, "biased")):

@@ -1,5 +1,7 @@
 """Pictures of fits, of batches and of runs; matplotlib is imported on use."""
 
+import functools
+import io
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,30 @@ HIGHEST = 2.0
 """Largest k-hat that a picture tells from others."""
 
 
+def new_figure(**settings: Any) -> Any:
+    """A matplotlib `Figure` of no window, which a notebook shows where it is the last line of a cell.
+
+    Args:
+      **settings: of `Figure`.
+    """
+    return _kind()(**settings)
+
+
+@functools.cache
+def _kind() -> Any:
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        """A figure that shows itself: IPython knows those of pyplot only, once pyplot has drawn one."""
+
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=100)
+            return stream.getvalue()
+
+    return Picture
+
+
 def marginals(fit: Any, *, most: int = 12, title: str = "") -> Any:
     """The marginal density of each number of a posterior, with its 5, 50 and 95 per cent quantiles.
 
@@ -59,13 +85,11 @@ def marginals(fit: Any, *, most: int = 12, title: str = "") -> Any:
       >>> figure.axes[0].get_title()
       'a'
     """
-    from matplotlib.figure import Figure
-
     table, values, weights = _numbers(fit)
     shown = _shown(table, most)
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.4, 1.9 * rows + 0.6), layout="constrained")
+    figure = new_figure(figsize=(2.6 * columns + 0.4, 1.9 * rows + 0.6), layout="constrained")
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, number in zip(panels[: len(shown)], shown, strict=True):
         axes.set_title(table.names[number], fontsize=9)
@@ -103,13 +127,11 @@ def overview(fit: "Fit", *, most: int = PANELS, title: str = "") -> Any:
       >>> [axes.get_title().split(chr(10))[0] for axes in overview(fit).axes][:2]
       ['a', 'b']
     """
-    from matplotlib.figure import Figure
-
     table, values, weights = _numbers(fit)
     shown = _shown(table, most)
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(8.4, 1.9 * rows + 3.9), layout="constrained")
+    figure = new_figure(figsize=(8.4, 1.9 * rows + 3.9), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.9 * rows, 3.3])
     above, below = parts
     panels = np.ravel(above.subplots(rows, columns, squeeze=False))
@@ -147,12 +169,10 @@ def khats(fits: "Fits", *, title: str = "") -> Any:
       >>> khats(fits).axes[0].get_xlabel()
       'model'
     """
-    from matplotlib.figure import Figure
-
     c = fits.certificate
     certified, status = np.asarray(c.certified, bool), np.asarray(c.status)
     khat = np.clip(np.nan_to_num(np.asarray(c.khat, float), nan=HIGHEST, posinf=HIGHEST), -0.5, HIGHEST)
-    figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+    figure = new_figure(figsize=(8.4, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 1.4])
     for which, marker, colour, label in ((certified, "o", INK, "certified"), (~certified, "^", STRAY, "not certified")):
         if which.any():
@@ -198,12 +218,10 @@ def trace(run: "Run", *, title: str = "") -> Any:
       >>> trace(result).axes[0].get_title()
       'max_steps after 200 steps'
     """
-    from matplotlib.figure import Figure
-
     if np.ndim(run.status):
         return _traces(run, title)
     losses, steps = np.asarray(run.losses, float), int(run.num_steps)
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    figure = new_figure(figsize=(6.4, 3.0), layout="constrained")
     axes = figure.subplots()
     ends = _ends(losses, steps)
     taken = losses[: len(ends)]
@@ -259,8 +277,6 @@ def predictive_bands(
       >>> predictive_bands(draws, np.array([0.0, 1.0, -1.0, 0.5, 9.0])).axes[0].get_title()
       '1 of 5 observations outside the 90 % band'
     """
-    from matplotlib.figure import Figure
-
     draws = np.asarray(draws, float)
     if draws.ndim != 2:
         raise ValueError(
@@ -275,7 +291,7 @@ def predictive_bands(
         raise ValueError(f"probabilities must lie between 0 and 1, got {probabilities}")
     places = np.arange(count) if x is None else np.asarray(x, float)
     order = np.argsort(places, kind="stable")
-    figure = Figure(figsize=(6.8, 3.2), layout="constrained")
+    figure = new_figure(figsize=(6.8, 3.2), layout="constrained")
     axes = figure.subplots()
     widest = max(probabilities)
     for p in sorted(probabilities, reverse=True):
@@ -509,8 +525,6 @@ def _range(losses: np.ndarray) -> tuple[float, float]:
 
 
 def _traces(run: Any, title: str) -> Any:
-    from matplotlib.figure import Figure
-
     losses, steps = np.asarray(run.losses, float), np.asarray(run.num_steps, int)
     status = np.asarray(run.status)
     longest = int(np.argmax(steps))
@@ -518,7 +532,7 @@ def _traces(run: Any, title: str) -> Any:
     last = np.array([row[~np.isnan(row)][-1] if (~np.isnan(row)).any() else np.nan for row in losses])
     above = losses[:, : len(ends)] - last[:, None]
     above = np.where(np.isnan(above), 0.0, above)[np.isfinite(last)]
-    figure = Figure(figsize=(6.8, 4.4), layout="constrained")
+    figure = new_figure(figsize=(6.8, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     if len(above):
         for low, high, colour in ((0.05, 0.95, BAND), (0.25, 0.75, FAINT)):

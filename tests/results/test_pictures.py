@@ -34,6 +34,10 @@ def test_a_fit():
     assert "too heavy" in titles[-1] and over == "mine"
 
 
+def test_a_notebook_shows_a_figure_that_pyplot_has_not_made():
+    assert made.fit(q()).plot()._repr_png_().startswith(b"\x89PNG")
+
+
 def test_chains_are_drawn_as_they_ran():
     fit = made.fit(q(), stage=Stage.NUTS, chains=4)
     even = elbojax.Fit(
