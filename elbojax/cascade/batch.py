@@ -21,7 +21,7 @@ from elbojax.cascade.labels_batch import Labelled
 from elbojax.cascade.nested_batch import Structures, Window, drawn_bytes
 from elbojax.cascade.precision import single
 from elbojax.cascade.programs import doubled_on_host, is_small, work
-from elbojax.cascade.single import density_of, prepare
+from elbojax.cascade.single import density_of, look_for_indices, prepare
 from elbojax.cascade.stored import keep
 from elbojax.cascade.thorough import HOPELESS, thorough
 from elbojax.inputs import check_real, unmasked
@@ -228,6 +228,7 @@ def noted(
     with jax.enable_x64(True), contextlib.ExitStack() as settings:
         datum = widened(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data))
         target, start = prepare(log_density, init, support, datum)
+        look_for_indices(log_density, target, start, data, stacked=True)
         settings.enter_context(doubled_on_host(target, datum))
         flat_starts = start[None] if starts is None else flatten_starts(target, starts, num_models)
         values = (key, flat_starts, data, tails, target.supports)

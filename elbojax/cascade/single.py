@@ -25,6 +25,7 @@ from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Rich
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
+from elbojax.loops.indices import may_index, warn_outside
 from elbojax.loops.strict import relaxed
 from elbojax.loops.time_limit import OutOfTime
 from elbojax.objects import DensityObject
@@ -126,6 +127,7 @@ def fit(
                 check_data(data)
                 data = widened(unmasked(data))
                 target, start = prepare(log_density, init, support, data)  # type: ignore[arg-type]
+                look_for_indices(log_density, target, start, data)
                 model, shown = Compiled(target, data), target
             settings.enter_context(doubled_on_host(target, data))
             host = Driver(model, seed, limits)
@@ -278,6 +280,14 @@ def prepare(
     wide = jax.tree.map(widen, unmasked(init, "init"))
     target = targets.unconstrain(log_density, wide, support, data=data)
     return target, flat(target, wide)
+
+
+def look_for_indices(
+    log_density: Any, target: targets.Target, start: np.ndarray, data: PyTree, *, stacked: bool = False
+) -> None:
+    """Warn where data that may be indices lead beyond the end of an array."""
+    if may_index(data) and not getattr(log_density, "indices_checked", False):
+        warn_outside(target.log_density, start, data, stacked=stacked)
 
 
 def density_of(target: targets.Target, data: PyTree) -> Callable[[Array], Scalar]:

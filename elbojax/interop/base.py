@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -173,28 +172,3 @@ def _settled(leaf: Any) -> Any:
     except TypeError:
         return Same(leaf)
     return leaf
-
-
-def warn_outside(function: Callable[..., Any], *args: Any) -> None:
-    """Warn where a function reads beyond the end of an array: JAX takes the last element then, without a word.
-
-    Groups numbered from one are what it is for: the last of them would share the level of the one before.
-
-    Args:
-      function: of JAX.
-      *args: what it is called with.
-    """
-    from jax.experimental import checkify
-
-    checked = checkify.checkify(function, errors=checkify.index_checks)
-    try:
-        said = jax.jit(lambda *args: checked(*args)[0])(*args).get()
-    except Exception:  # what checkify does not know, such as callbacks, is not looked at
-        return
-    if said:
-        warnings.warn(
-            f"the model reads beyond the end of an array ({said.strip().rstrip('.')}), where JAX takes the last element:"
-            " groups are numbered from 0",
-            UserWarning,
-            stacklevel=4,
-        )

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from elbojax import bijectors
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
 from elbojax.families.base import static
-from elbojax.interop.base import Arguments, Model, Same, split, warn_outside
+from elbojax.interop.base import Arguments, Model, Same, split
+from elbojax.loops.indices import warn_outside
 from elbojax.types import Array, Key, PyTree, Scalar
 
 NEEDS_VALUES = (
@@ -94,7 +95,7 @@ def from_numpyro_batch(model: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         )
     one = _made(model, one_args, one_kwargs, *split(model, one_args, one_kwargs))
     _check_bounds(model, one, arguments, data)
-    warn_outside(jax.vmap(one.log_density, in_axes=(None, 0)), one.init, data)
+    warn_outside(one.log_density, one.init, data, stacked=True)
     return dataclasses.replace(one, data=data, observed=_observed_of_each(one, arguments, data))
 
 
@@ -543,6 +544,7 @@ def _deepest_plate(sites: Any) -> int:
 @dataclasses.dataclass(frozen=True)
 class _LogDensity:
     program: _Program
+    indices_checked: ClassVar[bool] = True
 
     def __call__(self, position: PyTree, data: PyTree) -> Scalar:
         return self.program.log_density(position, data)

@@ -1,5 +1,7 @@
 """What misuse is told: what was wanted, what was given, what to do instead."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -310,3 +312,23 @@ def test_a_list_in_arithmetic_is_told_of_stack():
     with pytest.raises(TypeError) as caught:
         elbojax.fit(KEY, log_density, 0.0, data=[TWO, TWO])
     assert any("np.stack" in note for note in caught.value.__notes__)
+
+
+def hierarchy(z, data):
+    group, y = data
+    group = group.astype(int)
+    return -0.5 * jnp.sum((y - z[group]) ** 2) - 0.5 * jnp.sum(z**2)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_groups_numbered_from_one_are_warned_of(precision, kind):
+    group, y = np.arange(10) // 2, np.arange(10.0)
+    with pytest.warns(UserWarning, match="index 5 is out of bounds for axis 0 with size 5.*numbered from 0"):
+        elbojax.fit(KEY, hierarchy, np.zeros(5), data=((group + 1).astype(kind), y))
+    with pytest.warns(UserWarning, match="numbered from 0"):
+        stacked = np.stack([group, group + 1]).astype(kind), np.stack([y, y])
+        elbojax.fit_batch(KEY, hierarchy, np.zeros(5), stacked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = elbojax.fit(KEY, hierarchy, np.zeros(5), data=((group - 5).astype(kind), y))  # as indices of Python
+    np.testing.assert_allclose(fit.mean(), (y[::2] + y[1::2]) / 3, atol=0.05)

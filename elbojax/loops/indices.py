@@ -1,0 +1,58 @@
+"""Indices beyond the end of an array, of which JAX says nothing."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import checkify
+
+from elbojax import xla
+from elbojax.types import PyTree
+
+
+def warn_outside(function: Callable[..., Any], position: PyTree, data: PyTree, *, stacked: bool = False) -> None:
+    """Warn where a function reads beyond the end of an array: JAX takes the last element then, without a word.
+
+    Groups numbered from one are what it is for: the last of them would share the level of the one before. What the indices
+    do not depend on is not computed.
+
+    Args:
+      function: `(position, data) -> scalar`, of JAX.
+      position: pytree.
+      data: pytree.
+      stacked: whether the data have a leading axis of models.
+    """
+    try:
+        said = _outside(function, position, data, stacked).get()
+    except Exception:  # what checkify does not know is not looked at
+        return
+    if said:
+        warnings.warn(
+            f"the model reads beyond the end of an array ({said.strip().rstrip('.')}), where JAX takes the last element:"
+            " groups are numbered from 0",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def may_index(data: PyTree) -> bool:
+    """Whether some of the data could be indices: whole numbers, be they floats."""
+    return any(_whole(np.asarray(leaf)) for leaf in jax.tree.leaves(data))
+
+
+def _whole(leaf: np.ndarray) -> bool:
+    if leaf.dtype.kind in "iu":
+        return True
+    if not np.issubdtype(leaf.dtype, np.floating) or not leaf.size:
+        return False
+    return bool(leaf.ravel()[0] == np.round(leaf.ravel()[0]) and np.all(leaf == np.round(leaf)))
+
+
+def _errors(function: Callable[..., Any], position: PyTree, data: PyTree, stacked: bool) -> Any:
+    mapped = jax.vmap(function, in_axes=(None, 0)) if stacked else function
+    return checkify.checkify(mapped, errors=checkify.index_checks)(position, data)[0]
+
+
+_outside = xla.jit(_errors, static_argnames=("function", "stacked"))
