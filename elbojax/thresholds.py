@@ -459,6 +459,11 @@ ENSEMBLE_CLOSE = _number(
 ENSEMBLE_CHAINS = _number(
     256, "chains", "Whose starts are draws of the stage before, independent of each other.", low=2
 )
+ENSEMBLE_LARGEST = _number(
+    12_000,
+    "parameters",
+    "Above which there are no chains: all that they have seen is kept, 200 kB a parameter in the worst case, 2.4 GB.",
+)
 ENSEMBLE_TUNED = _number(8, "trajectories", "In which the step size is found, in either coordinates.", low=1)
 ENSEMBLE_BLOCK = _number(16, "trajectories", "Between looks at whether the chains are stationary.", low=4)
 ENSEMBLE_BLOCKS = _number(6, "blocks", "After which they are given up.")
@@ -679,6 +684,30 @@ OUTER_SHARE = _number(
     "Outside, above which the answer is not certified.",
     "8 targets by `fit_batch`, two seeds each (2026-11-29): without it one of 16 answers differs (a t(5), off by 0.07)",
 )
+
+_group("Sparse Gaussians")
+
+SPARSE_WORTH = _number(
+    0.5,
+    "share of the gradients of a step of a dense Gaussian, 2 D + 4",
+    "That a step of a sparse one may take, of more than MANY parameters; else there is none.",
+    low=1e-9,
+)
+SPARSE_HUBS = _number(64, "parameters", "Whose columns of the Hessian are had by differences, at most.")
+SPARSE_HUB_PAIRS = _number(8, "pairs of draws", "At which these are.", low=1)
+SPARSE_PAIRS = _number(24, "pairs of draws", "Of a step, at least.", low=1)
+SPARSE_MORE = _number(
+    1.5, "pairs of draws", "Of a step for each entry of the longest row, hubs not counted; eight more.", low=1.0
+)
+SPARSE_DIFFERENCE = _number(
+    1e-3, "sds", "Of these differences: their error is 1e-6 of the third derivative, and rounding 1e-12.", low=1e-9
+)
+SPARSE_STEPS = _number(
+    30, "steps", "At most.", "crossed effects take 6 to 9, a field of 20 x 20 whose scales are hardly known all", low=1
+)
+SPARSE_SETTLED = _number(0.05, "sds", "By which any mean may still move in the last step.", low=1e-9)
+SPARSE_WORSE = _number(3.0, "standard errors, and nats", "By which the bound may fall before a step is taken back.")
+SPARSE_SHORTEST = _number(1 / 32, "share of a step", "Below which the fit ends.", low=1e-9)
 
 _group("Nested models")
 

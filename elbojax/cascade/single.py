@@ -19,7 +19,7 @@ from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import UNCHECKED, fit_large
 from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, recheck
-from elbojax.cascade.stages import funnel
+from elbojax.cascade.stages import funnel, sparse
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
 from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
@@ -145,7 +145,7 @@ def fit(
 def _cascade(key, host, target, start, data, limits, say):
     """The outcome of all stages, and the note."""
     compared = objects.compare(host, target, start)
-    early, cost = _structured_first(key, host, target, start, data, limits)
+    early, cost, tried = _structured_first(key, host, target, start, data, limits)
     if early is not None:
         host.best = early
         say(early)
@@ -169,7 +169,7 @@ def _cascade(key, host, target, start, data, limits, say):
     else:
         limits.shorten(str(Stage(int(first.certificate.stage))), outcome.certificate, unfinished)
     for stage in _stages(host):
-        if cost and stage is BY_STRUCTURE and target.size > thresholds.LARGE:
+        if tried and stage is BY_STRUCTURE and target.size > thresholds.LARGE:
             continue
         held = Held(first, paths, outcome)
         least = stage.least(target.size, held)
@@ -212,22 +212,50 @@ def _cascade(key, host, target, start, data, limits, say):
 
 
 def _structured_first(key, host, target, start, data, limits):
-    """A certified outcome of the stage nested, or None, and the gradients it took where it is not.
+    """A certified outcome by structure, or None, and the gradients it took where it is not; whether `nested` has been tried.
 
-    Beyond LARGE parameters the first fit is of low rank, is not certified, and costs more than all of the nested stage; of
-    fewer, it costs as much.
+    Beyond MANY parameters a Gaussian with a sparse precision costs a small part of a dense one. Where there are few hubs the
+    nested stage is next: beyond LARGE parameters the first fit is of low rank, is not certified, and costs more than all of it;
+    of fewer, it costs as much. Chains from the sparse Gaussian are last.
     """
     if host.foreign or target.size < thresholds.NESTED_FIRST or math.isfinite(limits.gradients) or limits.late():
-        return None, 0.0
-    before, early = nested.nothing(), target.size <= thresholds.LARGE
+        return None, 0.0, False
+    known, found, used, tried = None, None, 0.0, False
+    if target.size > thresholds.MANY:
+        known = sparse.look(target, data)
+    early = target.size <= thresholds.LARGE
     most = thresholds.NESTED_EARLY if early else math.inf
     try:
-        with host.watched():
-            own = jax.random.fold_in(key, 10)
-            found = host.compute(nested.by_structure, own, target, start, data, before, host.over, most, early)
+        if known is not None:
+            with host.watched():
+                found = host.run(11, sparse.fit_sparse, np.asarray(start), known)
+                used = float(host.num_gradients)
+            if found is not None and bool(found.outcome.certificate.certified):
+                return sparse.handed(found), 0.0, tried
+        if known is None or len(known.layout.border) <= thresholds.NESTED_MOST_OUTER:
+            tried, own = True, jax.random.fold_in(key, 10)
+            try:
+                with host.watched():
+                    outcome = host.compute(
+                        nested.by_structure, own, target, start, data, nested.nothing(), host.over, most, early
+                    )
+                c = outcome.certificate
+                used += float(c.num_gradients)
+                if c.certified:
+                    return outcome._replace(certificate=c._replace(num_gradients=np.float64(used))), 0.0, tried
+            except OutOfTime as error:
+                used += host.num_gradients + error.num_gradients
+                if limits.late():
+                    return None, used, tried
+        if found is not None and target.size <= thresholds.ENSEMBLE_LARGEST and sparse.is_start(found):
+            with host.watched():
+                outcome = host.run(12, sparse.chains, found, used, math.inf)
+            if outcome.certificate.certified:
+                return outcome, 0.0, tried
+            used = float(outcome.certificate.num_gradients)
     except OutOfTime as error:
-        return None, host.num_gradients + error.num_gradients
-    return (found, 0.0) if found.certificate.certified else (None, float(found.certificate.num_gradients))
+        return None, used + host.num_gradients + getattr(error, "num_gradients", 0), tried
+    return None, used, tried
 
 
 def _stages(host: Driver) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ r"""Hamiltonian Monte Carlo of many chains side by side, as generators: leapfrog
 with a Metropolis step at the end of each trajectory, which leaves the posterior as it is.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,7 +29,24 @@ class States(NamedTuple):
     slopes: np.ndarray
 
 
-def begin(whitening: Gaussian, points: np.ndarray) -> Stage[States]:
+class Whitening(Protocol):
+    """What whitens the coordinates of chains, if not a `Gaussian` with a dense factor: a map with a constant determinant."""
+
+    @property
+    def loc(self) -> np.ndarray:
+        """[D]."""
+
+    def points(self, u: np.ndarray) -> np.ndarray:
+        """[S, D] of whitened coordinates [S, D]."""
+
+    def standardised(self, points: np.ndarray) -> np.ndarray:
+        """[S, D], the inverse of `points`."""
+
+    def slopes(self, gradients: np.ndarray) -> np.ndarray:
+        """[S, D] gradients with respect to whitened coordinates."""
+
+
+def begin(whitening: Gaussian | Whitening, points: np.ndarray) -> Stage[States]:
     """States at points [C, D].
 
     Args:
@@ -45,13 +62,15 @@ def begin(whitening: Gaussian, points: np.ndarray) -> Stage[States]:
     return (yield from _at(whitening, whitening.standardised(points)))
 
 
-def points_of(whitening: Gaussian, u: np.ndarray) -> np.ndarray:
+def points_of(whitening: Gaussian | Whitening, u: np.ndarray) -> np.ndarray:
     """[..., D] in the model's own coordinates."""
+    if not isinstance(whitening, Gaussian):
+        return whitening.points(u)
     return whitening.loc + u @ whitening.scale_tril.T
 
 
 def trajectory(
-    rng: np.random.Generator, whitening: Gaussian, here: States, step: np.ndarray, length: int
+    rng: np.random.Generator, whitening: Gaussian | Whitening, here: States, step: np.ndarray, length: int
 ) -> Stage[tuple[States, np.ndarray]]:
     """One trajectory of each chain and its Metropolis step.
 
@@ -87,6 +106,8 @@ def trajectory(
     return States(*chosen), chance
 
 
-def _at(whitening: Gaussian, u: np.ndarray) -> Stage[States]:
+def _at(whitening: Gaussian | Whitening, u: np.ndarray) -> Stage[States]:
     values, gradients = yield Gradients(points_of(whitening, u))
+    if not isinstance(whitening, Gaussian):
+        return States(u, values, whitening.slopes(gradients))
     return States(u, values, gradients @ whitening.scale_tril)

@@ -16,6 +16,7 @@ from elbojax.cascade.handover import from_low_rank, hand_over
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import fit_large
 from elbojax.cascade.programs import _bodies
+from elbojax.cascade.stages import sparse
 from elbojax.families import LowRank
 from elbojax.results import Stage
 from elbojax.results.certificate import Certificate
@@ -48,6 +49,7 @@ def fit(data):
     """Of low rank, without the hand-over, which takes minutes and answers for itself."""
     with pytest.MonkeyPatch.context() as patch, thresholds.overridden(LARGE=300):
         patch.setattr(handover, "available", lambda: False)
+        patch.setattr(sparse, "look", lambda *_: None)  # a sparse Gaussian certifies a walk
         return elbojax.fit(KEY, walk, np.zeros(SIZE), data=data)
 
 

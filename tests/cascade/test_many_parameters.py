@@ -40,9 +40,14 @@ def funnel(z):
     return -0.5 * z[0] ** 2 / 9 - 0.5 * jnp.sum(z[1:] ** 2) * jnp.exp(-z[0]) - 0.5 * (SIZE - 1) * z[0]
 
 
-def two(z):
-    """Two Gaussians eight sds apart."""
+def apart(z):
+    """Two Gaussians eight sds apart, along a coordinate that no other touches."""
     return -0.5 * jnp.sum(z[1:] ** 2) + jnp.logaddexp(-0.5 * (z[0] - 4) ** 2, -0.5 * (z[0] + 4) ** 2)
+
+
+def two(z):
+    """The same, turned: it has no structure."""
+    return apart(TURN.T @ z)
 
 
 @functools.cache
@@ -74,6 +79,15 @@ def test_what_weights_cannot_vouch_for_is_certified_by_chains(seed):
     assert max(errors(result, TURN @ np.full(SIZE, digamma(2)), sd)) < 0.13
     draws = result.sample(jax.random.key(1), 1000)
     np.testing.assert_allclose(np.mean(draws, axis=0), result.mean(), atol=5 * sd / np.sqrt(700))
+
+
+def test_two_modes_of_a_coordinate_of_its_own_are_both_there_or_told():
+    result = fit(apart)
+    if result.certificate.certified:
+        sd = np.append(np.sqrt(17), np.ones(SIZE - 1))
+        assert max(errors(result, 0, sd)) < 0.1
+    else:
+        assert result.certificate.status == Status.MULTIMODAL
 
 
 @pytest.mark.parametrize("log_density", [student, pytest.param(funnel, marks=pytest.mark.slow), two])

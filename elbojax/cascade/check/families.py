@@ -9,6 +9,7 @@ from elbojax.families import Funnel as FunnelFamily
 from elbojax.families import Mixture as MixtureFamily
 from elbojax.host.distributions import Gaussian, Mixture
 from elbojax.host.funnel import Funnel
+from elbojax.structure.sparse_gaussian import SparseGaussian
 
 
 def as_family(q: Any) -> Any:
@@ -34,11 +35,13 @@ def on_host(q: Any) -> Any:
     """The distribution on the host.
 
     Args:
-      q: a `FullRank`, a `Mixture` of these, or a `Funnel`.
+      q: a `FullRank`, a `Mixture` of these, a `Funnel`, or a `SparseGaussian`, which is there already.
 
     Returns:
       A `Gaussian`, a `Mixture` of these, or a `Funnel`.
     """
+    if isinstance(q, SparseGaussian):
+        return q
     if isinstance(q, FullRank):
         lower, diagonal = np.tril(q.lower, -1), np.exp(np.asarray(q.log_diagonal))
         return Gaussian(np.asarray(q.loc), lower + np.diag(diagonal))

@@ -237,7 +237,7 @@ def _assessed(
     size = draws.shape[2]
     # A few coordinates at a time: the arrays of all of 3,000 would take gigabytes.
     parts = [_seen(draws[:, :, at : at + COORDINATES]) for at in range(0, size, COORDINATES)]
-    distance = np.linalg.norm(whitening.standardised(draws.reshape(-1, size)), axis=1).reshape(draws.shape[:2])
+    distance = np.stack([np.linalg.norm(whitening.standardised(points), axis=1) for points in draws])
     correlations = [*(part.correlation for part in parts), _moved(distance[..., None]).correlation]
     moved = Moved(max(part.bias for part in parts), max(correlations))
     mean_error, sd_error = max(part.mean_error for part in parts), max(part.sd_error for part in parts)
