@@ -81,6 +81,7 @@ def test_what_weights_cannot_vouch_for_is_certified_by_chains(seed):
     np.testing.assert_allclose(np.mean(draws, axis=0), result.mean(), atol=5 * sd / np.sqrt(700))
 
 
+@pytest.mark.slow
 def test_two_modes_of_a_coordinate_of_its_own_are_both_there_or_told():
     result = fit(apart)
     if result.certificate.certified:
