@@ -28,7 +28,7 @@ test-slow: export XLA_FLAGS ?=
 laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs pictures clean
+.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs pictures package extras clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -79,10 +79,16 @@ thresholds: $(READY) ## docs/thresholds.md from elbojax/thresholds.py
 
 docs: $(READY) ## the site into build/site; fails on a dead link, a formula that does not compile, a public name without its page
 	@NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs --quiet build --strict
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; its search needs a server: python -m http.server --directory build/site"
 
 pictures: $(READY) ## the pictures of the site's pages, from their own code
 	@$(BIN)/python docs/pictures/make.py
+
+package: $(READY) ## wheel and sdist, built and tried in a clean environment
+	@$(BIN)/python .ci/package.py
+
+extras: $(READY) ## the same, and every extra by itself
+	@$(BIN)/python .ci/package.py --extras
 
 clean: ## remove all that make made
 	rm -rf $(VENV) .jax_cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,15 +23,10 @@ def references() -> dict[str, list[str]]:
     found = collections.defaultdict(list)
     for name, text in docstrings():
         for section in SECTION.finditer(text):
-            lines = section["body"].rstrip().split("\n")
-            indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-            entries: list[str] = []
-            for line in lines:
-                if line[:indent].strip() == "" and not line[indent : indent + 1].isspace() and line.strip():
-                    entries.append(line.strip())
-                elif line.strip():
-                    entries[-1] += " " + line.strip()
-            for entry in entries:
+            text = " ".join(section["body"].split())
+            # An entry ends with a semicolon, or with its address where another one begins.
+            text = re.sub(r"(https?://\S+[^\s;,)])\)? (?=[A-ZÀ-Ž])", r"\1; ", text)
+            for entry in filter(None, re.split(r";(?:\s+|$)", text)):
                 if name not in found[entry]:
                     found[entry].append(name)
     return found

@@ -6,7 +6,7 @@ import platform
 import time
 
 HELP = "versions, devices, precision, extras, and a fit whose answer is known"
-NEEDED = ("jax", "jaxlib", "optax", "flax", "chex", "numpy")
+NEEDED = ("jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "threadpoolctl", "tqdm", "numpy")
 EXTRAS = {
     "interop": ("numpyro", "blackjax", "flowjax", "arviz-base", "arviz-stats", "funsor"),
     "examples": ("arch", "matplotlib", "scikit-image", "scikit-learn"),
