@@ -4,7 +4,7 @@ import importlib
 
 from benchmarks.harness.suite import Suite
 
-NAMES = ("cold", "evidence", "step", "minibatch", "sequence")
+NAMES = ("cold", "evidence", "step", "minibatch", "sequence", "estimators")
 """In the order in which `python -m benchmarks` runs them."""
 
 
