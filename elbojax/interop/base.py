@@ -38,6 +38,8 @@ class Model:
       natural: from flat unconstrained draws [S, D] to a dict of the parameters in their own space, on the host, where the
         log-density is an object on an unconstrained space; None where `support` says it.
       parameters: names of those.
+      unconstrain: `(position, data) -> pytree`, the parameters in the unconstrained space of the model's own library, where its
+        samplers move; None where that is the fit's.
       normalised: whether `log_density` has its constants; else the certificate's evidence is NaN.
       library: whose model it is, a word.
 
@@ -59,6 +61,7 @@ class Model:
     coords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     natural: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
     parameters: tuple[str, ...] = ()
+    unconstrain: Callable[[PyTree, PyTree], PyTree] | None = None
     normalised: bool = True
     library: str = "elbojax"
 

@@ -173,6 +173,7 @@ def _made(
         log_likelihood=None if discrete else _LogLikelihood(program),
         derived=_Derived(program) if derived and not discrete else None,
         prior=_Prior(program) if proper else None,
+        unconstrain=_Unconstrain(program),
         completed=_Completed(program) if discrete else None,
         rebind=_Rebind(program),
         observed={name: np.asarray(site["value"]) for name, site in observed.items()},
@@ -566,6 +567,19 @@ def _log_prob(site: Any) -> Array:
         if site["scale"] is None
         else site["scale"] * site["fn"].log_prob(site["value"])
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unconstrain:
+    """The parameters in NumPyro's own unconstrained space, by site."""
+
+    program: _Program
+
+    def __call__(self, position: PyTree, data: PyTree) -> dict[str, Any]:
+        from numpyro.distributions import biject_to
+
+        sites = self.program.sites(position, data)
+        return {name: biject_to(sites[name]["fn"].support).inv(value) for name, value in position.items()}
 
 
 @dataclasses.dataclass(frozen=True)

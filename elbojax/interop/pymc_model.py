@@ -16,7 +16,7 @@ from elbojax import bijectors
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
 from elbojax.families.base import static
-from elbojax.interop.base import Model
+from elbojax.interop.base import Model, warn_outside
 from elbojax.types import Array, Key, PyTree, Scalar
 
 PROGRAMS: "weakref.WeakKeyDictionary[Any, tuple[Any, _Program]]" = weakref.WeakKeyDictionary()
@@ -77,6 +77,8 @@ def from_pymc(model: Any = None) -> Model:
         with jax.enable_x64(True):
             init[name] = np.asarray(jax.jit(support[name].forward)(begun), np.float64)
     data = _data(model)
+    with jax.enable_x64(True):
+        warn_outside(_Density(program), init, data)
     observed = {
         variable.name: np.asarray(data.get(variable.name, None))
         if variable.name in data
@@ -95,6 +97,7 @@ def from_pymc(model: Any = None) -> Model:
         log_likelihood=_Quantities(program, "likelihood") if observed else None,
         derived=_Quantities(program, "derived") if model.deterministics else None,
         prior=_Prior(program),
+        unconstrain=_Unconstrain(program),
         rebind=_Rebind(program, tuple(observed), data),
         observed=observed,
         dims=dims,
@@ -264,6 +267,10 @@ class _Program:
 
         with _without_starts(model):
             self.natural = remove_value_transforms(model)
+            self._transformed = {
+                variable.name: (model.rvs_to_values[variable].name, model.rvs_to_transforms[variable])
+                for variable in model.free_RVs
+            }
         self.free = [variable.name for variable in model.free_RVs]
         self.data = list(_data(model))
         self._functions: dict[str, Any] = {}
@@ -278,12 +285,14 @@ class _Program:
         """A function of free values and data, and the names of what it returns.
 
         Args:
-          what: "density", "likelihood" or "derived".
+          what: "density", "likelihood", "derived" or "unconstrained".
         """
         if what not in self._functions:
             model = self.natural
             if what == "density":
                 outputs, names = [model.logp()], ["density"]
+            elif what == "unconstrained":
+                outputs, names = self._unconstrained()
             elif what == "likelihood":
                 outputs = model.logp(vars=model.observed_RVs, sum=False)
                 names = [variable.name for variable in model.observed_RVs]
@@ -295,6 +304,17 @@ class _Program:
 
     def _inputs(self) -> list[Any]:
         return [self.natural.rvs_to_values[self.natural[name]] for name in self.free]
+
+    def _unconstrained(self) -> tuple[list[Any], list[str]]:
+        """Values in PyMC's own unconstrained space, and their names."""
+        outputs, names = [], []
+        for name, (transformed, transform) in self._transformed.items():
+            variable = self.natural[name]
+            value = self.natural.rvs_to_values[variable]
+            parents = self.natural.replace_rvs_by_values(list(variable.owner.inputs))
+            outputs.append(value if transform is None else transform.forward(value, *parents))
+            names.append(transformed)
+        return outputs, names
 
     def _given(self) -> dict[str, Any]:
         """The variables that stand for data, by name."""
@@ -586,6 +606,13 @@ class _Quantities:
 
     def __hash__(self) -> int:
         return hash((self.program, self.what))
+
+
+class _Unconstrain(_Quantities):
+    """The parameters in PyMC's own unconstrained space, by value variable."""
+
+    def __init__(self, program: _Program) -> None:
+        super().__init__(program, "unconstrained")
 
 
 def _seed(key: Key) -> int:

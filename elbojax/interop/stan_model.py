@@ -71,6 +71,7 @@ def from_stan(
         log_likelihood=_Quantities(columns, likely, generated=True) if likely else None,
         derived=_Quantities(columns, columns.names(transformed=True)) if columns.names(transformed=True) else None,
         natural=columns.natural,
+        unconstrain=_Unconstrained(columns),
         parameters=tuple(columns.names()),
         normalised=density.normalised,
         library="Stan",
@@ -175,16 +176,19 @@ class _Columns:
         )
         return self.arrays(rows, self.names())
 
-    def written(self, positions: PyTree, generated: bool, seed: int = 0) -> np.ndarray:
-        """All columns [S, ...] of draws in the space of the parameters."""
+    def free(self, positions: PyTree) -> np.ndarray:
+        """Unconstrained numbers [S, D] of draws in the space of the parameters."""
         count = len(next(iter(positions.values())))
         rows = np.concatenate(
             [np.reshape(_first_fastest(positions[name]), (count, -1)) for name in self.names()], axis=1
         )
+        return np.stack([np.array(self.model.param_unconstrain(row)) for row in np.ascontiguousarray(rows, np.float64)])
+
+    def written(self, positions: PyTree, generated: bool, seed: int = 0) -> np.ndarray:
+        """All columns [S, ...] of draws in the space of the parameters."""
         rng = self.model.new_rng(seed) if generated else None
         found = []
-        for row in np.ascontiguousarray(rows, np.float64):
-            free = self.model.param_unconstrain(row)
+        for free in self.free(positions):
             found.append(np.array(self.model.param_constrain(free, include_tp=True, include_gq=generated, rng=rng)))
         return np.stack(found)
 
@@ -204,6 +208,18 @@ class _Quantities:
 
     def __call__(self, positions: PyTree, *rest: PyTree) -> dict[str, np.ndarray]:
         return self.columns.arrays(self.columns.written(positions, self.generated), self.wanted)
+
+
+class _Unconstrained:
+    """The parameters in Stan's unconstrained space."""
+
+    on_host = True
+
+    def __init__(self, columns: _Columns) -> None:
+        self.columns = columns
+
+    def __call__(self, positions: PyTree, *rest: PyTree) -> np.ndarray:
+        return self.columns.free(positions)
 
 
 class _Generated:

@@ -7,10 +7,12 @@ from typing import Any, ClassVar, NoReturn
 import jax
 import numpy as np
 
+from elbojax.inputs import check_key
 from elbojax.loops.strict import relaxed
 from elbojax.results import display, pictures, positions, predictive, quantities, space
 from elbojax.results.certificate import Stage, report
 from elbojax.results.moments import moments, resampled
+from elbojax.results.nuts_start import NutsStart, nuts_start
 from elbojax.results.posterior import Posterior, axes
 from elbojax.results.resolution import handed, widened
 from elbojax.results.seconds import Seconds
@@ -195,6 +197,43 @@ class Fit(Posterior):
           ValueError: neither model nor `function` says how likely an observation is.
         """
         return predictive.log_likelihoods(self._positions(), self.model, function, data)
+
+    @relaxed
+    def nuts_start(self, num_chains: int = 4, *, key: Key | None = None, dense: bool | None = None) -> NutsStart:
+        r"""Starts and an inverse mass matrix for NUTS elsewhere: BlackJAX, NumPyro, PyMC, nutpie.
+
+        .. math:: u_c \sim \textstyle\sum_s w_s \delta_{u_s}, \qquad M^{-1} = \widehat{\mathrm{Cov}}[u]
+
+        Draws picked by weight, in the model's own space and in the unconstrained one of its library, where NUTS moves, and the
+        covariance there. Chains that begin so need no search for the mass and no adaptation of their masses; the
+        step size is theirs to find. They are as good as the fit: of one that is not certified, look at what the chains say.
+
+        Args:
+          num_chains: C.
+          key: consumed; None for the same draws at every call.
+          dense: whether the matrix has correlations; None for up to 500 numbers.
+
+        Returns:
+          `NutsStart`: `positions`, `unconstrained` and `inverse_mass_matrix`.
+
+        Raises:
+          ValueError: `num_chains` is below 1, or the fit has no finite draws.
+
+        Example:
+          >>> import elbojax, jax
+          >>> fit = elbojax.fit(jax.random.key(0), lambda z: -0.5 * z["a"] ** 2 / 9, {"a": 0.0})
+          >>> start = fit.nuts_start()
+          >>> start.positions["a"].shape, round(float(start.inverse_mass_matrix[0, 0]))
+          ((4,), 9)
+
+        References:
+          Zhang, Carpenter, Gelman, Vehtari 2022 (variational starts), https://jmlr.org/papers/v23/21-0889.html
+        """
+        key = jax.random.key(2) if key is None else key
+        check_key(key)
+        return nuts_start(
+            key, np.asarray(self.draws), self._positions(), self.log_weights, self.model, num_chains, dense
+        )
 
     def _chains(self, num_samples: int | None) -> PyTree:
         num_chains = self._num_chains()

@@ -329,6 +329,9 @@ def test_misuse(monkeypatch):
     with pm.Model() as model, pytest.warns(UserWarning, match="'a' is an angle"):
         pm.Normal("y", pm.VonMises("a", 0, 1), observed=FEW)
         assert type(elbojax.from_pymc(model).support["a"]).__name__ == "Interval"
+    with pm.Model() as model, pytest.warns(UserWarning, match="reads beyond the end of an array.*numbered from 0"):
+        pm.Normal("y", pm.Normal("a", shape=3)[np.array([1, 2, 3, 3])], observed=FEW)
+        elbojax.from_pymc(model)
     monkeypatch.setitem(sys.modules, "pymc", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'elbojax\[pymc\]'"):
         elbojax.from_pymc(None)
@@ -401,3 +404,24 @@ def test_in_six_lines_and_equal_to_nuts(write, checks):
         np.testing.assert_allclose(fitted_sd, draws.std((0, 1)), rtol=0.06)
     theirs = arviz.loo(idata)
     assert loo.elpd == pytest.approx(float(theirs.elpd if hasattr(theirs, "elpd") else theirs.elpd_loo), abs=0.15)
+
+
+def test_starts_in_the_space_of_pymc(schools):
+    start = schools.nuts_start(num_chains=3)
+    assert set(start.unconstrained) == {"mu", "tau_log__", "z"} and start.positions["z"].shape == (3, 8)
+    np.testing.assert_allclose(start.unconstrained["tau_log__"], np.log(start.positions["tau"]))
+    assert start.inverse_mass_matrix.shape == (10, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_chains_of_pymc_and_nutpie_begin_there(schools):
+    model = eight_schools()
+    start = schools.nuts_start(num_chains=2)
+    begun = [{name: x[chain] for name, x in start.positions.items()} for chain in range(2)]
+    idata = pm.sample(200, tune=200, chains=2, cores=1, initvals=begun, progressbar=False, random_seed=0, model=model)
+    assert abs(float(idata["posterior"]["mu"].mean()) - schools.mean()["mu"]) < 1.5
+    nutpie = pytest.importorskip("nutpie")
+    compiled = nutpie.compile_pymc_model(model, initial_points=begun[0])
+    idata = nutpie.sample(compiled, draws=500, tune=200, chains=2, cores=1, seed=0, progress_bar=False)
+    assert abs(float(idata["posterior"]["mu"].mean()) - schools.mean()["mu"]) < 1.0
