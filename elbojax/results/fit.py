@@ -232,7 +232,7 @@ class Fit(Posterior):
         key = jax.random.key(2) if key is None else key
         check_key(key)
         return nuts_start(
-            key, np.asarray(self.draws), self._positions(), self.log_weights, self.model, num_chains, dense
+            key, np.asarray(self.draws), self._positions(), np.asarray(self.log_weights), self.model, num_chains, dense
         )
 
     def _chains(self, num_samples: int | None) -> PyTree:
