@@ -86,7 +86,7 @@ def nuts_start(
 
 
 def _covariance(draws: np.ndarray, weights: np.ndarray, dense: bool) -> np.ndarray:
-    """Of weighted draws, correlations held towards zero where there are few: positive definite in any case."""
+    """The covariance of weighted draws, correlations held towards zero where there are few: positive definite in any case."""
     centred = draws - weights @ draws
     variance = weights @ centred**2
     if not dense:
