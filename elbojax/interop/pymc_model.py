@@ -16,7 +16,8 @@ from elbojax import bijectors
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
 from elbojax.families.base import static
-from elbojax.interop.base import Model, warn_outside
+from elbojax.interop.base import Model
+from elbojax.loops.indices import warn_outside
 from elbojax.types import Array, Key, PyTree, Scalar
 
 PROGRAMS: "weakref.WeakKeyDictionary[Any, tuple[Any, _Program]]" = weakref.WeakKeyDictionary()
