@@ -307,8 +307,8 @@ def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int) -> Stage[
 
 
 def _draws_for(certificate: certificate.Certificate, num_draws: int) -> int:
-    """Draws, a power of two, that leave nine tenths of NESTED_ROUGH, by those that there are."""
-    error = max(float(certificate.mean_error), float(certificate.sd_error)) / (0.9 * thresholds.NESTED_ROUGH)
+    """Draws, a power of two, that leave a little more than NESTED_ROUGH, by those that there are."""
+    error = max(float(certificate.mean_error), float(certificate.sd_error)) / (1.1 * thresholds.NESTED_ROUGH)
     wanted = num_draws * error**2 if math.isfinite(error) else math.inf
     return int(2 ** math.ceil(math.log2(min(max(wanted, num_draws), thresholds.NESTED_MORE_DRAWS))))
 
