@@ -34,7 +34,9 @@ def page(name: str, question: str, store: Store, sections: list[str]) -> str:
     if failed:
         cells = [[row["contender"], row["problem"], row["seed"], f"`{row['status']}`"] for row in failed]
         sections = [*sections, "## No answer\n\n" + table(["contender", "problem", "seed", "why"], cells)]
-    return "\n\n".join([f"# {name.capitalize()}", question, " ".join(told), *sections]).rstrip() + "\n"
+    return (
+        "\n\n".join([f"# {name.capitalize().replace('_', ' ')}", question, " ".join(told), *sections]).rstrip() + "\n"
+    )
 
 
 def where(environment: str, store: Store) -> str:

@@ -4,7 +4,7 @@ import importlib
 
 from benchmarks.harness.suite import Suite
 
-NAMES = ("cold", "evidence", "step", "minibatch", "sequence", "estimators")
+NAMES = ("cold", "evidence", "step", "minibatch", "sequence", "estimators", "chain_check", "large")
 """In the order in which `python -m benchmarks` runs them."""
 
 

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks.harness.record import Store
 from benchmarks.harness.suite import Job
-from benchmarks.suites import estimators, sequence
+from benchmarks.suites import chain_check, estimators, large, sequence
 
 HERE = {"device": "cpu", "processor": "x", "cores": 2, "python": "3", "versions": {"jax": "1"}, "x64": True}
 
@@ -75,3 +75,55 @@ def test_a_peer_with_other_numbers_is_told(monkeypatch):
     found = whole("a bound", estimators.rows(Job("a bound", tuple(peers), 0), quick=True))
     assert [row["status"] for row in found] == ["done", "other numbers", "not installed: c"]
     assert "| b | a bound | 1 | 1.0e-03 | 0.0e+00 |" in "\n".join(estimators.sections(found))
+
+
+def judged(problem, q, kind, verdict, **errors):
+    off = {f"{what}_error": errors.get(what, 0.0) for what in ("mean", "sd", "correlation")}
+    return {"contender": q, "kind": kind, "verdict": verdict, "gradients": 1000, "problem": problem, "seed": 0} | off
+
+
+def test_both_error_rates_of_the_chain_check_stand_on_its_page():
+    small, large_ = (
+        name for name in chain_check.CELLS if name.startswith("Gaussian") and ("= 50" in name or "1,000" in name)
+    )
+    found = [
+        judged(small, "right", "right", "agrees"),
+        judged(small, "mean + 0.15 sd, one", "wrong", "agrees", mean=0.155),
+        judged(large_, "sd x 0.8, all", "wrong", "shifted", sd=0.2),
+        judged(large_, "sd x 0.8, one", "between", "undecided", sd=0.08),
+    ]
+    text = "\n".join(chain_check.sections(found))
+    assert (
+        "**Of 2 wrong ones 1 passed, 1 were called shifted; of 1 right ones 1 passed, 0 were called shifted.**" in text
+    )
+    assert "- mean + 0.15 sd, one (Gaussian, sds 0.01 to 100, D = 50, off by 0.155): agrees" in text
+    assert f"| {large_} | 0 of 0 | 0 | 0 of 1 | 1 | 0 |  | 1,000 |" in text
+
+
+@pytest.mark.slow
+def test_the_chain_check_is_put_on_trial():
+    name = next(iter(chain_check.CELLS))
+    found = list(chain_check.rows(Job(name, ("right", "mean + 0.3 sd, one"), 0), quick=True))
+    assert [(row["kind"], row["verdict"]) for row in found] == [("right", "agrees"), ("wrong", "shifted")]
+    assert 0.25 < found[1]["mean_error"] < 0.35
+
+
+def test_growth_with_the_number_of_parameters():
+    found = [
+        {"problem": name, "contender": large.LOW_RANK, "seed": 0, "khat": 1.0, "certified": False}
+        | {"first_seconds": 1.0, "mean_error": 0.2, "mean_error_rms": 0.1, "sd_error": 0.2, "sd_error_rms": 0.1}
+        | {"warm_seconds": size**2.0, "warm_cpu_seconds": size**1.0, "gradients": 100.0, "planned_mb": size**1.0}
+        for name, (problem, size) in large.CELLS.items()
+        if problem == "random walk"
+    ]
+    text = "\n".join(large.sections(found))
+    assert "| random walk | 2.00 (no) | 1.00 (yes) | 0.00 |" in text.replace("-0.00", "0.00")
+    assert "0.100 / 0.20" in text and "sparse logistic" not in text
+
+
+@pytest.mark.slow
+def test_a_stage_is_run_alone_and_compared_with_the_truth(monkeypatch):
+    monkeypatch.setitem(large.CELLS, "small", ("random walk", 12))
+    low, full = large.rows(Job("small", (large.LOW_RANK, large.FULL_RANK), 0), quick=True)
+    assert low["mean_error"] < 0.05 and low["sd_error"] < 0.1 and full["certified"] and full["status"] == "done"
+    assert low["planned_mb"] > 0 and low["gradients"] > 100

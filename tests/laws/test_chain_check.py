@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from benchmarks import chain_check as suite
+from benchmarks.problems import made_wrong as suite
 from elbojax import Agreement
 
 D = 20
