@@ -5,7 +5,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks.harness.record import Store
 from benchmarks.harness.suite import Job
-from benchmarks.suites import chain_check, estimators, large, sequence
+from benchmarks.suites import calibration, chain_check, estimators, large, sequence
 
 HERE = {"device": "cpu", "processor": "x", "cores": 2, "python": "3", "versions": {"jax": "1"}, "x64": True}
 
@@ -127,3 +127,39 @@ def test_a_stage_is_run_alone_and_compared_with_the_truth(monkeypatch):
     low, full = large.rows(Job("small", (large.LOW_RANK, large.FULL_RANK), 0), quick=True)
     assert low["mean_error"] < 0.05 and low["sd_error"] < 0.1 and full["certified"] and full["status"] == "done"
     assert low["planned_mb"] > 0 and low["gradients"] > 100
+
+
+def ranked(problem, counts):
+    found = {"replicates": 40, "first_seconds": 1.0, "first_cpu_seconds": 1.0, "certified_share": 1.0}
+    found |= {"stages": {"full_rank": 40}, "outermost": {"full_rank": 0.04}, "gradients": 90.0, "p_value": 0.5}
+    found |= {"calibrated": True, "p_values": {"a": 0.5}, "inside": {"a": True}}
+    return found | {"problem": problem, "contender": calibration.CONTENDER, "seed": 0} | counts
+
+
+def test_pictures_of_calibration_are_those_of_the_ranks(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "calibration.png"
+    found = [ranked("logistic regression", {"rank_counts": {"a": [4] * 10, "b": [40] + [0] * 9}})]
+    assert [file.name for file in calibration.picture(found, path)] == ["calibration-logistic-regression.png"]
+    one = calibration.calibration(found[0]["rank_counts"])
+    assert one.ranks.shape == (40, 2) and [verdict.inside for verdict in one.verdicts] == [True, False]
+    # Without ranks the picture that is there stays; without either there is none.
+    assert calibration.picture([ranked("logistic regression", {})], path) == [
+        tmp_path / "calibration-logistic-regression.png"
+    ]
+    assert calibration.picture([ranked("autoregression", {})], path) == []
+
+
+def test_wrong_priors_stand_beside_right_ones():
+    text = "\n".join(calibration.sections([ranked(name, {}) for name in calibration.CELLS]))
+    assert text.count("| prior times 0.5 | 40 | 100.0 %") == 3 and text.count("| right | 40 |") == 3
+    assert text.count("| a | 0.500 | inside |") == 3
+
+
+@pytest.mark.slow
+def test_a_model_is_calibrated(monkeypatch):
+    monkeypatch.setattr(calibration, "QUICK_REPLICATES", 20)
+    (found,) = calibration.rows(Job("logistic regression", (calibration.CONTENDER,), 0), quick=True)
+    assert found["certified_share"] == 1.0 and sum(found["stages"].values()) == 20
+    assert len(found["rank_counts"]) == len(found["p_values"]) == 5
+    assert all(len(counts) == 100 and sum(counts) == 20 for counts in found["rank_counts"].values())
