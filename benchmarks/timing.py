@@ -6,11 +6,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.harness.clock import Timing, measure, ratio
-from benchmarks.harness.machine import commit, environment, load, peak_mb, today
+from benchmarks.harness.clock import measure, ratio
+from benchmarks.harness.machine import environment, load, peak_mb, today
 from benchmarks.harness.page import table
 
-__all__ = ["Timing", "commit", "environment", "load", "measure", "peak_mb", "ratio", "table", "today", "write"]
+__all__ = ["environment", "load", "measure", "peak_mb", "ratio", "table", "today", "write"]
 
 
 def write(folder: str | os.PathLike, name: str, record: Mapping[str, Any], markdown: str) -> None:
