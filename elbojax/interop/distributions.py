@@ -57,7 +57,7 @@ class _Density:
     def __init__(self, distribution: Any) -> None:
         self.distribution = distribution
 
-    def __call__(self, event: Array) -> Scalar:
+    def __call__(self, event: Array, data: PyTree = None) -> Scalar:
         return jnp.sum(self.distribution.log_prob(event))
 
 
