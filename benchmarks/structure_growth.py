@@ -1,9 +1,9 @@
-"""`fit` on crossed effects and item response as they grow: verdict, gradients, seconds, memory, and errors where the answer is known.
+"""`fit` on crossed effects and item response as they grow: verdict, gradients, seconds, memory, errors where they are known.
 
     python benchmarks/structure_growth.py [--cases gauss-60,logit-60] [--report]
 
-Each case runs in a process of its own and ends as a row of the JSON file; the page is written from all rows. Normal likelihoods have
-an independent answer: effects and mean integrated out by dense linear algebra, the three scales by importance sampling.
+Each case runs in a process of its own and ends as a row of the JSON file; the page is written from all rows. Normal likelihoods
+have an independent answer: effects and mean integrated out by dense linear algebra, the three scales by importance sampling.
 """
 
 import argparse
@@ -165,9 +165,9 @@ def page(rows: dict[str, Any]) -> str:
     lines = [
         "# Crossed effects and item response as they grow",
         "",
-        "`fit` with one seed, in double precision, on two busy cores; seconds are of the processor, compilation or its cache included. Gradients",
-        "are equivalents: a value counts a half. Errors beside an independent answer: the largest of all means, in sds, and of all",
-        "sds, relative; else what the certificate says of Monte Carlo errors. `python benchmarks/structure_growth.py`.",
+        "`fit` with one seed, in double precision, on two busy cores; seconds are of the processor, compilation or its cache",
+        "included. Gradients are equivalents: a value counts a half. Errors beside an independent answer: the largest of all",
+        "means, in sds, and of all sds, relative; else what the certificate says of Monte Carlo errors.",
         "",
         "| model | levels, rows | D | answer | gradients | processor s | MB | largest error of a mean, an sd | by |",
         "|---|---|---|---|---|---|---|---|---|",
