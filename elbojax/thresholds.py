@@ -724,9 +724,9 @@ NESTED_FIRST = _number(
     low=2,
 )
 NESTED_EARLY = _number(
-    100_000,
+    50_000,
     "gradients",
-    "That it takes at most then, up to LARGE parameters; the other stages follow.",
+    "That it takes then before a first check is nearly passed, up to LARGE parameters; else the other stages follow.",
     low=0,
 )
 NESTED_LEAST = _number(40_000, "gradients", "For which the stage is begun, of those that are left.", low=0)

@@ -144,7 +144,8 @@ def by_structure(
     model, costs = Model(nested, start), float(before.certificate.num_gradients) + found.num_gradients
 
     def over() -> bool:
-        return late() or costs + model.num_gradients + model.largest > limit
+        most = thresholds.NESTED_MOST if early and model.near else limit
+        return late() or costs + model.num_gradients + model.largest > most
 
     try:
         stage = answered(seed_of(rng_key), model, nested, early)
@@ -214,6 +215,7 @@ def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
     )
     first = yield from model.run(look(few))
     near = first.certificate.ess * many > thresholds.NESTED_ENOUGH * few
+    model.near = bool(first.certificate.certified or near)
     if not first.certificate.certified and int(first.certificate.status) not in HOPELESS and near:
         first = yield from model.run(look(many))
     held = Held(first, found, first)

@@ -133,12 +133,14 @@ class Model:
       correcting: whether values are corrected.
       num_proposals: of each component.
       num_gradients: of the user's log-density, a Hessian-vector product counted as two.
+      near: whether a first check has been passed, or nearly so.
       largest: gradients of the dearest request so far.
       drawn: [M, D] draws of all coordinates for each point whose value was corrected.
     """
 
     def __init__(self, nested: Nested, start: np.ndarray) -> None:
         self.largest = POINTS * 4 * nested.gradients_per_step  # some Newton steps each
+        self.near = False
         self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
         self._per_step, self._number = nested.gradients_per_step, 0
         self.init = start[nested.plan.outer]
