@@ -53,6 +53,8 @@ ALLOWED = {
     "importance.SIDE_BY_SIDE": "memory",
     "importance.WIDTH": "draws in one call",
     "loading.FORMER_CHAINS": "what earlier versions had",
+    "nuts_start.LENT": "a metric for samplers elsewhere, which tune it further",
+    "nuts_start.MOST_DENSE": "cost of a leapfrog step elsewhere",
     "pictures.BENT": "words of a picture",
     "pictures.COLUMNS": "panels of a picture",
     "pictures.HIGHEST": "limit of an axis",
