@@ -77,7 +77,7 @@ def test_a_peer_with_other_numbers_is_told(monkeypatch):
     assert "| b | a bound | 1 | 1.0e-03 | 0.0e+00 |" in "\n".join(estimators.sections(found))
 
 
-def judged(problem, q, kind, verdict, **errors):
+def assessed(problem, q, kind, verdict, **errors):
     off = {f"{what}_error": errors.get(what, 0.0) for what in ("mean", "sd", "correlation")}
     return {"contender": q, "kind": kind, "verdict": verdict, "gradients": 1000, "problem": problem, "seed": 0} | off
 
@@ -87,10 +87,10 @@ def test_both_error_rates_of_the_chain_check_stand_on_its_page():
         name for name in chain_check.CELLS if name.startswith("Gaussian") and ("= 50" in name or "1,000" in name)
     )
     found = [
-        judged(small, "right", "right", "agrees"),
-        judged(small, "mean + 0.15 sd, one", "wrong", "agrees", mean=0.155),
-        judged(large_, "sd x 0.8, all", "wrong", "shifted", sd=0.2),
-        judged(large_, "sd x 0.8, one", "between", "undecided", sd=0.08),
+        assessed(small, "right", "right", "agrees"),
+        assessed(small, "mean + 0.15 sd, one", "wrong", "agrees", mean=0.155),
+        assessed(large_, "sd x 0.8, all", "wrong", "shifted", sd=0.2),
+        assessed(large_, "sd x 0.8, one", "between", "undecided", sd=0.08),
     ]
     text = "\n".join(chain_check.sections(found))
     assert (
