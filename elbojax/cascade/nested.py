@@ -337,11 +337,14 @@ def _errors(outcome: Outcome, outer: np.ndarray, weights: np.ndarray, influences
 
 
 def _inspected(model: Model, nested: Nested, outcome: Outcome, note: str) -> Stage[tuple[Outcome, str]]:
-    """IMPROPER where the latents have no end at draws that carry the weight."""
+    """IMPROPER where the latents have no end at draws that carry the weight; UNRELIABLE where values jump."""
     each = max(thresholds.NESTED_JOINT, 1)  # draws of one outer point follow one another
     best = np.argsort(-np.asarray(outcome.log_weights), kind="stable")[: 4 * each : each]
     points = np.asarray(outcome.draws)[best][:, nested.plan.outer]
     status = yield from model.statuses(points)
+    if np.any(status == Status.UNRELIABLE):
+        c = outcome.certificate._replace(certified=np.bool_(False), status=np.int32(Status.UNRELIABLE))
+        return outcome._replace(certificate=c), "values of the log-density jump where its gradients say nothing of it"
     if np.sum(status == Status.IMPROPER) < 2:
         return outcome, note
     c = outcome.certificate._replace(certified=np.bool_(False), status=np.int32(Status.IMPROPER))
