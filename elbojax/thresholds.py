@@ -523,6 +523,15 @@ ENSEMBLE_STUCK = _number(
     "29 targets (2026-11-29): without it the mean number of gradients is 20,213 for 18,247, and one answer of"
     " 87 differs",
 )
+ENSEMBLE_SLOW = _number(
+    1.2,
+    "factor",
+    "By which bias and errors, had they fallen as the root of the number of blocks, may exceed what is allowed after the last:"
+    " else the chains are given up after the second block or a later one.",
+    "42 bananas: 13.8 million gradients in place of 25.8, the same three certified; a Gaussian process, two seeds:"
+    " the same answers (2026-11-30)",
+    low=1e-9,
+)
 ENSEMBLE_MIXED = _number(
     0.5,
     "correlation",

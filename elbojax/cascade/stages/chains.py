@@ -127,7 +127,7 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
     result = outcome
     recorded: list[np.ndarray] = []
     angle = thresholds.ENSEMBLE_ANGLE
-    for _ in range(thresholds.ENSEMBLE_BLOCKS):
+    for block in range(1, thresholds.ENSEMBLE_BLOCKS + 1):
         length = length_of(angle, step)
         block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
         if outcome.certificate.num_gradients + used + block_cost > limit:
@@ -145,6 +145,7 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
             or moved.correlation > thresholds.ENSEMBLE_STUCK
+            or (block > 1 and _too_slow(result.certificate, moved, block))
         ):
             break
         if moved.correlation > thresholds.ENSEMBLE_MIXED:
@@ -164,6 +165,13 @@ def _ends(paths: Paths, whitening: Gaussian) -> np.ndarray:
         if all(np.max(np.abs(u[i] - u[j])) > thresholds.ENSEMBLE_APART for j in found):
             found.append(int(i))
     return paths.modes[found]
+
+
+def _too_slow(certificate: Certificate, moved: Moved, block: int) -> bool:
+    """Whether the errors will not be small enough by the last block, if they fall as the root of the number of blocks."""
+    factor = math.sqrt(block / thresholds.ENSEMBLE_BLOCKS) / thresholds.ENSEMBLE_SLOW
+    error = max(float(certificate.mean_error), float(certificate.sd_error))
+    return factor * error > thresholds.ENSEMBLE_ROUGH or factor * moved.bias > thresholds.ENSEMBLE_MARGIN
 
 
 def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
