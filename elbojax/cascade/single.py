@@ -221,7 +221,7 @@ def _structured_first(key, host, target, start, data, limits):
     if host.foreign or target.size < thresholds.NESTED_FIRST or math.isfinite(limits.gradients) or limits.late():
         return None, 0.0, False
     known, found, used, tried = None, None, 0.0, False
-    if target.size > thresholds.MANY:
+    if thresholds.MANY < target.size <= thresholds.ENSEMBLE_LARGEST:
         known = sparse.look(target, data)
     early = target.size <= thresholds.LARGE
     most = thresholds.NESTED_EARLY if early else math.inf
@@ -247,7 +247,7 @@ def _structured_first(key, host, target, start, data, limits):
                 used += host.num_gradients + error.num_gradients
                 if limits.late():
                     return None, used, tried
-        if found is not None and target.size <= thresholds.ENSEMBLE_LARGEST and sparse.is_start(found):
+        if found is not None and sparse.is_start(found):
             with host.watched():
                 outcome = host.run(12, sparse.chains, found, used, math.inf)
             if outcome.certificate.certified:
