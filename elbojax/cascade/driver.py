@@ -11,6 +11,7 @@ from elbojax.cascade.budget import Budget
 from elbojax.cascade.evaluate import drive
 from elbojax.host.requests import Gradients
 from elbojax.loops.compiling import compiled_so_far
+from elbojax.loops.progress import Progress
 from elbojax.loops.time_limit import OutOfTime
 from elbojax.objects import Objects
 from elbojax.results.seconds import Seconds
@@ -24,6 +25,7 @@ class Driver:
       best: the best outcome so far, None before the first stage has ended.
       paths: the paths, None before these have ended.
       highest: the highest log-density seen by the stages on the host, and where; None before there was one.
+      bar: that gradients move, or None.
       num_gradients: asked for by the stages that were watched.
     """
 
@@ -38,6 +40,7 @@ class Driver:
         self.paths: Any = None
         self.highest: tuple[float, np.ndarray] | None = None
         self.num_gradients = 0
+        self.bar: Progress | None = None
 
     def run(self, number: int, stage: Callable[..., Any], *args: Any) -> Any:
         """What a stage on the host returns, with draws of its own."""
@@ -49,6 +52,8 @@ class Driver:
             found = self._model.answer(request)
         wanted = isinstance(request, Gradients)
         self.num_gradients += len(request.points) if wanted and self._watching else 0
+        if self.bar is not None and wanted:
+            self.bar.advance(len(request.points))
         self._note(request.points, found[0] if wanted else found)
         return found
 

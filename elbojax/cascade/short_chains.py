@@ -19,6 +19,7 @@ from elbojax.host.distributions import Gaussian, from_root
 from elbojax.host.requests import Values
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
+from elbojax.loops.progress import Progress, Watched
 from elbojax.loops.strict import relaxed
 from elbojax.noise import iid
 from elbojax.results import space
@@ -46,6 +47,7 @@ def chain_check(
     tolerance: float = 0.1,
     num_chains: int = 256,
     max_gradients: int | None = None,
+    progress: bool | None = False,
 ) -> ChainCheck:
     r"""Check the means, sds and correlations of a `q`, or of draws from elsewhere, by short chains that start from it.
 
@@ -80,6 +82,7 @@ def chain_check(
       tolerance: up to which a mean may be off in posterior sds, an sd relative, and a correlation by twice as much.
       num_chains: C.
       max_gradients: not to be exceeded, but by the first look, which is had at any price.
+      progress: True for a bar of gradients; None for one where a person is watching.
 
     Returns:
       A `ChainCheck`, which prints as a table and is true where `q` agrees.
@@ -133,7 +136,9 @@ def chain_check(
         num_widened = int(thresholds.CHAIN_CHECK_WIDENED * num_chains)
         starts = _with_widened(model, whitening, starts, num_widened)
         limit = math.inf if max_gradients is None else float(max_gradients)
-        found = drive(looked(rng, whitening, starts, num_widened, numbers, reported, tolerance, limit), model)
+        with Progress(max_gradients, show=progress, unit=" gradients") as bar:
+            seen: Any = Watched(model, bar) if bar.visible else model
+            found = drive(looked(rng, whitening, starts, num_widened, numbers, reported, tolerance, limit), seen)
     return _result(found, names, reported, num_chains, outside)
 
 

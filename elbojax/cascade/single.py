@@ -26,6 +26,7 @@ from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
 from elbojax.loops.indices import may_index, warn_outside
+from elbojax.loops.progress import Progress, printing, watched
 from elbojax.loops.strict import relaxed
 from elbojax.loops.time_limit import OutOfTime
 from elbojax.objects import DensityObject
@@ -49,7 +50,7 @@ def fit(
     support: PyTree = None,
     max_gradients: int | None = None,
     max_seconds: float | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Fit:
     """Fit a posterior: no learning rate, no number of steps, no family to choose.
 
@@ -85,7 +86,8 @@ def fit(
         density object, go no further; likewise. The first look at a Gaussian, after a dozen steps, and the second look at a
         certified answer are had at any price; compiled stages of a function of JAX end by themselves. None for as long as it
         takes.
-      progress: True to print each stage as it ends, and in the end where the time went (`fit.seconds`).
+      progress: True to print each stage as it ends, and in the end where the time went (`fit.seconds`), with a bar of gradients
+        on the host below, their rate and, under `max_gradients`, the time left; None for that where a person is watching.
 
     Returns:
       A `Fit`: `fit.sample`, `fit.mean`, `fit.sd`, `fit.certificate`; `print(fit)` is a report.
@@ -110,6 +112,7 @@ def fit(
     check_host("fit", key=key, init=init, data=data)
     check_key(key)
     limits = budget(max_gradients, max_seconds)
+    progress = watched() if progress is None else progress
     seed = np.ravel(jax.random.key_data(key))
     host = shown = None
     try:
@@ -131,6 +134,7 @@ def fit(
                 model, shown = Compiled(target, data), target
             settings.enter_context(doubled_on_host(target, data))
             host = Driver(model, seed, limits)
+            host.bar = settings.enter_context(Progress(max_gradients, show=progress, unit=" gradients"))
             outcome, note = _cascade(key, host, target, start, data, limits, _speaker(progress))
         seconds = host.seconds()
         if progress:
@@ -513,14 +517,15 @@ COMPILED = (
 """After those of the host, in order."""
 
 
-def _speaker(progress: bool) -> Callable[[Outcome], None]:
+def _speaker(progress: bool | None) -> Callable[[Outcome], None]:
     def say(outcome: Outcome) -> None:
         c = outcome.certificate
         verdict = "certified" if c.certified else str(Status(int(c.status)))
-        print(
-            f"{Stage(int(c.stage))!s:>12}: {verdict}, k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
-            f" {int(c.num_gradients):,} gradients",
-            flush=True,
-        )
+        with printing():
+            print(
+                f"{Stage(int(c.stage))!s:>12}: {verdict}, k-hat {float(c.khat):.2f}, {float(c.ess):,.0f} effective draws,"
+                f" {int(c.num_gradients):,} gradients",
+                flush=True,
+            )
 
     return say if progress else lambda outcome: None

@@ -1,11 +1,15 @@
 """One bar, moved by the host between chunks of compiled work."""
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import jax
+
+from elbojax.host.requests import Gradients
 
 SECONDS_BETWEEN_LINES = 10.0
 """Where the bar goes to a file, in which each state is one more line."""
@@ -15,7 +19,7 @@ class Progress:
     """A bar of models finished and failed, the rate and the time left; or nothing at all.
 
     Args:
-      total: models in all.
+      total: models in all; None where nobody knows, of other things: then the bar counts, with the rate and the time so far.
       show: True; False; None for "where a person is watching", at a terminal or in a notebook; or the share of another
         bar. Of several processes only the first shows a bar.
       unit: what is counted; of other things than models none fail, and what is left at the end stays so.
@@ -25,10 +29,10 @@ class Progress:
       ...     bar.update(finished=4, failed=1)
     """
 
-    def __init__(self, total: int, *, show: "bool | Share | None", unit: str = "model"):
+    def __init__(self, total: int | None, *, show: "bool | Share | None", unit: str = "model"):
         self._bar: Any = None
         self._unit = unit
-        self._total, self._finished, self._failed = total, 0, 0
+        self._total, self._finished, self._failed = total or 0, 0, 0
         if isinstance(show, Share):
             self._bar = show
         elif (show or (show is None and watched())) and jax.process_index() == 0:
@@ -54,6 +58,10 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(notes, refresh=False)
             self._bar.update(more)
+
+    def advance(self, more: int, **notes: str) -> None:
+        """Move a bar of other things than models by so many."""
+        self.move(self._finished + more, **notes)
 
     def share(self) -> Any:
         """What the next part of the work moves, as the `show` of a `Progress` of its own.
@@ -83,6 +91,35 @@ class Progress:
         self._bar.close()
 
 
+class Watched:
+    """A model whose gradients move a bar."""
+
+    def __init__(self, model: Any, bar: Progress):
+        self._model, self._bar = model, bar
+
+    def answer(self, request: Any) -> Any:
+        """The model's answer."""
+        found = self._model.answer(request)
+        if isinstance(request, Gradients):
+            self._bar.advance(len(request.points))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """While it lasts, a line may be printed above the bars that there are."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stdout):
+        yield
+
+
 class Share:
     """A stretch of a bar: what one of several calls in turn moves."""
 
@@ -109,7 +146,7 @@ def watched() -> bool:
     return hasattr(shell, "kernel")
 
 
-def _tqdm(total: int, unit: str) -> Any:
+def _tqdm(total: int | None, unit: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a notebook without ipywidgets gets a bar of text
         from tqdm.auto import tqdm

@@ -3,6 +3,7 @@
 import functools
 import html
 import os
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +16,13 @@ from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_lists, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
+from elbojax.loops.progress import Progress
 from elbojax.loops.strict import relaxed
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import Array, Key, PyTree, Scalar, Status
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""Seconds of compiled work between two moves of the bar."""
 
 
 class Run(NamedTuple):
@@ -149,6 +154,7 @@ def run(
     num_steps: int,
     stop: StopRule | None = None,
     resume: Run | None = None,
+    progress: bool | None = False,
 ) -> Run:
     """Fit one model: step until the stop rule is content or the steps are used up.
 
@@ -163,6 +169,8 @@ def run(
       num_steps: at most so many in total, static.
       stop: a `StopRule`; all steps are taken by default.
       resume: an earlier `Run` with the same key to go on from, which had fewer steps; `q` is then not used.
+      progress: True for a bar of steps, with the loss, the rate and the time left; None for one where a person is watching.
+        Inside another transformation there is none.
 
     Returns:
       A `Run`. Trouble on the way is its `status`, and `q` the last finite one.
@@ -185,30 +193,66 @@ def run(
     if resume is not None and resume.lane is None:
         raise ValueError("resume is a run from a file, which does not hold the state that a further run goes on from")
     lane = None if resume is None else resume.lane
-    return _run(key, solver, trained_leaves(q), unmasked(data), num_steps, stop, lane)
+    q, data = trained_leaves(q), unmasked(data)
+    if progress is False or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, q, data, resume))):
+        return _run(key, solver, q, data, num_steps, stop, lane)
+    with Progress(num_steps, show=progress, unit=" steps") as bar:
+        if not bar.visible:
+            return _run(key, solver, q, data, num_steps, stop, lane)
+        return _watched(key, solver, q, data, num_steps, stop, lane, bar)
+
+
+def _watched(key, solver, q, data, num_steps, stop, resume, bar):
+    """`_run` in stretches, between which the host moves the bar."""
+    lane, losses = _begun(key, solver, q, data, num_steps, stop, resume)
+    length = lanes.block_length(num_steps)
+    num_blocks = 1
+    while True:
+        bar.move(int(lane.num_steps), loss=f"{float(lane.loss):.6g}")
+        if int(lane.status) != Status.RUNNING:
+            return result(lane, losses)
+        began, until = time.perf_counter(), lane.num_steps + num_blocks * length
+        lane, losses = _stretch(key, solver, lane, losses, data, num_steps, stop, until, resume is None)
+        jax.block_until_ready(losses)
+        elapsed = time.perf_counter() - began
+        num_blocks = int(np.clip(num_blocks * SECONDS_BETWEEN_LOOKS / elapsed, 1, 2 * num_blocks))
 
 
 @functools.partial(xla.jit, static_argnames=("solver", "num_steps", "stop"))
 def _run(key, solver, q, data, num_steps, stop, resume):
-    aligned = resume is None
+    lane, losses = _prepared(key, solver, q, data, num_steps, stop, resume)
+    return result(*_stepped(key, solver, lane, losses, data, num_steps, stop, None, resume is None))
+
+
+def _prepared(key, solver, q, data, num_steps, stop, resume):
+    """The lane before its first step, or as it goes on, and room for its losses."""
     if resume is None:
         lane = first_lane(key, solver, stop, q, data)
     else:
         goes_on = (resume.status == Status.MAX_STEPS) & (resume.num_steps < num_steps)
         running = jnp.where(goes_on, Status.RUNNING, resume.status).astype(jnp.int32)
         lane = resume._replace(status=running)
-    losses = empty_losses(num_steps, lane.loss.dtype)
+    return lane, empty_losses(num_steps, lane.loss.dtype)
+
+
+def _stepped(key, solver, lane, losses, data, num_steps, stop, until, aligned):
+    """Blocks of steps up to step `until`, traced or not, or the end."""
 
     def unfinished(carry):
-        return carry[0].status == Status.RUNNING
+        lane, _ = carry
+        running = lane.status == Status.RUNNING
+        return running if until is None else running & (lane.num_steps < until)
 
     def block(carry):
         lane, losses = carry
         lane = lanes.advance(key, solver, stop, lane, data, num_steps, aligned=aligned)
         return lane, record_loss(losses, lane, num_steps)
 
-    lane, losses = jax.lax.while_loop(unfinished, block, (lane, losses))
-    return result(lane, losses)
+    return jax.lax.while_loop(unfinished, block, (lane, losses))
+
+
+_begun = functools.partial(xla.jit, static_argnames=("solver", "num_steps", "stop"))(_prepared)
+_stretch = functools.partial(xla.jit, static_argnames=("solver", "num_steps", "stop", "aligned"))(_stepped)
 
 
 def first_lane(key: Key, solver: Solver, stop: StopRule, q: PyTree, data: PyTree) -> Lane:

@@ -7,6 +7,7 @@ average over that window is the answer once its standard error, in posterior sds
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,6 +63,7 @@ def settle(
     rate: float = 1.0,
     tolerance: float = 0.02,
     max_steps: int = 20_000,
+    watch: Callable[[int, float, float], None] | None = None,
 ) -> Settled:
     r"""Step until the averaged iterate is stationary and precise.
 
@@ -83,6 +85,7 @@ def settle(
       rate: share of each update that is taken; a schedule-free optimiser takes all.
       tolerance: tau, in posterior standard deviations.
       max_steps: at least 200 are taken.
+      watch: `(steps so far, R-hat, Monte Carlo error)`, called now and then.
 
     Returns:
       A `Settled`.
@@ -124,6 +127,8 @@ def settle(
         state, done = new_state, done + length * thresholds.AVERAGE_BLOCKS
         chain += [jax.tree.map(lambda x, i=i: x[i], chunk) for i in range(thresholds.AVERAGE_BLOCKS)]
         found = _best_window(chain, np.asarray(origin[1]), tolerance)
+        if watch is not None:
+            watch(done, found.rhat, found.mcse)
         if found.rhat <= thresholds.AVERAGE_RHAT and found.mcse < tolerance:
             status = Status.CONVERGED
             break

@@ -1,5 +1,8 @@
 """One chain of the optimiser that won the race, and the rule by which the next has smaller steps or more of them."""
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -29,6 +32,7 @@ def one_chain(key: Key, key_tests: Key, s: Setting, p: Progress, loss: Loss, beg
         rate=p.rate,
         tolerance=wanted,
         max_steps=min(p.leg, s.max_steps - p.steps),
+        watch=None if s.bar is None else functools.partial(_watch, s.bar, p.steps, p.names[0]),
     )
     p.steps += max(settled.num_steps, thresholds.MINIBATCH_SHORTEST_LEG // 10)
     p.cost += s.pass_cost * s.control_variate + s.step_cost * settled.num_steps
@@ -56,6 +60,10 @@ def one_chain(key: Key, key_tests: Key, s: Setting, p: Progress, loss: Loss, beg
             return Status.RUNNING
     _cool(s, p, settled, wanted)
     return Status.RUNNING
+
+
+def _watch(bar: Any, before: int, name: str, done: int, rhat: float, mcse: float) -> None:
+    bar.move(before + done, optimiser=name, rhat=f"{rhat:.2f}", mcse=f"{mcse:.3f}")
 
 
 def _cool(s: Setting, p: Progress, settled: Settled, wanted: float) -> None:

@@ -10,6 +10,7 @@ import optax
 
 from elbojax import minibatches, targets, thresholds
 from elbojax.inputs import unmasked
+from elbojax.loops.progress import Progress as Bar
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.answer import MinibatchFit
 from elbojax.minibatch.chain import one_chain
@@ -42,6 +43,7 @@ def fit_minibatches(
     optimizers: Mapping[str, optax.GradientTransformation] | None = None,
     tolerance: float = 0.02,
     max_steps: int = 20_000,
+    progress: bool | None = False,
 ) -> MinibatchFit:
     r"""Fit a posterior of many independent rows of data from minibatches; nothing to tune.
 
@@ -77,6 +79,7 @@ def fit_minibatches(
       tolerance: largest Monte Carlo standard error of the answer's means and log-sds, in posterior sds; the test of the
         gradient allows 2.5 times as much, at least 0.02 and at most 0.1.
       max_steps: of the winner, over all its step sizes.
+      progress: True for a bar of the winner's steps, of at most `max_steps`; None for one where a person is watching.
 
     Returns:
       A `MinibatchFit`.
@@ -126,12 +129,14 @@ def fit_minibatches(
         target, setting, begun = set_up(False)
         wide = unresolved(begun.units, target)
         dtype = begun.q.dtype
-    if not wide:
-        return _fit(key_fit, target, setting, begun, dtype)
-    dtype = jnp.result_type(float)  # what the caller works in
-    with jax.enable_x64(True):
-        target, setting, begun = set_up(True)
-        return _fit(key_fit, target, setting, begun, dtype)
+    with Bar(max_steps, show=progress, unit=" steps") as bar:
+        shown = bar if bar.visible else None
+        if not wide:
+            return _fit(key_fit, target, setting._replace(bar=shown), begun, dtype)
+        dtype = jnp.result_type(float)  # what the caller works in
+        with jax.enable_x64(True):
+            target, setting, begun = set_up(True)
+            return _fit(key_fit, target, setting._replace(bar=shown), begun, dtype)
 
 
 def _fit(key: Key, target: Target, s: Setting, begun: Begun, dtype: Any) -> MinibatchFit:

@@ -28,6 +28,8 @@ class Setting(NamedTuple):
     optimizers: Mapping[str, optax.GradientTransformation]
     tolerance: float
     max_steps: int
+    bar: Any = None
+    """That steps move, or None."""
 
     @property
     def pass_cost(self) -> float:

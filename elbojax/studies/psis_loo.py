@@ -84,6 +84,7 @@ def loo(
     data: PyTree = None,
     *,
     key: Key | None = None,
+    progress: bool | None = False,
 ) -> Loo:
     r"""Leave-one-out cross-validation by Pareto-smoothed importance sampling from the draws of one fit.
 
@@ -102,6 +103,7 @@ def loo(
         observation. None for that of the model that `fit_model` was given.
       data: pytree of arrays; the same that the log-density was given.
       key: consumed; None for no refits.
+      progress: of the refits: True for a bar, None for one where a person is watching.
 
     Returns:
       A `Loo`.
@@ -144,7 +146,7 @@ def loo(
     refitted = failed = np.zeros(0, int)
     if key is not None and len(bad):
         refitted = bad
-        pointwise[bad], certified = _refitted(key, fit, log_likelihood, data, seen_at[bad])
+        pointwise[bad], certified = _refitted(key, fit, log_likelihood, data, seen_at[bad], progress)
         khat[bad] = np.nan
         failed = bad[~certified]
     return Loo(
@@ -198,7 +200,7 @@ class _WithoutOne:
 
 
 def _refitted(
-    key: Key, fit: Fit, log_likelihood: Any, data: PyTree, which: np.ndarray
+    key: Key, fit: Fit, log_likelihood: Any, data: PyTree, which: np.ndarray, progress: bool | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact leave-one-out of some observations, and which of their fits are certified."""
     if fit.model is not None and log_likelihood is None:
@@ -206,7 +208,7 @@ def _refitted(
     without = _WithoutOne(fit, log_likelihood, data)
     weights = np.exp(np.asarray(fit.log_weights, float))
     start = np.tensordot(weights, np.where(weights[:, None] > 0, fit.draws, 0), axes=1)
-    fits = fit_batch(key, without, start, which)
+    fits = fit_batch(key, without, start, which, progress=progress)
     # Of an outlier the mean of p(x_n | z) rests on draws that are not there; the two evidences do not.
     evidence = float(fit.certificate.log_evidence) - np.asarray(fits.certificate.log_evidence, float)
     return evidence, np.asarray(fits.certificate.certified, bool) & bool(fit.certificate.certified)

@@ -6,8 +6,13 @@ import subprocess
 import sys
 import types
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+import elbojax
 from elbojax.loops import progress
 from elbojax.loops.progress import Progress
 
@@ -112,3 +117,88 @@ def test_a_terminal_is_watched_and_a_pipe_is_not():
     assert {(50, 200, 1), (150, 200, 3), (200, 200, 53)} <= set(states(shown.decode()))
     piped = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True)
     assert piped.stdout == piped.stderr == b""
+
+
+class Moves:
+    """A bar that notes where it was."""
+
+    def __init__(self, total, unit):
+        self.total, self.unit, self.places, self.notes = total, unit, [0], []
+
+    def set_postfix(self, notes=None, refresh=True, **more):
+        self.notes.append(notes or more)
+
+    def update(self, more):
+        self.places.append(self.places[-1] + more)
+
+    def write(self, line, file):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def moves(monkeypatch):
+    """The bars that were shown."""
+    made = []
+    monkeypatch.setattr("elbojax.loops.progress._tqdm", lambda total, unit: made.append(Moves(total, unit)) or made[-1])
+    return made
+
+
+@pytest.mark.parametrize("stop", [None, "moments"])
+def test_a_run_with_a_bar_is_the_same(moves, stop):
+    solver = elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, lambda z: -0.5 * z @ z), optax.adam(0.05))
+    start, rule = elbojax.mean_field(jnp.ones(2), 2.0), elbojax.moments_settle() if stop else None
+    settings = dict(num_steps=1010, stop=rule)
+    plain = elbojax.run(jax.random.key(0), solver, start, **settings)
+    shown = elbojax.run(jax.random.key(0), solver, start, **settings, progress=True)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(shown), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    (bar,) = moves
+    assert bar.total == 1010 and bar.unit == " steps" and bar.places[-1] == int(plain.num_steps) and bar.closed
+    assert len(bar.places) > 3 and bar.notes[-1]["loss"] == f"{float(plain.loss):.6g}"
+    elbojax.run(jax.random.key(0), solver, start, **settings, progress=None)  # nobody is watching
+    keys = jax.random.split(jax.random.key(0), 2)
+    jax.vmap(lambda key: elbojax.run(key, solver, start, num_steps=50, progress=True).loss)(keys)
+    assert len(moves) == 1
+    half = elbojax.run(jax.random.key(0), solver, start, num_steps=300)
+    again = elbojax.run(jax.random.key(0), solver, start, num_steps=1010, resume=half, progress=True)
+    if stop is None:
+        np.testing.assert_allclose(again.q.loc, plain.q.loc, rtol=1e-9)
+
+
+def test_gradients_of_fits_and_checks_are_counted(moves, capsys):
+    q = elbojax.mean_field(jnp.zeros(2), 1.0)
+    fit = elbojax.fit(jax.random.key(0), q.log_prob, jnp.zeros(2), progress=True, max_gradients=10_000)
+    assert moves[0].total == 10_000 and moves[0].unit == " gradients" and moves[0].closed
+    assert 0 < moves[0].places[-1] <= fit.certificate.num_gradients and "certified" in capsys.readouterr().out
+    found = elbojax.chain_check(jax.random.key(0), q, q.log_prob, progress=True)
+    assert found and moves[1].total is None and moves[1].places[-1] >= found.num_gradients
+    elbojax.fit(jax.random.key(0), q.log_prob, jnp.zeros(2), progress=None)
+    assert len(moves) == 2 and not capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_refits_of_loo(moves):
+    y = jnp.array([0.3, -0.2, 1.1, 12.0])
+    each = lambda z, y: -0.5 * (y - z) ** 2 - 0.5 * jnp.log(2 * jnp.pi)  # noqa: E731
+    fit = elbojax.fit(jax.random.key(0), lambda z, y: jnp.sum(each(z, y)) - 0.5 * z**2, 0.0, data=y)
+    found = elbojax.loo(fit, each, y, key=jax.random.key(1), progress=True)
+    assert len(found.refitted) and moves[0].total == len(found.refitted) == moves[0].places[-1]
+
+
+@pytest.mark.slow
+def test_steps_of_minibatches(moves):
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (2000,))
+    fit = elbojax.fit_minibatches(
+        jax.random.key(1),
+        lambda p: -0.5 * p**2,
+        lambda p, x: -0.5 * (x - p) ** 2,
+        0.0,
+        x,
+        optimizers={"adam": optax.adam(0.1)},
+        progress=True,
+    )
+    (bar,) = moves
+    assert bar.total == 20_000 and 0 < bar.places[-1] <= fit.num_steps and bar.notes[-1]["optimiser"] == "adam"
