@@ -153,6 +153,14 @@ __all__ = [
 ]
 
 
+RENAMED = {
+    "SharedAndLocal": "GlobalAndLocal",
+    "portfolio": "default_optimizers",
+    "settle": "run_until_stationary",
+}
+"""Former names, which work for one release, and what took their place."""
+
+
 def __dir__() -> list[str]:
     """The names that most people call; all others are there too, and live in their modules."""
     return sorted([*__all__, "__version__"])
@@ -161,8 +169,14 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # to a type checker a module with this has any name
 
     def __getattr__(name: str) -> object:
-        """An error that says which name may have been meant."""
+        """What had this name before, with a warning; else an error that says which name may have been meant."""
         import difflib
+        import warnings
+
+        if name in RENAMED:
+            said = f"elbojax.{name} has become elbojax.{RENAMED[name]}; the old name goes with the next release"
+            warnings.warn(said, DeprecationWarning, stacklevel=2)
+            return globals()[RENAMED[name]]
 
         near = difflib.get_close_matches(name, [*globals(), *__all__], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "; dir(elbojax) lists the names"

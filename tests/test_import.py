@@ -45,3 +45,10 @@ def test_a_misspelt_name_gets_a_suggestion(name, meant):
     with pytest.raises(AttributeError, match=f"no attribute '{name}'; did you mean '{meant}"):
         getattr(elbojax, name)
     assert not hasattr(elbojax, "qqqqqqqq")
+
+
+@pytest.mark.parametrize(("name", "now"), elbojax.RENAMED.items())
+def test_former_names_work_with_a_warning(name, now):
+    with pytest.warns(DeprecationWarning, match=f"elbojax.{name} has become elbojax.{now}"):
+        assert getattr(elbojax, name) is getattr(elbojax, now)
+    assert name not in vars(elbojax)

@@ -51,7 +51,7 @@ class Settled(NamedTuple):
 
 
 @relaxed
-def settle(
+def run_until_stationary(
     key: Key,
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -100,7 +100,7 @@ def settle(
       >>> loss, adam = elbojax.as_loss(elbojax.elbo_stl, log_joint), optax.adam(1e-2)
       >>> q = elbojax.mean_field(jnp.full(1, 3.0), 0.1)
       >>> state = elbojax.svi(loss, adam).init(q)
-      >>> result = settle(jax.random.key(1), loss, adam, state, x, batch_size=100, tolerance=0.1)
+      >>> result = run_until_stationary(jax.random.key(1), loss, adam, state, x, batch_size=100, tolerance=0.1)
       >>> print(result.status, bool(jnp.abs(result.q.loc[0] - x.mean()) < 0.02))
       converged True
 
@@ -109,7 +109,7 @@ def settle(
       https://jmlr.org/papers/v25/22-0327.html
     """
     if not (hasattr(state.q, "mean") and hasattr(state.q, "variance")):
-        raise TypeError(f"settle needs a q with mean() and variance(), got {type(state.q).__name__}")
+        raise TypeError(f"run_until_stationary needs a q with mean() and variance(), got {type(state.q).__name__}")
     minibatches.check_batch(minibatches.count_rows(data), batch_size)
     data = jax.tree.map(jnp.asarray, unmasked(data))
     key_noise, key_rows = jax.random.split(key)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.minibatch.averaging import Settled, settle
+from elbojax.minibatch.averaging import Settled, run_until_stationary
 from elbojax.minibatch.setting import Begun, Progress, Setting
 from elbojax.minibatch.verdict import verdict
 from elbojax.solvers.svi import Loss, SviState
@@ -21,7 +21,7 @@ def one_chain(key: Key, key_tests: Key, s: Setting, p: Progress, loss: Loss, beg
     p.expansion = shared[1]
     loose = thresholds.MINIBATCH_LOOSE * s.tolerance
     wanted = s.tolerance if p.moved < loose * thresholds.MINIBATCH_SAME else loose
-    settled = settle(
+    settled = run_until_stationary(
         key,
         loss,
         optimizer,

@@ -14,7 +14,7 @@ from elbojax.loops.progress import Progress as Bar
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.answer import MinibatchFit
 from elbojax.minibatch.chain import one_chain
-from elbojax.minibatch.halving import portfolio, race
+from elbojax.minibatch.halving import default_optimizers, race
 from elbojax.minibatch.precision import in_double, too_fine, unresolved
 from elbojax.minibatch.report import report
 from elbojax.minibatch.setting import Begun, Progress, Setting, losses
@@ -54,7 +54,7 @@ def fit_minibatches(
     2. One pass over all rows gives the gradient there, by which a start that is far off is moved, and expands the
        log-likelihood to first order, the control variate of all later steps.
     3. `race`: Adam at five step sizes and five optimisers that set their own.
-    4. `settle`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its step is cut
+    4. `run_until_stationary`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its step is cut
        to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
     5. A test on fresh draws and minibatches that the gradient of the bound is zero in means and sds: the Newton step that
        it promises must be below 2.5 tolerances. Where it is not, the step is taken and the test repeated; where that
@@ -75,7 +75,7 @@ def fit_minibatches(
       batch_size: B, static; at most N is taken.
       control_variate: whether the optimisers are given that expansion, N gradients for each of a few passes. Start and
         test take a pass each in any case.
-      optimizers: name -> optax optimiser; `portfolio()` by default.
+      optimizers: name -> optax optimiser; `default_optimizers()` by default.
       tolerance: largest Monte Carlo standard error of the answer's means and log-sds, in posterior sds; the test of the
         gradient allows 2.5 times as much, at least 0.02 and at most 0.1.
       max_steps: of the winner, over all its step sizes.
@@ -111,7 +111,7 @@ def fit_minibatches(
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     data, init = unmasked(data), unmasked(init, "init")
-    optimizers = portfolio() if optimizers is None else optimizers
+    optimizers = default_optimizers() if optimizers is None else optimizers
     key_start, key_fit = jax.random.split(key)
 
     def set_up(wide):

@@ -64,7 +64,7 @@ class Race(NamedTuple):
 
 
 @functools.cache
-def _portfolio() -> tuple[tuple[str, optax.GradientTransformation], ...]:
+def _default_optimizers() -> tuple[tuple[str, optax.GradientTransformation], ...]:
     adams = tuple((f"adam {rate:g}", optax.adam(rate)) for rate in (0.3, 0.1, 0.03, 0.01, 0.003))
     return (
         *adams,
@@ -76,7 +76,7 @@ def _portfolio() -> tuple[tuple[str, optax.GradientTransformation], ...]:
     )
 
 
-def portfolio() -> dict[str, optax.GradientTransformation]:
+def default_optimizers() -> dict[str, optax.GradientTransformation]:
     """The optimisers that `race` starts by default: Adam at five step sizes, and five that set their own.
 
     The very same objects at every call, so that nothing is compiled anew.
@@ -85,7 +85,7 @@ def portfolio() -> dict[str, optax.GradientTransformation]:
       Name -> optimiser.
 
     Example:
-      >>> sorted(portfolio())[:3]
+      >>> sorted(default_optimizers())[:3]
       ['adam 0.003', 'adam 0.01', 'adam 0.03']
 
     References:
@@ -94,7 +94,7 @@ def portfolio() -> dict[str, optax.GradientTransformation]:
       Cutkosky et al. 2023, Mechanic, https://arxiv.org/abs/2306.00144; Defazio et al. 2024, schedule-free,
       https://arxiv.org/abs/2405.15682
     """
-    return dict(_portfolio())
+    return dict(_default_optimizers())
 
 
 @relaxed
@@ -123,7 +123,7 @@ def race(
       data: leaves [N, ...].
       batch_size: B, static.
       shared: pytree that every step is given beside its minibatch.
-      optimizers: name -> optax optimiser, each the same object from call to call; `portfolio()` by default.
+      optimizers: name -> optax optimiser, each the same object from call to call; `default_optimizers()` by default.
       num_steps: of the first round, static; the next ones are three times as long each.
 
     Returns:
@@ -146,7 +146,7 @@ def race(
     References:
       Jamieson, Talwalkar 2016, successive halving, https://proceedings.mlr.press/v51/jamieson16.html
     """
-    optimizers = portfolio() if optimizers is None else optimizers
+    optimizers = default_optimizers() if optimizers is None else optimizers
     if not optimizers:
         raise ValueError("optimizers must hold at least one optimiser, got none")
     for name, optimizer in optimizers.items():

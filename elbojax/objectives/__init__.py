@@ -13,7 +13,7 @@ from elbojax.objectives.elbo import elbo, elbo_at, elbo_entropy, elbo_entropy_at
 from elbojax.objectives.enumeration import elbo_chain, elbo_enumerated
 from elbojax.objectives.free_bits import elbo_free_bits, free_bits
 from elbojax.objectives.importance import iw_elbo, iw_elbo_at
-from elbojax.objectives.local import SharedAndLocal, elbo_local
+from elbojax.objectives.local import GlobalAndLocal, elbo_local
 from elbojax.objectives.multi_sample_score import vimco
 from elbojax.objectives.over_data import mean_over_data
 from elbojax.objectives.relaxed import elbo_gumbel_softmax
@@ -32,7 +32,7 @@ __all__ = [
     "csiszar",
     "cubo",
     "cubo_at",
-    "SharedAndLocal",
+    "GlobalAndLocal",
     "decompose",
     "elbo",
     "elbo_at",

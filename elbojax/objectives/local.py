@@ -12,7 +12,7 @@ from elbojax.signs import raised
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
 
-class SharedAndLocal(NamedTuple):
+class GlobalAndLocal(NamedTuple):
     r"""The `q` of global and local latents, :math:`q(\theta) \prod_n q_n(z_n)`; either may be None.
 
     Attributes:
@@ -27,7 +27,7 @@ class SharedAndLocal(NamedTuple):
 @raised
 def elbo_local(
     key: Key,
-    q: SharedAndLocal,
+    q: GlobalAndLocal,
     log_prior: Callable[[Event], Scalar],
     log_joint: Callable[[Event, Event, PyTree], Scalar],
     data: PyTree,
@@ -46,7 +46,7 @@ def elbo_local(
 
     Args:
       key: consumed.
-      q: a `SharedAndLocal`. A stacked local part of rows that are not in the minibatch gets a gradient of zero.
+      q: a `GlobalAndLocal`. A stacked local part of rows that are not in the minibatch gets a gradient of zero.
       log_prior: `(theta) -> scalar`; not called without a global part.
       log_joint: `(theta, z, datum) -> scalar`, log p(x_n, z_n | theta) of one row; theta or z is None where there is none.
       data: leaves [N, ...].
@@ -64,7 +64,7 @@ def elbo_local(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> x = jnp.array([1.0, 2.0, 4.0])
       >>> local = jax.vmap(lambda x: elbojax.mean_field(x[None], 0.5))(x)
-      >>> q = SharedAndLocal(elbojax.mean_field(jnp.zeros(1), 1.0), local)
+      >>> q = GlobalAndLocal(elbojax.mean_field(jnp.zeros(1), 1.0), local)
       >>> log_joint = lambda theta, z, x: -0.5 * (z[0] - theta[0]) ** 2 - 0.5 * (x - z[0]) ** 2
       >>> bound = lambda q, rows: elbo_local(jax.random.key(0), q, lambda theta: 0.0, log_joint, x, rows)
       >>> jax.grad(bound)(q, jnp.array([1])).local.loc.ravel()[::2].tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo_entropy, mean_field, settle, svi, targets, thresholds
+from elbojax import Status, as_loss, elbo_entropy, mean_field, run_until_stationary, svi, targets, thresholds
 from elbojax.minibatch import averaging
 
 X = 3.0 + np.random.default_rng(0).normal(size=400)
@@ -20,7 +20,7 @@ def start(loc=0.0):
 
 def run_settle(seed=0, state=None, loss=LOSS, **settings):
     settings = {"batch_size": 40, "tolerance": 0.05} | settings
-    return settle(jax.random.key(seed), loss, ADAM, start() if state is None else state, X, **settings)
+    return run_until_stationary(jax.random.key(seed), loss, ADAM, start() if state is None else state, X, **settings)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -102,4 +102,4 @@ def test_memory_does_not_grow_with_the_steps():
 
 def test_needs_moments():
     with pytest.raises(TypeError, match=r"q with mean\(\) and variance\(\), got dict"):
-        settle(jax.random.key(0), LOSS, ADAM, start()._replace(q={"a": 1.0}), X, batch_size=4)
+        run_until_stationary(jax.random.key(0), LOSS, ADAM, start()._replace(q={"a": 1.0}), X, batch_size=4)

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Race, Status, as_loss, elbo_entropy, mean_field, portfolio, race, svi, targets, thresholds
+from elbojax import Race, Status, as_loss, default_optimizers, elbo_entropy, mean_field, race, svi, targets, thresholds
 from elbojax.minibatch import halving
 from elbojax.minibatches import reshuffle, take
 from elbojax.solvers.svi import SviState
@@ -89,7 +89,7 @@ def test_where_all_break_down_the_start_comes_back():
 
 
 def test_the_portfolio_is_the_same_at_every_call():
-    one, other = portfolio(), portfolio()
+    one, other = default_optimizers(), default_optimizers()
     assert len(one) == 10 and all(one[name] is other[name] for name in one)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import Amortised, SharedAndLocal, amortised, elbo_local, mean_field
+from elbojax import Amortised, GlobalAndLocal, amortised, elbo_local, mean_field
 from elbojax.densities import normal
 
 X = jnp.array([1.0, -2.0, 0.5, 3.0, 0.0])
@@ -16,11 +16,11 @@ ENCODER = amortised(
     lambda w, x: mean_field(w[:1] * x + w[1:2], jnp.exp(w[2] + w[3] * jnp.sin(x))), jnp.array([0.4, 0.1, -0.5, 0.2])
 )
 QS = {
-    "global": SharedAndLocal(SHARED, None),
-    "local": SharedAndLocal(None, LOCAL),
-    "both": SharedAndLocal(SHARED, LOCAL),
-    "amortised": SharedAndLocal(None, ENCODER),
-    "amortised, both": SharedAndLocal(SHARED, ENCODER),
+    "global": GlobalAndLocal(SHARED, None),
+    "local": GlobalAndLocal(None, LOCAL),
+    "both": GlobalAndLocal(SHARED, LOCAL),
+    "amortised": GlobalAndLocal(None, ENCODER),
+    "amortised, both": GlobalAndLocal(SHARED, ENCODER),
 }
 # theta ~ N(0, 2), z_n ~ N(theta, 1), x_n ~ N(z_n, 0.5); what is missing stands at zero, or is left out.
 
@@ -111,8 +111,8 @@ def test_rows_outside_the_minibatch_get_no_gradient():
 
 def test_misuse():
     with pytest.raises(TypeError, match="neither a shared nor a local part"):
-        bound(jax.random.key(0), SharedAndLocal(None, None), jnp.arange(2))
+        bound(jax.random.key(0), GlobalAndLocal(None, None), jnp.arange(2))
     with pytest.raises(ValueError, match="leading axis of 5 like the data, got 3"):
-        bound(jax.random.key(0), SharedAndLocal(None, jax.tree.map(lambda x: x[:3], LOCAL)), jnp.arange(2))
+        bound(jax.random.key(0), GlobalAndLocal(None, jax.tree.map(lambda x: x[:3], LOCAL)), jnp.arange(2))
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         bound(jax.random.key(0), QS["both"], jnp.arange(2), num_samples=0)
