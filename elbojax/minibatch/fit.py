@@ -54,8 +54,8 @@ def fit_minibatches(
     2. One pass over all rows gives the gradient there, by which a start that is far off is moved, and expands the
        log-likelihood to first order, the control variate of all later steps.
     3. `race`: Adam at five step sizes and five optimisers that set their own.
-    4. `run_until_stationary`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its step is cut
-       to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
+    4. `run_until_stationary`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its
+       step is cut to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
     5. A test on fresh draws and minibatches that the gradient of the bound is zero in means and sds: the Newton step that
        it promises must be below 2.5 tolerances. Where it is not, the step is taken and the test repeated; where that
        does not help, the optimiser goes on from there, in new units. Nothing is called converged that fails the test.
