@@ -33,13 +33,15 @@ def shapes(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
       values: [S, P] draws of P numbers.
       weights: [S], normalised.
     """
-    log_weights = np.log(weights)
     found = []
+    with np.errstate(divide="ignore"):  # a draw without weight, and the median itself
+        log_weights = np.log(weights)
     for column in values.T:
         order = np.argsort(column)
         reached = np.cumsum(weights[order])
         median = column[order[np.searchsorted(reached, 0.5 * reached[-1])]]
-        distance = np.where(weights > 0, np.log(np.abs(column - median)), -np.inf)
+        with np.errstate(divide="ignore"):
+            distance = np.where(weights > 0, np.log(np.abs(column - median)), -np.inf)
         found.append([smooth(log_weights + power * distance).khat for power in (1, 2)])
     return tuple(np.array(found).T)
 
@@ -60,6 +62,8 @@ def lacking(
     if np.any(suspects):
         of_values, of_squares = shapes(values[:, suspects], weights)
         most = max(thresholds.NO_MOMENT, smooth(np.log(weights)).khat + thresholds.NO_MOMENT_ABOVE)
-        no_mean[suspects] = ~(of_values < most)
-        no_sd[suspects] = no_mean[suspects] | ~(of_squares < most)
+        lacks_sd = ~(of_squares < most)
+        # Heavy weights excuse a heavy product where the number has an sd; where it has none, its own tail is heavy.
+        no_mean[suspects] = ~(of_values < np.where(lacks_sd, thresholds.NO_MOMENT, most))
+        no_sd[suspects] = no_mean[suspects] | lacks_sd
     return no_mean, no_sd
