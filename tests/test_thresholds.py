@@ -286,6 +286,7 @@ def test_one_fit_heeds_it():
     assert after.num_gradients == before.num_gradients
 
 
+@pytest.mark.slow
 def test_compiled_programs_heed_it():
     """The first stage of a batch, and the values that it holds, are constants of a program."""
     fit = lambda: elbojax.fit_batch(jax.random.key(0), log_density, np.zeros(2), np.array([1.0, 2.0]))  # noqa: E731

@@ -89,6 +89,7 @@ def test_the_program_that_hangs_ends_with_the_workaround():
     assert __main__.verdict(row._replace(reproduction="import elbojax\n" + row.reproduction)) == "gone"
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_told_from_one_that_fails():
     waits = "import threading\nthreading.Event().wait()"
     row = WORKAROUNDS[0]._replace(reproduction=waits, hangs=True)

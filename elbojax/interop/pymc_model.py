@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax import bijectors
+from elbojax import bijectors, linalg
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
 from elbojax.families.base import static
@@ -429,7 +429,7 @@ def _register(dispatch: Any) -> None:
 
     @dispatch.register(check)
     def positive_definite(op, **kwargs):
-        return lambda matrix: jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix)))
+        return lambda matrix: jnp.all(jnp.isfinite(linalg.each(linalg.cholesky)(matrix)))
 
 
 @bijector

@@ -1,7 +1,7 @@
 """Indices beyond the end of an array, of which JAX says nothing."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,6 +10,9 @@ from jax.experimental import checkify
 
 from elbojax import xla
 from elbojax.types import PyTree
+
+BLOCK = 32
+"""Models in one call: few, for their data are copied, and enough that 10,000 models are 0.03 s (measured 2026-11-30)."""
 
 
 def warn_outside(function: Callable[..., Any], position: PyTree, data: PyTree, *, stacked: bool = False) -> None:
@@ -25,7 +28,8 @@ def warn_outside(function: Callable[..., Any], position: PyTree, data: PyTree, *
       stacked: whether the data have a leading axis of models.
     """
     try:
-        said = _outside(function, position, data, stacked).get()
+        parts = _blocks(data) if stacked else [data]
+        said = next(filter(None, (_outside(function, position, part, stacked).get() for part in parts)), None)
     except Exception:  # what checkify does not know is not looked at
         return
     if said:
@@ -35,6 +39,15 @@ def warn_outside(function: Callable[..., Any], position: PyTree, data: PyTree, *
             UserWarning,
             stacklevel=4,
         )
+
+
+def _blocks(data: PyTree) -> Iterator[PyTree]:
+    """Data of `BLOCK` models at a time, the first ones again where there are too few: one program for any number of them."""
+    leaves, form = jax.tree.flatten(jax.tree.map(np.asarray, data))
+    models = len(leaves[0])
+    for begin in range(0, models, BLOCK):
+        which = (begin + np.arange(BLOCK)) % models
+        yield form.unflatten([leaf[which] for leaf in leaves])
 
 
 def may_index(data: PyTree) -> bool:

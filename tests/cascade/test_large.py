@@ -106,6 +106,7 @@ def correlated():
     return fit(data), truth(data)
 
 
+@pytest.mark.slow
 def test_moments_of_a_random_walk():
     result, (mean, sd) = correlated()
     np.testing.assert_allclose((result.mean() - mean) / sd, 0, atol=0.01)

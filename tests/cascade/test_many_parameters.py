@@ -91,7 +91,9 @@ def test_two_modes_of_a_coordinate_of_its_own_are_both_there_or_told():
         assert result.certificate.status == Status.MULTIMODAL
 
 
-@pytest.mark.parametrize("log_density", [student, pytest.param(funnel, marks=pytest.mark.slow), two])
+@pytest.mark.parametrize(
+    "log_density", [pytest.param(student, marks=pytest.mark.slow), pytest.param(funnel, marks=pytest.mark.slow), two]
+)
 def test_what_chains_have_not_explored_is_refused(log_density):
     result = fit(log_density)
     assert not result.certificate.certified

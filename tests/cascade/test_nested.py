@@ -69,7 +69,9 @@ def test_a_poisson_model_is_certified_and_right():
     np.testing.assert_array_less(np.abs(flat(fit.sd()) / sd - 1), 4 * 0.9 / np.sqrt(fit.certificate.ess))
 
 
-@pytest.mark.parametrize("max_steps", [0, 1, 2])
+@pytest.mark.parametrize(
+    "max_steps", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("start", [-6.0, 3.0])
 def test_an_inner_newton_that_was_clipped_is_caught(max_steps, start):
     """What is certified is right: the approximation alone would be certified, and wrong."""
@@ -80,6 +82,7 @@ def test_an_inner_newton_that_was_clipped_is_caught(max_steps, start):
     assert right or not fit.certificate.certified
 
 
+@pytest.mark.slow
 def test_a_local_level_with_its_variances():
     """Against the Kalman filter on a grid of both log-sds."""
 

@@ -95,6 +95,7 @@ def looks(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_each_model_is_exact_beside_one_that_is_lost(looks):
     y = observed().copy()
     y[LOST, 3, 1] = np.nan
@@ -133,6 +134,7 @@ def test_fit_says_the_same():
     assert fits.certificate.certified.any()
 
 
+@pytest.mark.slow
 def test_one_model_and_any_order():
     y = observed()[[3, 9, 12]]
     one, several = fit(y[:1]), fit(y[[1, 2, 0]])
@@ -151,6 +153,7 @@ def test_programs_serve_all_models_and_other_batches():
     assert again.programs - before.programs <= 2, "the structure is looked for with programs that are there, too"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_the_same_answers(tmp_path, monkeypatch):
     monkeypatch.setattr("elbojax.loops.shards.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("elbojax.loops.shards.PART", 1e9)
@@ -162,7 +165,7 @@ def test_a_checkpoint_goes_on_with_the_same_answers(tmp_path, monkeypatch):
         interrupted.left -= 1
         return answer(self, asked)
 
-    interrupted.left = 150
+    interrupted.left = 40
     with monkeypatch.context() as patched:
         patched.setattr(Many, "answer", interrupted)
         with pytest.raises(KeyboardInterrupt):

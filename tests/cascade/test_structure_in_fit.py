@@ -91,6 +91,7 @@ def test_budgets_end_the_stage(monkeypatch):
     assert "max_gradients=70,000 ended the fit" in few.note and "cut short: nested" in few.note
 
 
+@pytest.mark.slow
 def test_where_nothing_leads_the_answer_is_that_of_the_stages_before(monkeypatch):
     size, looks = 24, []
     root = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))[0]

@@ -68,6 +68,7 @@ def test_ranks_are_binomial_about_the_exact_distribution_function():
     assert abs(surprise[typical].mean() - 1) < 4 * np.sqrt(2 / typical.sum())
 
 
+@pytest.mark.slow
 def test_a_wrong_prior_is_caught():
     result = calibrate(2, width=0.1)
     assert result.certified == 1 and not result.calibrated

@@ -24,6 +24,7 @@ def run(**settings):
     return elbojax.backtest(jax.random.key(0), log_density, log_following, 0.0, Y, window=WINDOW, **settings)
 
 
+@pytest.mark.slow
 def test_scores_of_what_follows():
     result = run()
     ends = np.arange(WINDOW, LENGTH)
