@@ -1,6 +1,7 @@
 """Dataclasses as pytrees whose structures tell types apart, and what two structures have to share to be the same."""
 
 import dataclasses
+import enum
 import operator
 import pathlib
 import sys
@@ -113,3 +114,37 @@ def _module(cls: type) -> str:
         file = getattr(sys.modules["__main__"], "__file__", None)
         return "__main__" if file is None else pathlib.Path(file).stem
     return cls.__module__.rpartition(".")[2]
+
+
+SHOWN = 4
+"""Entries up to which a short form writes out an array."""
+
+
+def short(record: Any) -> str:
+    """A named tuple in one line: numbers with five digits, of arrays their type and shape.
+
+    Args:
+      record: a `NamedTuple`.
+
+    Example:
+      >>> import collections, numpy as np
+      >>> short(collections.namedtuple("Found", "elbo draws")(np.float64(-3.25), np.zeros((4000, 2))))
+      'Found(elbo=-3.25, draws=float64[4000, 2])'
+    """
+    return (
+        f"{type(record).__name__}({', '.join(f'{name}={_entry(value)}' for name, value in record._asdict().items())})"
+    )
+
+
+def _entry(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if value is None or isinstance(value, str | int | enum.Enum):
+        return str(value)
+    if isinstance(value, jax.core.Tracer) or not (hasattr(value, "dtype") and hasattr(value, "shape")):
+        return type(value).__name__
+    numeric = jax.numpy.issubdtype(value.dtype, jax.numpy.number) or value.dtype == bool
+    if not numeric or value.size > SHOWN:
+        return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+    entries = [str(x) if isinstance(x, bool) else f"{x:.5g}" for x in jax.device_get(value).ravel().tolist()]
+    return entries[0] if value.ndim == 0 else f"[{', '.join(entries)}]"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax import structures
 from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, sample_many
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
@@ -32,6 +33,9 @@ class Assessment(NamedTuple):
     ess: Scalar
     events: Event
     log_weights: Array
+
+    def __repr__(self) -> str:
+        return structures.short(self)
 
 
 def assess(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 4000) -> Assessment:

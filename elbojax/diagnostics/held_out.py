@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from elbojax import minibatches
+from elbojax import minibatches, structures
 from elbojax.families import Family, sample_many
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
@@ -25,6 +25,9 @@ class HeldOut(NamedTuple):
     se: Scalar
     by_datum: Array
     ess: Array
+
+    def __repr__(self) -> str:
+        return structures.short(self)
 
 
 def held_out(

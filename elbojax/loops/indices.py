@@ -47,7 +47,7 @@ def _blocks(data: PyTree) -> Iterator[PyTree]:
     models = len(leaves[0])
     for begin in range(0, models, BLOCK):
         which = (begin + np.arange(BLOCK)) % models
-        yield form.unflatten([leaf[which] for leaf in leaves])
+        yield jax.tree.unflatten(form, [leaf[which] for leaf in leaves])
 
 
 def may_index(data: PyTree) -> bool:

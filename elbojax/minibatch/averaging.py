@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches, thresholds, xla
+from elbojax import minibatches, structures, thresholds, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.halving import like, step_data
@@ -48,6 +48,9 @@ class Settled(NamedTuple):
     num_steps: int
     window: int
     state: SviState
+
+    def __repr__(self) -> str:
+        return structures.short(self)
 
 
 @relaxed

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from elbojax import minibatches, thresholds, xla
+from elbojax import minibatches, structures, thresholds, xla
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
 from elbojax.loops.strict import relaxed
@@ -61,6 +61,9 @@ class Race(NamedTuple):
                 f"{self.names[i]:<16} {self.rounds[i]:>5}  {self.losses[i] - best:.3g} +- {self.errors[i]:.2g}"
             )
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return structures.short(self)
 
 
 @functools.cache

@@ -241,7 +241,9 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         wide = max(12, *(len(name) + 2 for name in self.names))
-        head = ("elpd", "difference", "± se", "p_loo", "not trusted", "log p(x)", "± se")
+        head = ["elpd", "difference", "± se", "p_loo", "not trusted", "log p(x)", "± se"]
+        if np.all(np.isnan(self.log_evidence)):
+            head = head[:-2]  # of what `loo` gave, no evidence is known
         lines = [" " * wide + "".join(f"{word:>13}" for word in head)]
         for number, name in enumerate(self.names):
             shown = (
@@ -254,7 +256,7 @@ class Comparison(NamedTuple):
                 f"{self.log_evidence_se[number]:.2f}",
             )
             mark = "" if self.certified[number] else "  NOT certified"
-            lines.append(f"{name:<{wide}}" + "".join(f"{entry:>13}" for entry in shown) + mark)
+            lines.append(f"{name:<{wide}}" + "".join(f"{entry:>13}" for entry in shown[: len(head)]) + mark)
         return "\n".join(lines)
 
     def __repr__(self) -> str:
