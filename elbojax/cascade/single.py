@@ -179,7 +179,7 @@ def _cascade(key, host, target, start, data, limits, say):
         least = stage.least(target.size, held)
         if least is None:
             continue
-        if not outcome.certificate.certified and (stage.name == "nuts" or first_status == Status.IMPRECISE):
+        if not outcome.certificate.certified and (stage.name in ("flow", "nuts") or first_status == Status.IMPRECISE):
             outcome = _unless_endless(host, target, held, data)
         if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
             break
