@@ -36,6 +36,8 @@ def windows_of_two(monkeypatch):
     monkeypatch.setattr(batch, "SIDE_BY_SIDE", 2)
     monkeypatch.setattr(batch.handover, "available", lambda: False)
     monkeypatch.setitem(vars(thresholds), "FLOW_LARGEST", 0)
+    # Most of these models would leave with the second compiled stage.
+    monkeypatch.setitem(vars(thresholds), "TRIANGULAR_LARGEST", 0)
 
 
 @pytest.fixture
