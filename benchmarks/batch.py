@@ -253,7 +253,7 @@ def refill(args: argparse.Namespace) -> dict[str, Any]:
     data = jax.tree.map(jnp.asarray, regressions(models, sizes=(0.1, 6.0)))
     loss = elbojax.as_loss(elbojax.elbo_entropy, logistic, num_samples=SVI_DRAWS)
     solver = elbojax.svi(loss, optax.adam(0.005))
-    stop = elbojax.moments_settle(window=50, tolerance=0.1)
+    stop = elbojax.moments_stable(window=50, tolerance=0.1)
     keys = jax.random.split(jax.random.key(0), models)
     q = elbojax.mean_field(jnp.zeros(SIZE), 0.2)
     qs = jax.tree.map(lambda x: jnp.broadcast_to(x, (models, *x.shape)), q)

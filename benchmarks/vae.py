@@ -144,9 +144,9 @@ def likelihood(setting: Setting, method: str, seed: int, train: np.ndarray, test
     fit = elbojax.train(
         jax.random.key(seed),
         loss,
-        optimizer,
         params,
         train,
+        optimizer=optimizer,
         batch_size=setting.batch_size,
         num_epochs=setting.num_epochs,
     )
@@ -159,9 +159,11 @@ def likelihood(setting: Setting, method: str, seed: int, train: np.ndarray, test
         joint = functools.partial(log_joint, params["decoder"])
         key = jax.random.key(1000 + seed)
         prior = elbojax.mean_field(jnp.zeros(setting.latent), 1.0)
-        result = elbojax.held_out(key, encode, joint, test, num_samples=setting.num_samples, chunk_size=500)
+        result = elbojax.held_out_log_likelihood(
+            key, encode, joint, test, num_samples=setting.num_samples, chunk_size=500
+        )
         one = lambda key, x: elbojax.elbo(key, encode(x), lambda z: joint(z, x), num_samples=50)  # noqa: E731
-        return result, elbojax.mean_over_data(key, one, test), elbojax.latent_use(encode, test, prior)
+        return result, elbojax.mean_over_data(key, one, test), elbojax.active_units(encode, test, prior)
 
     result, bound, use = assess(fit.params, test)
     return {
@@ -341,14 +343,14 @@ def ours(size: Size, x: jax.Array, epochs: int) -> Callable:
         return -elbojax.mean_over_data(key, bound, x)
 
     settings = dict(batch_size=size.batch_size, num_epochs=epochs)
-    return lambda: elbojax.train(jax.random.key(1), loss, optimizer, params, x, **settings).losses
+    return lambda: elbojax.train(jax.random.key(1), loss, params, x, optimizer=optimizer, **settings).losses
 
 
 def loop_only(size: Size, x: jax.Array, epochs: int) -> Callable:
     """`train` around the loss written by hand: the loop alone."""
     loss, params, optimizer = hand_written(size, x)
     settings = dict(batch_size=size.batch_size, num_epochs=epochs)
-    return lambda: elbojax.train(jax.random.key(1), loss, optimizer, params, x, **settings).losses
+    return lambda: elbojax.train(jax.random.key(1), loss, params, x, optimizer=optimizer, **settings).losses
 
 
 def with_numpyro(size: Size, x: jax.Array, epochs: int) -> Callable:

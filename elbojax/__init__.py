@@ -18,6 +18,7 @@ from elbojax import workarounds as _workarounds
 from elbojax.cascade import *  # noqa: F403
 from elbojax.diagnostics import *  # noqa: F403
 from elbojax.families import *  # noqa: F403
+from elbojax.former import RENAMED as RENAMED
 from elbojax.interop.base import Model as Model
 from elbojax.interop.numpyro_model import from_numpyro as from_numpyro
 from elbojax.interop.numpyro_model import from_numpyro_batch as from_numpyro_batch
@@ -70,8 +71,8 @@ __all__ = [
     "newton",
     "pathfinder",
     "laplace",
-    "moments_settle",
-    "loss_settles",
+    "moments_stable",
+    "loss_plateau",
     # families
     "Family",
     "family",
@@ -94,7 +95,7 @@ __all__ = [
     "categorical",
     "markov_chain",
     "amortised",
-    "refine",
+    "semi_amortised_steps",
     "sample_many",
     # bounds
     "elbo",
@@ -121,12 +122,12 @@ __all__ = [
     "psis",
     "loo",
     "compare",
-    "held_out",
-    "latent_use",
+    "held_out_log_likelihood",
+    "active_units",
     "decompose_kl",
     "gradient_noise",
     # sequences
-    "smoother",
+    "hmm_smoother",
     "kalman_smoother",
     "gaussian_smoother",
     # studies
@@ -153,14 +154,6 @@ __all__ = [
 ]
 
 
-RENAMED = {
-    "SharedAndLocal": "GlobalAndLocal",
-    "portfolio": "default_optimizers",
-    "settle": "run_until_stationary",
-}
-"""Former names, which work for one release, and what took their place."""
-
-
 def __dir__() -> list[str]:
     """The names that most people call; all others are there too, and live in their modules."""
     return sorted([*__all__, "__version__"])
@@ -173,10 +166,13 @@ if not TYPE_CHECKING:  # to a type checker a module with this has any name
         import difflib
         import warnings
 
+        from elbojax import former
+
         if name in RENAMED:
             said = f"elbojax.{name} has become elbojax.{RENAMED[name]}; the old name goes with the next release"
             warnings.warn(said, DeprecationWarning, stacklevel=2)
-            return globals()[RENAMED[name]]
+            found = globals()[RENAMED[name]]
+            return former.REORDERED[name](found) if name in former.REORDERED else found
 
         near = difflib.get_close_matches(name, [*globals(), *__all__], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "; dir(elbojax) lists the names"

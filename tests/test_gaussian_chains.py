@@ -217,7 +217,7 @@ def test_potentials_of_a_discrete_chain_are_learnt_too():
     seen = -0.5 * (x - levels) ** 2
     factors = jnp.asarray(seen).at[0].add(first), jnp.asarray(steps)
     features = np.hstack([x, np.ones_like(x)])
-    loss = lambda key, w, data: -elbojax.elbo_chain(None, elbojax.smoother(features @ w, first, steps), factors)  # noqa: E731
+    loss = lambda key, w, data: -elbojax.elbo_chain(None, elbojax.hmm_smoother(first, steps, features @ w), factors)  # noqa: E731
     learnt = elbojax.run(jax.random.key(0), elbojax.svi(loss, optax.adam(0.1)), jnp.zeros((2, 3)), num_steps=500).q
     evidence = elbojax.densities.hidden_markov(seen, first, steps)
     np.testing.assert_allclose(-loss(None, learnt, None), evidence, atol=1e-4)

@@ -3,9 +3,14 @@
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import elbojax
+from elbojax import former
 
 SCRIPT = """
 import sys
@@ -47,8 +52,39 @@ def test_a_misspelt_name_gets_a_suggestion(name, meant):
     assert not hasattr(elbojax, "qqqqqqqq")
 
 
-@pytest.mark.parametrize(("name", "now"), elbojax.RENAMED.items())
+@pytest.mark.parametrize(("name", "now"), former.RENAMED.items())
 def test_former_names_work_with_a_warning(name, now):
     with pytest.warns(DeprecationWarning, match=f"elbojax.{name} has become elbojax.{now}"):
-        assert getattr(elbojax, name) is getattr(elbojax, now)
+        found = getattr(elbojax, name)
+    assert found is getattr(elbojax, now) or name in former.REORDERED
     assert name not in vars(elbojax)
+
+
+def test_smoother_takes_the_likelihood_first_and_hmm_smoother_last():
+    initial, transition = jnp.log(jnp.array([0.9, 0.1])), jnp.log(jnp.array([[0.7, 0.3], [0.2, 0.8]]))
+    seen = jnp.log(jnp.array([[0.9, 0.2], [0.4, 0.6]]))  # of the transition's shape
+    with pytest.warns(DeprecationWarning, match="hmm_smoother"):
+        old = elbojax.smoother(seen, initial, transition)
+    np.testing.assert_array_equal(old.marginals(), elbojax.hmm_smoother(initial, transition, seen).marginals())
+    joint = np.exp(initial[:, None] + seen[0][:, None] + transition + seen[1])
+    np.testing.assert_allclose(old.marginals()[1], joint.sum(0) / joint.sum(), rtol=1e-6)
+    with pytest.raises(ValueError, match="log_likelihood must have shape"):
+        elbojax.hmm_smoother(seen, transition, initial)
+    with pytest.raises(ValueError, match="must have shapes"):
+        elbojax.hmm_smoother(seen, initial, transition)
+
+
+def test_an_optimizer_before_the_start_works_with_a_warning():
+    loss, adam, x = lambda key, p, rows: jnp.mean((rows - p) ** 2), optax.adam(0.1), jnp.ones(8)
+    settings = dict(batch_size=4, num_epochs=2)
+    new = elbojax.train(jax.random.key(0), loss, 0.0, x, optimizer=adam, **settings)
+    with pytest.warns(DeprecationWarning, match="has become train"):
+        old = elbojax.train(jax.random.key(0), loss, adam, 0.0, x, **settings)
+    assert old.params == new.params
+    with (
+        pytest.warns(DeprecationWarning, match="has become run_until_stationary"),
+        pytest.raises(ValueError, match="batch"),
+    ):
+        elbojax.run_until_stationary(
+            jax.random.key(0), loss, adam, elbojax.svi(loss, adam).init(elbojax.mean_field(x, 1.0)), x, batch_size=9
+        )

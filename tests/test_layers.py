@@ -13,6 +13,7 @@ LAYERS = (
         "types",
         "structures",
         "closures",
+        "former",
         "inputs",
         "numerics",
         "linalg",

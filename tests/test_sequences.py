@@ -39,7 +39,7 @@ def test_the_forward_algorithm_sums_over_all_paths(steps, parallel):
 
 @pytest.mark.parametrize("steps", (STEADY, CHANGING), ids=("steady", "changing"))
 def test_the_smoother_is_the_posterior(steps):
-    q = elbojax.smoother(SEEN, INITIAL, steps)
+    q = elbojax.hmm_smoother(INITIAL, steps, SEEN)
     log_evidence = np.logaddexp.reduce(log_joint(steps))
     np.testing.assert_array_equal(q.enumerate(), PATHS)
     np.testing.assert_allclose(jax.vmap(q.log_prob)(PATHS), log_joint(steps) - log_evidence, atol=1e-12)
@@ -63,7 +63,7 @@ def test_the_bound_of_any_chain_is_that_over_all_paths():
     )
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-12)
-    gap = elbojax.kl_divergence(q, elbojax.smoother(SEEN, INITIAL, CHANGING))  # the KL to the posterior
+    gap = elbojax.kl_divergence(q, elbojax.hmm_smoother(INITIAL, CHANGING, SEEN))  # the KL to the posterior
     np.testing.assert_allclose(a[0] + gap, np.logaddexp.reduce(log_joint(CHANGING)), rtol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_a_state_that_cannot_be_left_makes_no_nan():
     value, gradient = jax.value_and_grad(evidence)(jnp.asarray(SEEN))
     np.testing.assert_allclose(value, np.logaddexp.reduce(log_joint(steps)), rtol=1e-12)
     assert np.all(np.isfinite(gradient))
-    q = elbojax.smoother(SEEN, INITIAL, steps)
+    q = elbojax.hmm_smoother(INITIAL, steps, SEEN)
     factors = (jnp.asarray(SEEN).at[0].add(INITIAL), jnp.asarray(steps))
     np.testing.assert_allclose(elbojax.elbo_chain(None, q, factors), value, rtol=1e-12)
 

@@ -35,7 +35,7 @@ from elbojax.loops.checks import (
     check_stacked,
 )
 from elbojax.loops.compiling import compiled_so_far
-from elbojax.loops.hosts import local, share, spread
+from elbojax.loops.hosts import local, process_slice, spread
 from elbojax.loops.progress import Progress
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
@@ -144,7 +144,7 @@ def fit_batch(
 
     Returns:
       `Fits`, whose arrays have a leading axis M; under `jax.distributed`, where every process makes the same call,
-      those of the models which are its `share`. Draws are 512 for each model, means and sds from all draws
+      those of the models which are its `process_slice`. Draws are 512 for each model, means and sds from all draws
       of the check, and `q` Gaussian, for models that a richer stage answered too.
 
     Raises:
@@ -223,7 +223,7 @@ def noted(
         if isinstance(data, list):
             error.add_note("A list of data sets, one for each model, is for fit_ragged.")
         raise
-    mine, mesh = share(num_models), local(mesh)
+    mine, mesh = process_slice(num_models), local(mesh)
     data = jax.tree.map(np.asarray, data)
     with jax.enable_x64(True), contextlib.ExitStack() as settings:
         datum = widened(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), data))

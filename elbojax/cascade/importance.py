@@ -11,7 +11,7 @@ from elbojax import noise as noises
 from elbojax.cascade.control import controlled
 from elbojax.cascade.precision import compared
 from elbojax.diagnostics.pareto import khat_threshold, smooth
-from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, Tailed
+from elbojax.families import Family, FullRank, Gaussian, Reparameterised, StudentT, StudentTTails
 from elbojax.results import tails
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.types import Array, Key, LogDensity, Status
@@ -67,11 +67,11 @@ def envelope(q: Gaussian, tails: int | None = None) -> Reparameterised:
       tails: degrees of freedom, static; `TAILS` by default, and more in high dimension.
 
     Returns:
-      A `StudentT` of a `FullRank`, else a `Tailed`.
+      A `StudentT` of a `FullRank`, else a `StudentTTails`.
     """
     if tails is None:
         tails = max(thresholds.TAILS, math.ceil(thresholds.TAILS_PER_PARAMETER * q.loc.shape[-1]))
-    return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else Tailed(q, tails)
+    return StudentT(q.loc, q.log_diagonal, q.lower, tails) if isinstance(q, FullRank) else StudentTTails(q, tails)
 
 
 def check_importance(

@@ -14,7 +14,7 @@ from elbojax.diagnostics import Assessment, assess
 from elbojax.families import FullRank, full_rank
 from elbojax.loops import Run, run_batch
 from elbojax.objectives import elbo_entropy
-from elbojax.solvers import Solver, as_loss, averaged, moments_settle, svi
+from elbojax.solvers import Solver, as_loss, moments_stable, polynomial_averaging, svi
 from elbojax.targets import Target
 from elbojax.types import Array, Key, Scalar
 from elbojax.weights import pick
@@ -135,7 +135,7 @@ def target(dtype: Any = jnp.float32) -> Target:
 def solver(model: Target, *, num_samples: int = 4, learning_rate: float = 0.03) -> Solver:
     """Full-rank stochastic VI: antithetic draws, Adam, averaged iterates."""
     loss = as_loss(elbo_entropy, model.log_density, num_samples=num_samples, draws=noise.antithetic)
-    return averaged(svi(loss, optax.adam(learning_rate)))
+    return polynomial_averaging(svi(loss, optax.adam(learning_rate)))
 
 
 def starts(model: Target, num_models: int) -> FullRank:
@@ -164,7 +164,7 @@ def fit_windows(key: Key, model: Target, returns: Array, *, progress: bool | Non
         starts(model, returns.shape[0]),
         returns,
         max_steps=max_steps,
-        stop=moments_settle(window=100, tolerance=0.1),
+        stop=moments_stable(window=100, tolerance=0.1),
         progress=progress,
     )
 

@@ -2,8 +2,8 @@
 
 from elbojax.diagnostics.assessment import Assessment, assess
 from elbojax.diagnostics.estimators import GradientNoise, gradient_noise
-from elbojax.diagnostics.held_out import HeldOut, held_out
-from elbojax.diagnostics.latents import KlDecomposition, LatentUse, decompose_kl, latent_use
+from elbojax.diagnostics.held_out import HeldOut, held_out_log_likelihood
+from elbojax.diagnostics.latents import ActiveUnits, KlDecomposition, active_units, decompose_kl
 from elbojax.diagnostics.pareto import Psis, khat_threshold, psis
 from elbojax.diagnostics.ranks import Uniformity, uniformity
 
@@ -12,15 +12,15 @@ __all__ = [
     "GradientNoise",
     "HeldOut",
     "KlDecomposition",
-    "LatentUse",
+    "ActiveUnits",
     "Psis",
     "Uniformity",
     "assess",
     "decompose_kl",
     "gradient_noise",
-    "held_out",
+    "held_out_log_likelihood",
     "khat_threshold",
-    "latent_use",
+    "active_units",
     "psis",
     "uniformity",
 ]

@@ -30,7 +30,7 @@ class HeldOut(NamedTuple):
         return structures.short(self)
 
 
-def held_out(
+def held_out_log_likelihood(
     key: Key,
     encode: Callable[[PyTree], Family],
     log_joint: Callable[[Event, PyTree], Scalar],
@@ -67,7 +67,7 @@ def held_out(
       >>> encode = lambda x: elbojax.mean_field(0.5 * x, 0.5**0.5)  # the exact posterior, whose weights are all alike
       >>> normal = elbojax.densities.normal
       >>> log_joint = lambda z, x: normal(z[0], 0.0, 1.0) + normal(x[0], z[0], 1.0)
-      >>> result = held_out(jax.random.key(0), encode, log_joint, jnp.zeros((3, 1)), num_samples=20, chunk_size=10)
+      >>> result = held_out_log_likelihood(jax.random.key(0), encode, log_joint, jnp.zeros((3, 1)), num_samples=20, chunk_size=10)
       >>> round(float(result.log_likelihood), 3), result.ess.round(1).tolist()  # log N(0 | 0, 2)
       (-1.266, [20.0, 20.0, 20.0])
 

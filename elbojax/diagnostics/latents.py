@@ -11,7 +11,7 @@ from elbojax.families import Family, aggregate, kl_by_part, sample_many
 from elbojax.types import Array, Key, PyTree, Scalar
 
 
-class LatentUse(NamedTuple):
+class ActiveUnits(NamedTuple):
     """What each latent dimension tells of the data.
 
     Attributes:
@@ -25,9 +25,9 @@ class LatentUse(NamedTuple):
     active: Array
 
 
-def latent_use(
+def active_units(
     encode: Callable[[PyTree], Family], data: PyTree, prior: Family, *, threshold: Scalar | float = 0.01
-) -> LatentUse:
+) -> ActiveUnits:
     r"""The KL to the prior and the activity of each latent dimension.
 
     .. math:: A_d = \operatorname{Var}_x\big(\mathrm E_{q(z \mid x)}[z_d]\big), \qquad
@@ -40,7 +40,7 @@ def latent_use(
       threshold: of the activity, traced.
 
     Returns:
-      A `LatentUse`.
+      A `ActiveUnits`.
 
     Raises:
       TypeError: the families have no closed-form KL by dimension.
@@ -49,7 +49,7 @@ def latent_use(
     Example:
       >>> import elbojax, jax.numpy as jnp
       >>> encode = lambda x: elbojax.mean_field(jnp.array([2.0, 0.0]) * x, jnp.array([0.5, 1.0]))
-      >>> use = latent_use(encode, jnp.array([[-1.0], [1.0]]), elbojax.mean_field(jnp.zeros(2), 1.0))
+      >>> use = active_units(encode, jnp.array([[-1.0], [1.0]]), elbojax.mean_field(jnp.zeros(2), 1.0))
       >>> [round(float(kl), 3) for kl in use.kl], use.activity.tolist(), use.active.tolist()
       ([2.318, 0.0], [4.0, 0.0], [True, False])
 
@@ -66,7 +66,7 @@ def latent_use(
 
     kl, means = jax.vmap(one)(data)
     activity = jnp.var(means, axis=0)
-    return LatentUse(jnp.mean(kl, axis=0), activity, activity > threshold)
+    return ActiveUnits(jnp.mean(kl, axis=0), activity, activity > threshold)
 
 
 class KlDecomposition(NamedTuple):

@@ -22,14 +22,14 @@ from elbojax.families.funnel import Funnel, funnel
 from elbojax.families.gaussian_chain import GaussianChain, gaussian_chain, linear_dynamics
 from elbojax.families.hierarchical import Hierarchical, ReparameterisedHierarchical, hierarchical
 from elbojax.families.low_rank import LowRank, low_rank
-from elbojax.families.markov_chain import MarkovChain, markov_chain, smoother
+from elbojax.families.markov_chain import MarkovChain, hmm_smoother, markov_chain
 from elbojax.families.mean_field import MeanField, mean_field
 from elbojax.families.mixture import Mixture, aggregate, mixture
 from elbojax.families.particles import Particles, particles
 from elbojax.families.product import Product, ReparameterisedProduct, product
 from elbojax.families.sinh_arcsinh import SinhArcsinh, sinh_arcsinh
 from elbojax.families.student_t import StudentT, student_t
-from elbojax.families.tailed import Tailed, tailed
+from elbojax.families.tailed import StudentTTails, with_student_t_tails
 
 __all__ = [
     "Amortised",
@@ -57,7 +57,7 @@ __all__ = [
     "ReparameterisedProduct",
     "SinhArcsinh",
     "StudentT",
-    "Tailed",
+    "StudentTTails",
     "aggregate",
     "amortised",
     "autoregressive_flow",
@@ -83,8 +83,8 @@ __all__ = [
     "product",
     "sample_many",
     "sinh_arcsinh",
-    "smoother",
+    "hmm_smoother",
     "static",
     "student_t",
-    "tailed",
+    "with_student_t_tails",
 ]

@@ -150,7 +150,7 @@ def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
     return MarkovChain(initial_logits.astype(dtype), transition_logits.astype(dtype))
 
 
-def smoother(log_likelihood: Any, log_initial: Any, log_transition: Any) -> MarkovChain:
+def hmm_smoother(log_initial: Any, log_transition: Any, log_likelihood: Any) -> MarkovChain:
     r"""The exact posterior of a hidden Markov model, itself a Markov chain.
 
     .. math:: \beta_T = 1, \quad \beta_{t-1}(i) = \sum_j A_{ij}\, p(x_t \mid j)\, \beta_t(j), \qquad
@@ -159,9 +159,9 @@ def smoother(log_likelihood: Any, log_initial: Any, log_transition: Any) -> Mark
     `marginals` of the answer are the smoothed probabilities, `sample` draws whole paths, and `log_prob` scores one.
 
     Args:
-      log_likelihood: [T, K] log p(x_t | z_t = k).
       log_initial: [K] log p(z_1).
       log_transition: [K, K] log A from row to column, or [T - 1, K, K].
+      log_likelihood: [T, K] log p(x_t | z_t = k).
 
     Returns:
       A `MarkovChain`.
@@ -172,15 +172,17 @@ def smoother(log_likelihood: Any, log_initial: Any, log_transition: Any) -> Mark
     Example:
       >>> import jax.numpy as jnp
       >>> seen = jnp.log(jnp.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]]))
-      >>> q = smoother(seen, jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([[0.8, 0.2], [0.2, 0.8]])))
+      >>> q = hmm_smoother(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([[0.8, 0.2], [0.2, 0.8]])), seen)
       >>> round(float(q.marginals()[1, 0]), 4)
       0.5
 
     References:
       Rabiner 1989, https://doi.org/10.1109/5.18626
     """
-    given = {"log_likelihood": log_likelihood, "log_initial": log_initial, "log_transition": log_transition}
-    log_likelihood, log_initial, log_transition = (jnp.asarray(unmasked(x, name)) for name, x in given.items())
+    given = {"log_initial": log_initial, "log_transition": log_transition, "log_likelihood": log_likelihood}
+    log_initial, log_transition, log_likelihood = (jnp.asarray(unmasked(x, name)) for name, x in given.items())
+    if log_likelihood.ndim != 2:
+        raise ValueError(f"log_likelihood must have shape [T, K], got {log_likelihood.shape}")
     length, sides = log_likelihood.shape
     if log_transition.ndim == 2:
         log_transition = jnp.broadcast_to(log_transition, (length - 1, sides, sides))

@@ -10,7 +10,7 @@ from elbojax.types import Array, Scalar
 
 
 @family
-class Tailed(Reparameterised):
+class StudentTTails(Reparameterised):
     r"""The multivariate Student t of a Gaussian's location and scale, :math:`z = \mu + A \epsilon / \sqrt{\|\eta\|^2 / \nu}`.
 
     Where `StudentT` holds a matrix [D, D], this takes whatever form the Gaussian has.
@@ -50,7 +50,7 @@ class Tailed(Reparameterised):
         return (self.df / (self.df - 2) if self.df > 2 else math.inf) * self.base.variance()
 
 
-def tailed(base: Gaussian, *, df: int = 5) -> Tailed:
+def with_student_t_tails(base: Gaussian, *, df: int = 5) -> StudentTTails:
     r"""Any Gaussian with the tails of a Student t.
 
     .. math:: q(z) \propto \Big(1 + \tfrac1\nu (z - \mu)^\top \Sigma^{-1} (z - \mu)\Big)^{-(\nu + D)/2}
@@ -61,7 +61,7 @@ def tailed(base: Gaussian, *, df: int = 5) -> Tailed:
         freedom spread the radius over more than the Gaussian's own.
 
     Returns:
-      A `Tailed`.
+      A `StudentTTails`.
 
     Raises:
       TypeError: base is not a `Gaussian`, or df not an integer.
@@ -69,7 +69,7 @@ def tailed(base: Gaussian, *, df: int = 5) -> Tailed:
 
     Example:
       >>> import elbojax, jax.numpy as jnp
-      >>> q = tailed(elbojax.mean_field(jnp.zeros(2), 1.0), df=4)
+      >>> q = with_student_t_tails(elbojax.mean_field(jnp.zeros(2), 1.0), df=4)
       >>> q.variance().tolist()
       [2.0, 2.0]
     """
@@ -79,4 +79,4 @@ def tailed(base: Gaussian, *, df: int = 5) -> Tailed:
         raise TypeError(f"df must be an int, got {type(df).__name__}")
     if df < 1:
         raise ValueError(f"df must be at least 1, got {df}")
-    return Tailed(base, df)
+    return StudentTTails(base, df)

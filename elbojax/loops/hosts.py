@@ -15,7 +15,7 @@ PATIENCE = 7 * 24 * 3600
 _MEETINGS = itertools.count()
 
 
-def share(num_models: int) -> slice:
+def process_slice(num_models: int) -> slice:
     """The models of a batch that this process fits.
 
     Under `jax.distributed` every process makes the same call of `fit_batch` or `run_batch`, and is given the results of
@@ -28,7 +28,7 @@ def share(num_models: int) -> slice:
       Consecutive models; shares of two processes differ by one model at most, and may be empty.
 
     Example:
-      >>> share(10)
+      >>> process_slice(10)
       slice(0, 10, None)
     """
     process, processes = jax.process_index(), jax.process_count()

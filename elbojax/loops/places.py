@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.loops.hosts import bare, local, share, spread, typed
+from elbojax.loops.hosts import bare, local, process_slice, spread, typed
 from elbojax.types import PyTree
 
 
@@ -111,7 +111,7 @@ def deal(num_models: int, mesh: jax.sharding.Mesh | None = None) -> Places:
       >>> deal(3).models.tolist()
       [0, 1, 2]
     """
-    mine, mesh = share(num_models), local(mesh)
+    mine, mesh = process_slice(num_models), local(mesh)
     length, devices = mine.stop - mine.start, 1 if mesh is None else mesh.size
     depth = max(1, -(-length // devices))
     places = np.arange(depth * devices).reshape(depth, devices).T.ravel()

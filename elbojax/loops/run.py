@@ -132,11 +132,11 @@ def _shown(q: PyTree) -> str:
     return f"{type(q).__name__} of {sum(jnp.size(leaf) for leaf in jax.tree.leaves(q)):,} numbers"
 
 
-def never() -> StopRule:
+def no_stop() -> StopRule:
     """The stop rule that lets all steps be taken.
 
     Example:
-      >>> rule = never()
+      >>> rule = no_stop()
     """
     return _NEVER
 
@@ -186,7 +186,7 @@ def run(
       >>> print(elbojax.Status(int(result.status)), int(result.num_steps))
       max_steps 200
     """
-    stop = never() if stop is None else stop
+    stop = no_stop() if stop is None else stop
     check_key(key)
     check_settings(solver, stop, num_steps)
     check_lists("data", data)

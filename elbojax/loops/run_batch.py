@@ -19,7 +19,7 @@ from elbojax.loops.checks import batch_size, check_keys, check_mesh, check_setti
 from elbojax.loops.lane import Lane, advance
 from elbojax.loops.places import Places, deal
 from elbojax.loops.progress import Progress
-from elbojax.loops.run import Run, empty_losses, first_lane, never, record_loss, result
+from elbojax.loops.run import Run, empty_losses, first_lane, no_stop, record_loss, result
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_where
@@ -89,7 +89,7 @@ def run_batch(
 
     Returns:
       A `Run` whose every leaf has a leading axis M. Under `jax.distributed`, where every process makes the same
-      call, that of the models which are its `share`.
+      call, that of the models which are its `process_slice`.
 
     Raises:
       TypeError: solver or stop rule are none, or a leaf of `qs` is not floating point.
@@ -106,7 +106,7 @@ def run_batch(
       >>> jnp.round(fits.q.loc[:, 0], 1).tolist()
       [1.0, 2.0, 3.0]
     """
-    stop = never() if stop is None else stop
+    stop = no_stop() if stop is None else stop
     check_settings(solver, stop, max_steps)
     check_keys(keys)
     check_mesh(mesh)

@@ -15,7 +15,7 @@ from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_settings, trained_leaves
 from elbojax.loops.lane import Lane
-from elbojax.loops.run import never
+from elbojax.loops.run import no_stop
 from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_all_finite, tree_where
 from elbojax.solvers import Solver, StopRule
@@ -88,7 +88,7 @@ def run_stream(
       >>> print(elbojax.Status(int(result.status)), bool(jnp.abs(result.q.loc[0] - 3) < 0.2))
       max_steps True
     """
-    stop = never() if stop is None else stop
+    stop = no_stop() if stop is None else stop
     check_key(key)
     check_settings(solver, stop, num_steps)
     if prefetch < 1:

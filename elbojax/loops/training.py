@@ -11,12 +11,13 @@ import numpy as np
 import optax
 
 from elbojax import minibatches, xla
+from elbojax.former import optimizer_was_third
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_settings, trained_leaves
 from elbojax.loops.lane import Lane
 from elbojax.loops.progress import Progress
-from elbojax.loops.run import first_lane, never
+from elbojax.loops.run import first_lane, no_stop
 from elbojax.loops.shards import Shards, check_folder, fingerprint
 from elbojax.loops.strict import relaxed
 from elbojax.numerics import strong, tree_where
@@ -67,14 +68,15 @@ class _State(NamedTuple):
     validation: Array
 
 
+@optimizer_was_third
 @relaxed
 def train(
     key: Key,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
     params: PyTree,
     data: PyTree,
     *,
+    optimizer: optax.GradientTransformation,
     batch_size: int,
     num_epochs: int,
     decay: float | None = None,
@@ -97,9 +99,9 @@ def train(
       key: not reused by the caller.
       loss: `loss(key, params, batch) -> scalar`, to be lowered, a mean over its rows if it is to be compared between
         batch sizes. Define it once: a new function compiles anew.
-      optimizer: any optax optimiser, schedules and clipping included; build it once too.
       params: the start, any pytree of floats.
       data: leaves [N, ...], in memory; of any dtype.
+      optimizer: any optax optimiser, schedules and clipping included; build it once too.
       batch_size: B, static.
       num_epochs: at most so many in total.
       decay: of an exponential moving average (`ema`) that is validated and returned in place of the last iterate.
@@ -123,7 +125,7 @@ def train(
       >>> loss = lambda key, params, batch: jnp.mean((batch - params["mean"]) ** 2)
       >>> start = {"mean": jnp.array(0.0)}
       >>> settings = dict(batch_size=20, num_epochs=100, validation=x[:20], patience=5)
-      >>> fit = train(jax.random.key(1), loss, optax.adam(0.1), start, x[20:], **settings)
+      >>> fit = train(jax.random.key(1), loss, start, x[20:], optimizer=optax.adam(0.1), **settings)
       >>> print(elbojax.Status(int(fit.status)), bool(jnp.abs(fit.params["mean"] - 3) < 0.3))
       converged True
 
@@ -132,7 +134,7 @@ def train(
       https://doi.org/10.1007/3-540-49430-8_3
     """
     solver = _solver(loss, optimizer, batch_size, decay)
-    check_settings(solver, never(), num_epochs)
+    check_settings(solver, no_stop(), num_epochs)
     minibatches.check_batch(minibatches.count_rows(data), batch_size)
     if decay is not None:
         check_decay(decay)
@@ -186,7 +188,7 @@ def _solver(loss: Loss, optimizer: optax.GradientTransformation, batch_size: int
 @functools.partial(xla.jit, static_argnames=("loss", "optimizer", "batch_size", "decay"))
 def _start(key, params, data, loss, optimizer, batch_size, decay):
     solver = _solver(loss, optimizer, batch_size, decay)
-    lane = first_lane(key, solver, never(), params, data)
+    lane = first_lane(key, solver, no_stop(), params, data)
     none = jnp.zeros((0,), lane.loss.dtype)
     zero = jnp.zeros((), jnp.int32)
     infinite = jnp.full((), jnp.inf, lane.loss.dtype)
@@ -203,7 +205,7 @@ def _epochs(key, state, data, validation, until, patience, loss, optimizer, batc
     def block(carry):
         lane, total, end = carry
         before = lane.num_steps
-        lane = lanes.advance(key, solver, never(), lane, data, end, aligned=steps % length == 0, length=length)
+        lane = lanes.advance(key, solver, no_stop(), lane, data, end, aligned=steps % length == 0, length=length)
         return lane, total + lane.loss * (lane.num_steps - before), end
 
     def epoch(state):

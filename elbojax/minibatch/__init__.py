@@ -3,6 +3,14 @@
 from elbojax.minibatch.answer import MinibatchFit
 from elbojax.minibatch.averaging import Settled, run_until_stationary
 from elbojax.minibatch.fit import fit_minibatches
-from elbojax.minibatch.halving import Race, default_optimizers, race
+from elbojax.minibatch.halving import SuccessiveHalving, default_optimizers, successive_halving
 
-__all__ = ["MinibatchFit", "Race", "Settled", "fit_minibatches", "default_optimizers", "race", "run_until_stationary"]
+__all__ = [
+    "MinibatchFit",
+    "SuccessiveHalving",
+    "Settled",
+    "fit_minibatches",
+    "default_optimizers",
+    "successive_halving",
+    "run_until_stationary",
+]

@@ -11,7 +11,7 @@ import numpy as np
 from elbojax import thresholds
 from elbojax.families import Family
 from elbojax.loops.strict import relaxed
-from elbojax.minibatch.halving import Race
+from elbojax.minibatch.halving import SuccessiveHalving
 from elbojax.results import held, loading, space, storage
 from elbojax.results.approximation import Approximation
 from elbojax.results.posterior import described
@@ -41,7 +41,7 @@ class MinibatchFit(Approximation):
       num_steps: of all optimisers.
       num_gradients: in gradients of one minibatch for one draw; a pass over all rows counts N / B, the control variate of
         a draw counts one.
-      race: the `Race`; its losses are those of the standardised problem.
+      race: the `SuccessiveHalving`; its losses are those of the standardised problem.
       target: from flat vectors to the user's space.
       step: largest change of means and log-sds, in the same units, that a Newton step of the bound would make at `q`; NaN
         where it was not tested, as where the status is MAX_STEPS.
@@ -59,7 +59,7 @@ class MinibatchFit(Approximation):
     elbo_se: float
     num_steps: int
     num_gradients: int
-    race: Race
+    race: SuccessiveHalving
     target: Target
     step: float = np.nan
     step_se: float = np.nan
@@ -155,7 +155,7 @@ class MinibatchFit(Approximation):
 def loaded(contents: dict[str, Any], target: Target) -> MinibatchFit:
     """The fit that a file holds, whose race has neither distributions nor states."""
     race, numbers = contents["race"], contents["numbers"]
-    won = Race(
+    won = SuccessiveHalving(
         q=None,
         status=Status(race["status"]),
         winner=race["winner"],

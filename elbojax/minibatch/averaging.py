@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches, structures, thresholds, xla
+from elbojax.former import optimizer_was_third
 from elbojax.inputs import unmasked
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.halving import like, step_data
@@ -53,14 +54,15 @@ class Settled(NamedTuple):
         return structures.short(self)
 
 
+@optimizer_was_third
 @relaxed
 def run_until_stationary(
     key: Key,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
     state: SviState,
     data: PyTree,
     *,
+    optimizer: optax.GradientTransformation,
     batch_size: int,
     shared: PyTree = None,
     rate: float = 1.0,
@@ -80,9 +82,9 @@ def run_until_stationary(
     Args:
       key: not reused by the caller.
       loss: `loss(key, q, minibatch) -> scalar`, to be lowered; with `shared` it is given `(minibatch, shared)`.
-      optimizer: any optax optimiser.
-      state: of `svi` with it, where to start.
+      state: where to start, of `svi` with the optimiser.
       data: leaves [N, ...].
+      optimizer: any optax optimiser.
       batch_size: B, static.
       shared: pytree that every step is given beside its minibatch.
       rate: share of each update that is taken; a schedule-free optimiser takes all.
@@ -103,7 +105,7 @@ def run_until_stationary(
       >>> loss, adam = elbojax.as_loss(elbojax.elbo_stl, log_joint), optax.adam(1e-2)
       >>> q = elbojax.mean_field(jnp.full(1, 3.0), 0.1)
       >>> state = elbojax.svi(loss, adam).init(q)
-      >>> result = run_until_stationary(jax.random.key(1), loss, adam, state, x, batch_size=100, tolerance=0.1)
+      >>> result = run_until_stationary(jax.random.key(1), loss, state, x, optimizer=adam, batch_size=100, tolerance=0.1)
       >>> print(result.status, bool(jnp.abs(result.q.loc[0] - x.mean()) < 0.02))
       converged True
 

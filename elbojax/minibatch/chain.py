@@ -24,9 +24,9 @@ def one_chain(key: Key, key_tests: Key, s: Setting, p: Progress, loss: Loss, beg
     settled = run_until_stationary(
         key,
         loss,
-        optimizer,
         p.state,
         s.data,
+        optimizer=optimizer,
         batch_size=s.batch_size,
         shared=shared,
         rate=p.rate,

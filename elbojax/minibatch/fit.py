@@ -14,7 +14,7 @@ from elbojax.loops.progress import Progress as Bar
 from elbojax.loops.strict import relaxed
 from elbojax.minibatch.answer import MinibatchFit
 from elbojax.minibatch.chain import one_chain
-from elbojax.minibatch.halving import default_optimizers, race
+from elbojax.minibatch.halving import default_optimizers, successive_halving
 from elbojax.minibatch.precision import in_double, too_fine, unresolved
 from elbojax.minibatch.report import report
 from elbojax.minibatch.setting import Begun, Progress, Setting, losses
@@ -53,7 +53,7 @@ def fit_minibatches(
        gradients. From there on all is done in standardised coordinates, so that one set of step sizes fits all problems.
     2. One pass over all rows gives the gradient there, by which a start that is far off is moved, and expands the
        log-likelihood to first order, the control variate of all later steps.
-    3. `race`: Adam at five step sizes and five optimisers that set their own.
+    3. `successive_halving`: Adam at five step sizes and five optimisers that set their own.
     4. `run_until_stationary`: the winner goes on until R-hat and the Monte Carlo error of its average are small. Then its
        step is cut to a quarter and it goes on from that average, about a new expansion, until two averages in a row agree.
     5. A test on fresh draws and minibatches that the gradient of the bound is zero in means and sds: the Newton step that
@@ -146,7 +146,9 @@ def _fit(key: Key, target: Target, s: Setting, begun: Begun, dtype: Any) -> Mini
     late = late if s.control_variate else early  # what subsampling adds drowns what sticking the landing saves
     begun, expansion = centred(s, begun)
     shared = (begun.units, expansion if s.control_variate else None)
-    won = race(key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers)
+    won = successive_halving(
+        key_race, early, begun.q, s.data, batch_size=s.batch_size, shared=shared, optimizers=s.optimizers
+    )
     cost = begun.cost + s.step_cost * won.num_steps
     leg = max(s.max_steps // thresholds.MINIBATCH_LEGS, thresholds.MINIBATCH_SHORTEST_LEG)
     p = Progress(won.state._replace(q=won.q), begun.units, shared[1], won.status, cost, leg)

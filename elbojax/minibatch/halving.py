@@ -20,7 +20,7 @@ from elbojax.solvers.svi import Loss, SviState, descend, training_point
 from elbojax.types import Array, Key, PyTree, Status
 
 
-class Race(NamedTuple):
+class SuccessiveHalving(NamedTuple):
     """How a race ended.
 
     Attributes:
@@ -49,7 +49,7 @@ class Race(NamedTuple):
     @property
     def heats(self) -> np.ndarray:
         """The former name of `rounds`, for one release."""
-        warnings.warn("Race.heats has become Race.rounds", DeprecationWarning, stacklevel=2)
+        warnings.warn("SuccessiveHalving.heats has become SuccessiveHalving.rounds", DeprecationWarning, stacklevel=2)
         return self.rounds
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def _default_optimizers() -> tuple[tuple[str, optax.GradientTransformation], ...
 
 
 def default_optimizers() -> dict[str, optax.GradientTransformation]:
-    """The optimisers that `race` starts by default: Adam at five step sizes, and five that set their own.
+    """The optimisers that `successive_halving` starts by default: Adam at five step sizes, and five that set their own.
 
     The very same objects at every call, so that nothing is compiled anew.
 
@@ -101,7 +101,7 @@ def default_optimizers() -> dict[str, optax.GradientTransformation]:
 
 
 @relaxed
-def race(
+def successive_halving(
     key: Key,
     loss: Loss,
     q: PyTree,
@@ -111,7 +111,7 @@ def race(
     shared: PyTree = None,
     optimizers: Mapping[str, optax.GradientTransformation] | None = None,
     num_steps: int = 100,
-) -> Race:
+) -> SuccessiveHalving:
     r"""Find the optimiser for a minibatched loss: all of them start side by side, a third survives each round.
 
     In a round all lanes see the same minibatches and the same noise, and their gradients are computed under one
@@ -130,7 +130,7 @@ def race(
       num_steps: of the first round, static; the next ones are three times as long each.
 
     Returns:
-      A `Race`.
+      A `SuccessiveHalving`.
 
     Raises:
       TypeError: an optimiser is none, or a leaf of `q` is not floating point.
@@ -143,7 +143,7 @@ def race(
       >>> loss = elbojax.as_loss(elbojax.elbo_stl, log_joint)
       >>> rates = {"slow": optax.adam(1e-4), "right": optax.adam(0.1)}
       >>> q = elbojax.mean_field(jnp.zeros(1), 0.1)
-      >>> race(jax.random.key(1), loss, q, x, batch_size=50, optimizers=rates).winner
+      >>> successive_halving(jax.random.key(1), loss, q, x, batch_size=50, optimizers=rates).winner
       'right'
 
     References:
@@ -200,7 +200,7 @@ def race(
     else:
         status = Status.CONVERGED if mean[best] < mean[0] or not finite[0] else Status.STALLED
     answer = averages[first] if status == Status.CONVERGED else q
-    return Race(answer, status, names[first], names, losses, errors, rounds, total, states[first])
+    return SuccessiveHalving(answer, status, names[first], names, losses, errors, rounds, total, states[first])
 
 
 def step_data(key: Key, step: Array, data: PyTree, shared: PyTree, batch_size: int) -> PyTree:

@@ -9,7 +9,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.minibatch.answer import MinibatchFit
-from elbojax.minibatch.halving import Race, check
+from elbojax.minibatch.halving import SuccessiveHalving, check
 from elbojax.minibatch.setting import Begun, Progress, Setting
 from elbojax.minibatch.standardised import in_units
 from elbojax.solvers.svi import Loss
@@ -18,7 +18,7 @@ from elbojax.types import Key, Status
 
 
 def report(
-    key: Key, target: Target, s: Setting, begun: Begun, won: Race, p: Progress, loss: Loss, dtype: Any
+    key: Key, target: Target, s: Setting, begun: Begun, won: SuccessiveHalving, p: Progress, loss: Loss, dtype: Any
 ) -> MinibatchFit:
     """The fit, unless the start is better than its answer, on fresh minibatches that both share."""
     losses, placed = [], []  # of the same minibatches and draws, so from a key that is the same on purpose

@@ -57,7 +57,7 @@ def elbo_chain(key: Key | None, q: MarkovChain, factors: tuple[Array, Array], *,
     .. math:: \log p(x, z) = \sum_{t=1}^T u_t(z_t) + \sum_{t=1}^{T-1} v_t(z_t, z_{t+1}), \qquad
               \mathrm{ELBO} = \sum_t \mathrm E_q[u_t] + \sum_t \mathrm E_q[v_t] + \mathrm H[q]
 
-    At `q = smoother(...)` it is the log evidence, which `densities.hidden_markov` gives by the forward algorithm.
+    At `q = hmm_smoother(...)` it is the log evidence, which `densities.hidden_markov` gives by the forward algorithm.
 
     Args:
       key: not used; here so that all objectives have one shape.

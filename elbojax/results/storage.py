@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from elbojax.former import RENAMED
+
 FORMAT = 2
 """Raised when a reader of this version could no longer make sense of what is written."""
 SEAL = 64
@@ -240,7 +242,9 @@ def decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         case {"array": str(name), **rest} if not rest:
             return arrays[name]
         case {"object": str(name), "fields": dict(fields), **rest} if not rest:
-            return _classes()[name](**{field: decode(part, arrays) for field, part in fields.items()})
+            return _classes()[RENAMED.get(name, name)](
+                **{field: decode(part, arrays) for field, part in fields.items()}
+            )
         case {"dict": dict(parts), **rest} if not rest:
             return {key: decode(part, arrays) for key, part in parts.items()}
         case {"list": list(parts), **rest} if not rest:

@@ -1,7 +1,7 @@
 """Solvers: from a log-density or a loss to a `q`. Iterative ones are pairs of functions, one-shot ones plain functions."""
 
 from elbojax.solvers.annealing import annealed_svi
-from elbojax.solvers.averaging import AveragedState, averaged, ema
+from elbojax.solvers.averaging import AveragedState, ema, polynomial_averaging
 from elbojax.solvers.base import Solver, StopRule
 from elbojax.solvers.batch_and_match import ScoreInfo, batch_and_match
 from elbojax.solvers.bfgs import BfgsPath, bfgs
@@ -17,9 +17,9 @@ from elbojax.solvers.multipathfinder import MultiPathfinderInfo, multipathfinder
 from elbojax.solvers.newton import NewtonInfo, newton
 from elbojax.solvers.newton_low_rank import NewtonLowRankInfo, newton_low_rank
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
-from elbojax.solvers.refinement import refine
+from elbojax.solvers.refinement import semi_amortised_steps
 from elbojax.solvers.smoothing import gaussian_smoother, kalman_smoother
-from elbojax.solvers.stopping import loss_settles, moments_settle
+from elbojax.solvers.stopping import loss_plateau, moments_stable
 from elbojax.solvers.svgd import SvgdInfo, SvgdState, svgd
 from elbojax.solvers.svi import SviInfo, SviState, as_loss, svi
 
@@ -47,7 +47,7 @@ __all__ = [
     "SviState",
     "annealed_svi",
     "as_loss",
-    "averaged",
+    "polynomial_averaging",
     "batch_and_match",
     "dadvi",
     "ema",
@@ -60,14 +60,14 @@ __all__ = [
     "lbfgs",
     "linear_response",
     "linear_response_of",
-    "loss_settles",
+    "loss_plateau",
     "minibatched",
-    "moments_settle",
+    "moments_stable",
     "multipathfinder",
     "newton",
     "newton_low_rank",
     "pathfinder",
-    "refine",
+    "semi_amortised_steps",
     "svgd",
     "svi",
 ]

@@ -19,7 +19,7 @@ class AveragedState(NamedTuple):
     num_steps: Array
 
 
-def averaged(solver: Solver, *, decay: float = 8.0) -> Solver:
+def polynomial_averaging(solver: Solver, *, decay: float = 8.0) -> Solver:
     r"""A solver whose answer is the polynomial-decay average of another's iterates.
 
     .. math:: \bar\phi_t = (1 - \gamma_t) \bar\phi_{t-1} + \gamma_t \phi_t, \qquad \gamma_t = \frac{\eta + 1}{\eta + t}
@@ -40,7 +40,7 @@ def averaged(solver: Solver, *, decay: float = 8.0) -> Solver:
     Example:
       >>> import elbojax, optax
       >>> loss = elbojax.as_loss(elbojax.elbo, lambda z: -0.5 * z @ z)
-      >>> solver = averaged(elbojax.svi(loss, optax.adam(0.1)))
+      >>> solver = polynomial_averaging(elbojax.svi(loss, optax.adam(0.1)))
 
     References:
       Shamir, Zhang 2013, https://arxiv.org/abs/1212.1824

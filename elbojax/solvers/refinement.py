@@ -13,7 +13,7 @@ FLATTEST = 0.1
 """The least curvature that a step believes in: a standard deviation grows by a factor of three at most."""
 
 
-def refine(
+def semi_amortised_steps(
     key: Key,
     q: MeanField,
     bound: Callable[[Key, MeanField], Scalar],
@@ -56,7 +56,7 @@ def refine(
       >>> posterior = elbojax.mean_field(jnp.array([3.0, -1.0]), jnp.array([0.1, 2.0]))
       >>> draws = functools.partial(elbojax.elbo, num_samples=4, draws=elbojax.noise.whitened)
       >>> bound = lambda key, q: draws(key, q, posterior.log_prob)
-      >>> q = refine(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), 1.0), bound, num_steps=1, step_size=1.0)
+      >>> q = semi_amortised_steps(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), 1.0), bound, num_steps=1, step_size=1.0)
       >>> q.loc.round(2).tolist(), [round(float(scale), 2) for scale in jnp.exp(q.log_scale)]
       ([3.0, -1.0], [0.1, 2.0])
 

@@ -16,7 +16,7 @@ def gaussian_smoother(prior: GaussianChain, linear: Any, precision: Any) -> Gaus
 
     .. math:: q(z) \propto p(z) \prod_{t=1}^T \exp\big(h_t^\top z_t - \tfrac12 z_t^\top \Lambda_t z_t\big)
 
-    What `smoother` is to discrete chains. Potentials may be likelihoods, and the answer the posterior (`kalman_smoother`
+    What `hmm_smoother` is to discrete chains. Potentials may be likelihoods, and the answer the posterior (`kalman_smoother`
     does that); parameters of their own, to be trained; or what a network makes of the observations, which is
     structured amortisation: `gaussian_smoother(prior, *apply(params, x))` is a `q` that knows of the dynamics and
     learns the rest. It is differentiable in prior and potentials.

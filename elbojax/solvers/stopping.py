@@ -37,7 +37,7 @@ def _update(aux: _Windows, values: Any, window: int, settled: Any) -> tuple[_Win
     return _Windows(jnp.where(full, 0, steps), sums, last, done), done
 
 
-def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
+def moments_stable(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     r"""Done when the means and sds of `q`, averaged over two successive windows, agree.
 
     .. math:: \max_i \frac{|\bar\mu_i - \bar\mu_i'|}{\bar\sigma_i} < \tau
@@ -58,7 +58,7 @@ def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
       TypeError: when a loop starts with a `q` that has no closed-form moments.
 
     Example:
-      >>> rule = moments_settle(window=50, tolerance=0.1)
+      >>> rule = moments_stable(window=50, tolerance=0.1)
 
     References:
       Welandawe et al. 2024, https://jmlr.org/papers/v25/22-0327.html (windows in units of the posterior sd)
@@ -68,7 +68,7 @@ def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     def moments(q: PyTree) -> tuple[Array, Array]:
         if not (hasattr(q, "mean") and hasattr(q, "variance")):
             raise TypeError(
-                f"moments_settle needs a q with mean() and variance(), got {type(q).__name__}; use loss_settles"
+                f"moments_stable needs a q with mean() and variance(), got {type(q).__name__}; use loss_plateau"
             )
         return q.mean(), 0.5 * jnp.log(q.variance())
 
@@ -89,7 +89,7 @@ def moments_settle(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     return StopRule(init, update)
 
 
-def loss_settles(*, window: int = 100, tolerance: float = 0.01, num_errors: float = 1.0) -> StopRule:
+def loss_plateau(*, window: int = 100, tolerance: float = 0.01, num_errors: float = 1.0) -> StopRule:
     r"""Done when the mean loss of a window is no longer lower than that of the window before.
 
     .. math:: \bar\ell' - \bar\ell < \max(\tau,\; k \cdot \mathrm{se}(\bar\ell' - \bar\ell))
@@ -108,7 +108,7 @@ def loss_settles(*, window: int = 100, tolerance: float = 0.01, num_errors: floa
       ValueError: a setting is out of range.
 
     Example:
-      >>> rule = loss_settles(window=50, tolerance=0.1)
+      >>> rule = loss_plateau(window=50, tolerance=0.1)
     """
     _check(window, tolerance)
     if num_errors < 0:

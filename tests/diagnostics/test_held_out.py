@@ -10,14 +10,14 @@ import pytest
 from diagnostics import ppca
 
 import elbojax
-from elbojax import amortised, held_out
+from elbojax import amortised, held_out_log_likelihood
 
 DATA = jnp.asarray(ppca.DATA)
 
 
 @functools.partial(jax.jit, static_argnames=("num_samples", "chunk_size", "batch_size"))
 def estimate(key, params, **settings):
-    return held_out(key, amortised(ppca.encode, params), ppca.log_joint, DATA, **settings)
+    return held_out_log_likelihood(key, amortised(ppca.encode, params), ppca.log_joint, DATA, **settings)
 
 
 def test_from_the_exact_posterior_it_is_the_evidence_without_error():
@@ -59,7 +59,7 @@ def test_discrete_latents_serve_too():
     joint = lambda z, x: jnp.log(0.5) + elbojax.densities.normal(x, z[0], 1.0)  # noqa: E731
     x = jnp.array([0.2, 1.5])
     encode = lambda x: elbojax.bernoulli(x[None] - 0.5)  # noqa: E731  # the exact posterior
-    result = held_out(jax.random.key(0), encode, joint, x, num_samples=4)
+    result = held_out_log_likelihood(jax.random.key(0), encode, joint, x, num_samples=4)
     wanted = jnp.logaddexp(joint(jnp.zeros(1), x), joint(jnp.ones(1), x))
     np.testing.assert_allclose(result.by_datum, wanted, rtol=1e-10)
 
@@ -105,13 +105,15 @@ def test_a_linear_encoder_learns_posterior_and_evidence(objective):
 )
 def test_misuse(data, settings, message):
     with pytest.raises(ValueError, match=message):
-        held_out(jax.random.key(0), amortised(ppca.encode, ppca.exact_params()), ppca.log_joint, data, **settings)
+        held_out_log_likelihood(
+            jax.random.key(0), amortised(ppca.encode, ppca.exact_params()), ppca.log_joint, data, **settings
+        )
 
 
 def test_float32_in_float32_out():
     params, data = jax.tree.map(lambda x: x.astype("float32"), (ppca.exact_params(), DATA))
     joint = lambda z, x: -0.5 * jnp.sum(z**2) - 0.5 * jnp.sum(x**2)  # noqa: E731
-    estimates = lambda params, data: held_out(  # noqa: E731
+    estimates = lambda params, data: held_out_log_likelihood(  # noqa: E731
         jax.random.key(0), amortised(ppca.encode, params), joint, data, num_samples=4
     )
     result = jax.eval_shape(estimates, params, data)

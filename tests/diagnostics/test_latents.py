@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 import elbojax
-from elbojax import bernoulli, decompose_kl, latent_use, mean_field
+from elbojax import active_units, bernoulli, decompose_kl, mean_field
 
 DATA = jnp.array([-2.0, -0.5, 0.3, 1.0, 2.5])
 ENCODER = elbojax.amortised(lambda w, x: mean_field(w * x, jnp.array([0.4, 1.0, 0.8])), jnp.array([0.8, 0.02, 0.5]))
@@ -19,18 +19,18 @@ PRIOR = mean_field(jnp.zeros(3), 1.0)
 
 
 def test_kl_and_activity_of_each_dimension_are_those_of_numpy():
-    use = jax.jit(lambda encode: latent_use(encode, DATA, PRIOR))(ENCODER)
+    use = jax.jit(lambda encode: active_units(encode, DATA, PRIOR))(ENCODER)
     scale, means = np.array([0.4, 1.0, 0.8]), np.array([0.8, 0.02, 0.5]) * np.asarray(DATA)[:, None]
     kl = 0.5 * (scale**2 + means**2 - 1) - np.log(scale)
     np.testing.assert_allclose(use.kl, kl.mean(axis=0), rtol=1e-10)
     np.testing.assert_allclose(use.activity, means.var(axis=0), rtol=1e-10)
     assert use.active.tolist() == [True, False, True]
-    assert latent_use(ENCODER, DATA, PRIOR, threshold=1.0).active.tolist() == [True, False, False]
+    assert active_units(ENCODER, DATA, PRIOR, threshold=1.0).active.tolist() == [True, False, False]
 
 
 def test_coins_have_uses_too():
     encode = lambda x: bernoulli(jnp.stack([3 * x, 0 * x]))  # noqa: E731
-    use = jax.jit(lambda data: latent_use(encode, data, bernoulli(jnp.zeros(2))))(DATA)
+    use = jax.jit(lambda data: active_units(encode, data, bernoulli(jnp.zeros(2))))(DATA)
     p = scipy.special.expit(3 * np.asarray(DATA))
     np.testing.assert_allclose(use.activity, [p.var(), 0.0], atol=1e-12)
     np.testing.assert_allclose(use.kl, [np.log(2) - scipy.stats.entropy([p, 1 - p]).mean(), 0.0], atol=1e-10)
@@ -75,7 +75,7 @@ def test_batches_do_not_change_it():
 
 def test_misuse():
     with pytest.raises(ValueError, match="a variance over data points needs 2 of them, got 1"):
-        latent_use(ENCODER, DATA[:1], PRIOR)
+        active_units(ENCODER, DATA[:1], PRIOR)
     with pytest.raises(ValueError, match="a standard error over data points needs 2 of them, got 1"):
         decompose_kl(jax.random.key(0), ENCODER, DATA[:1], PRIOR)
     with pytest.raises(ValueError, match="num_samples and batch_size must be at least 1, got 0 and 64"):

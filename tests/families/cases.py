@@ -389,7 +389,7 @@ CASES = [
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
         "tailed",
-        lambda t: elbojax.tailed(elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), df=9),
+        lambda t: elbojax.with_student_t_tails(elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), df=9),
         scipy.stats.multivariate_t(LOC, LOW_RANK, df=9).logpdf,
         entropy=False,
         kl=False,

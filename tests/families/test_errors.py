@@ -14,6 +14,7 @@ from elbojax import (
     full_rank,
     funnel,
     gaussian_chain,
+    hmm_smoother,
     linear_dynamics,
     low_rank,
     markov_chain,
@@ -23,9 +24,8 @@ from elbojax import (
     product,
     sample_many,
     sinh_arcsinh,
-    smoother,
     student_t,
-    tailed,
+    with_student_t_tails,
 )
 
 ZEROS = jnp.zeros(3)
@@ -82,7 +82,11 @@ MISUSES = {
     "markov_chain: steps": (lambda: markov_chain(ZEROS, EYE), ValueError, r"\[T - 1, 3, 3\], got \(3, 3\)"),
     "markov_chain: integers": (lambda: markov_chain(jnp.arange(3), STACK), TypeError, "initial_logits .*got int64"),
     "markov_chain: events": (lambda: markov_chain(ZEROS, jnp.stack([EYE] * 14)).enumerate(), ValueError, r"got 3\^15"),
-    "smoother: shapes": (lambda: smoother(EYE, ZEROS, STACK), ValueError, r"\(2, 3, 3\), got \(3,\) and \(3, 3, 3\)"),
+    "hmm_smoother: shapes": (
+        lambda: hmm_smoother(ZEROS, STACK, EYE),
+        ValueError,
+        r"\(2, 3, 3\), got \(3,\) and \(3, 3, 3\)",
+    ),
     "flow: D": (lambda: flow(jnp.zeros(1), jnp.eye(1)), ValueError, "needs D >= 2, got 1"),
     "flow: shape": (lambda: flow(ZEROS, jnp.eye(2)), ValueError, r"scale_tril .*\(3, 3\), got \(2, 2\)"),
     "flow: diagonal": (lambda: flow(ZEROS, -EYE), ValueError, "diagonal of scale_tril must be positive"),
@@ -129,9 +133,17 @@ MISUSES = {
     "funnel: df": (lambda: funnel(RISING, ZEROS, EYE, STACK, df=2.5), TypeError, "df must be an int, got float"),
     "funnel: negative df": (lambda: funnel(RISING, ZEROS, EYE, STACK, df=-1), ValueError, "0 for the Gaussian, got -1"),
     "blocks: none": (lambda: blocks(), ValueError, "at least one part"),
-    "tailed: no Gaussian": (lambda: tailed(COINS), TypeError, "base must be a Gaussian, got Bernoulli"),
-    "tailed: df": (lambda: tailed(UNIT, df=0), ValueError, "df must be at least 1, got 0"),
-    "tailed: half df": (lambda: tailed(UNIT, df=2.5), TypeError, "df must be an int, got float"),
+    "with_student_t_tails: no Gaussian": (
+        lambda: with_student_t_tails(COINS),
+        TypeError,
+        "base must be a Gaussian, got Bernoulli",
+    ),
+    "with_student_t_tails: df": (lambda: with_student_t_tails(UNIT, df=0), ValueError, "df must be at least 1, got 0"),
+    "with_student_t_tails: half df": (
+        lambda: with_student_t_tails(UNIT, df=2.5),
+        TypeError,
+        "df must be an int, got float",
+    ),
     "blocks: discrete": (lambda: blocks(UNIT, COINS), TypeError, "part 1 must be a Reparameterised .* got Bernoulli"),
     "blocks: dtypes": (lambda: blocks(UNIT, SINGLE), TypeError, "part 0 has float64, part 1 float32"),
     "blocks: pytree": (lambda: blocks(UNIT, product([UNIT])), ValueError, "part 1 must be flat vectors"),

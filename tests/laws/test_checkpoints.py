@@ -193,7 +193,7 @@ def run_batch(folder):
 def train(folder):
     """One training."""
     data = np.ones(4, np.float32)
-    return elbojax.train(KEY, loss, ADAM, np.float32(0), data, batch_size=2, num_epochs=2, checkpoint=folder)
+    return elbojax.train(KEY, loss, np.float32(0), data, optimizer=ADAM, batch_size=2, num_epochs=2, checkpoint=folder)
 
 
 def fit_ragged(folder):

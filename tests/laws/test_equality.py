@@ -185,7 +185,7 @@ FAMILIES = {
     "bernoulli": elbojax.bernoulli(ONES),
     "categorical": elbojax.categorical(np.zeros((2, 2))),
     "particles": elbojax.particles(np.ones((1, 2)), 1.0),
-    "tailed": elbojax.tailed(elbojax.mean_field(ONES, ONES)),
+    "tailed": elbojax.with_student_t_tails(elbojax.mean_field(ONES, ONES)),
     "mixture of mean_field": elbojax.mixture(np.zeros(2), [elbojax.mean_field(ONES, ONES)] * 2),
     "mixture of student_t": elbojax.mixture(np.zeros(2), [elbojax.student_t(ONES, EYE)] * 2),
     "mixture of full_rank": elbojax.mixture(np.zeros(2), [elbojax.full_rank(ONES, EYE)] * 2),

@@ -80,7 +80,7 @@ FAMILIES = {
         lambda m, s, a, n: elbojax.linear_dynamics(m, s, a, n, length=3), np.zeros(1), np.eye(1), np.eye(1), np.eye(1)
     ),
     "markov_chain": of_family(elbojax.markov_chain, np.zeros(2), np.zeros((2, 2, 2))),
-    "smoother": of_family(elbojax.smoother, np.zeros((3, 2)), np.zeros(2), np.zeros((2, 2))),
+    "smoother": of_family(elbojax.hmm_smoother, np.zeros(2), np.zeros((2, 2)), np.zeros((3, 2))),
     "particles": of_family(elbojax.particles, np.zeros((2, 3)), np.array(1.0)),
     "bernoulli": of_family(elbojax.bernoulli, zeros),
     "categorical": of_family(elbojax.categorical, zeros),
@@ -144,12 +144,12 @@ MASKS = {
     "run_batch, data": lambda: elbojax.run_batch(KEY, SOLVER, {"a": jnp.zeros((2, 3))}, ROWS, max_steps=2),
     "run_stream, q": lambda: elbojax.run_stream(KEY, SOLVER, {"a": MASKED}, batches(PLAIN), num_steps=2),
     "run_stream, a batch": lambda: elbojax.run_stream(KEY, SOLVER, START, batches(MASKED), num_steps=2),
-    "train, data": lambda: elbojax.train(KEY, loss, ADAM, START, MASKED, batch_size=1, num_epochs=1),
+    "train, data": lambda: elbojax.train(KEY, loss, START, MASKED, optimizer=ADAM, batch_size=1, num_epochs=1),
     "train, validation": lambda: elbojax.train(
-        KEY, loss, ADAM, START, PLAIN, batch_size=1, num_epochs=1, validation=MASKED
+        KEY, loss, START, PLAIN, optimizer=ADAM, batch_size=1, num_epochs=1, validation=MASKED
     ),
-    "train, params": lambda: elbojax.train(KEY, loss, ADAM, {"a": MASKED}, PLAIN, batch_size=1, num_epochs=1),
-    "race, data": lambda: elbojax.race(KEY, loss, START, MASKED, batch_size=1),
+    "train, params": lambda: elbojax.train(KEY, loss, {"a": MASKED}, PLAIN, optimizer=ADAM, batch_size=1, num_epochs=1),
+    "race, data": lambda: elbojax.successive_halving(KEY, loss, START, MASKED, batch_size=1),
     "targets.unconstrain": lambda: elbojax.targets.unconstrain(vector_density, MASKED),
     "target.unconstrain": lambda: elbojax.targets.unconstrain(vector_density, PLAIN).unconstrain(MASKED),
     "pathfinder": lambda: elbojax.pathfinder(KEY, vector_density, MASKED),
@@ -212,7 +212,9 @@ COMPLEXES = {
     "run_batch, qs": lambda: elbojax.run_batch(KEY, SOLVER, {"a": np.stack([COMPLEX])}, np.ones(1), max_steps=2),
     "run_stream, q": lambda: elbojax.run_stream(KEY, SOLVER, {"a": COMPLEX}, batches(PLAIN), num_steps=2),
     "run, a loss": lambda: elbojax.run(KEY, SOLVER, START, COMPLEX, num_steps=2),
-    "train, params": lambda: elbojax.train(KEY, loss, ADAM, {"a": COMPLEX}, PLAIN, batch_size=1, num_epochs=1),
+    "train, params": lambda: elbojax.train(
+        KEY, loss, {"a": COMPLEX}, PLAIN, optimizer=ADAM, batch_size=1, num_epochs=1
+    ),
     "elbo": lambda: elbojax.elbo(KEY, elbojax.mean_field(zeros, ones), lambda z: jnp.sum(z * 1j), num_samples=2),
     "target.unconstrain": lambda: elbojax.targets.unconstrain(vector_density, PLAIN).unconstrain(COMPLEX),
     "target.log_density": lambda: elbojax.targets.unconstrain(lambda z, y: log_density(z, y), 0.0).log_density(

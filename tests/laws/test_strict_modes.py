@@ -108,8 +108,8 @@ SOLVERS = {
 }
 STOPS = {
     "never": None,
-    "moments": elbojax.moments_settle(window=25),
-    "loss": elbojax.loss_settles(window=25),
+    "moments": elbojax.moments_stable(window=25),
+    "loss": elbojax.loss_plateau(window=25),
 }
 
 
@@ -138,7 +138,7 @@ def test_train_and_streams(strict, precision):
     loss = lambda key, q, y: jnp.mean((y - q) ** 2)  # noqa: E731
     y = np.full(8, 2.0, np.float32)
     settings = dict(batch_size=4, num_epochs=200, validation=y)
-    trained = elbojax.train(key(), loss, optax.adam(0.1), dtype(0), y, **settings)
+    trained = elbojax.train(key(), loss, dtype(0), y, optimizer=optax.adam(0.1), **settings)
     np.testing.assert_allclose(trained.params, 2.0, atol=0.1)
     solver = elbojax.svi(loss, optax.sgd(0.1))
     streamed = elbojax.run_stream(key(), solver, dtype(0), iter([y] * 50), num_steps=50)

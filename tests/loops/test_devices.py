@@ -8,7 +8,7 @@ import pytest
 from loops import worker
 
 import elbojax
-from elbojax.loops.hosts import gather, local, share
+from elbojax.loops.hosts import gather, local, process_slice
 from elbojax.loops.places import deal
 
 DEVICES = 8
@@ -68,7 +68,7 @@ def test_shares_are_all_models_once(monkeypatch):
         for process in range(processes):
             monkeypatch.setattr(jax, "process_index", lambda process=process: process)
             monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
-            shares.append(np.arange(num_models)[share(num_models)])
+            shares.append(np.arange(num_models)[process_slice(num_models)])
         np.testing.assert_array_equal(np.concatenate(shares), np.arange(num_models))
         sizes = [len(each) for each in shares]
         assert max(sizes) - min(sizes) <= 1
@@ -93,7 +93,7 @@ def test_every_model_has_one_place(num_models, devices):
 
 def test_a_process_alone_has_everything():
     run = worker.walk(3)
-    assert gather(run) is run and local(None) is None and share(5) == slice(0, 5)
+    assert gather(run) is run and local(None) is None and process_slice(5) == slice(0, 5)
 
 
 @pytest.mark.parametrize("axis", (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit), ids=str)

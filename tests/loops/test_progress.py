@@ -149,7 +149,7 @@ def moves(monkeypatch):
 @pytest.mark.parametrize("stop", [None, "moments"])
 def test_a_run_with_a_bar_is_the_same(moves, stop):
     solver = elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, lambda z: -0.5 * z @ z), optax.adam(0.05))
-    start, rule = elbojax.mean_field(jnp.ones(2), 2.0), elbojax.moments_settle() if stop else None
+    start, rule = elbojax.mean_field(jnp.ones(2), 2.0), elbojax.moments_stable() if stop else None
     settings = dict(num_steps=1010, stop=rule)
     plain = elbojax.run(jax.random.key(0), solver, start, **settings)
     shown = elbojax.run(jax.random.key(0), solver, start, **settings, progress=True)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Solver, Status, StopRule, as_loss, elbo, mean_field, moments_settle, run, run_batch, svi
+from elbojax import Solver, Status, StopRule, as_loss, elbo, mean_field, moments_stable, run, run_batch, svi
 from elbojax.loops import lane as lanes
 from elbojax.loops.run_batch import default_lanes
 
@@ -132,7 +132,7 @@ def test_optimisers_do_not_couple_models():
         return -0.5 * jnp.sum((z - y) ** 2)
 
     solver = svi(as_loss(elbo, log_density), optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05)))
-    stop = moments_settle(window=20, tolerance=0.2)
+    stop = moments_stable(window=20, tolerance=0.2)
     y = jnp.array([0.0, 1.0, 1e6, 3.0], jnp.float32)[:, None]
     qs = jax.vmap(lambda y: mean_field(jnp.zeros_like(y), 2.0))(y)
     keys = jax.random.split(jax.random.key(0), 4)

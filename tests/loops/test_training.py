@@ -41,7 +41,7 @@ def _equal(first, second):
 
 def _train(num_epochs, **settings):
     settings = {"batch_size": B, "validation": HELD_OUT, "decay": 0.9} | settings
-    return train(KEY, loss, OPTIMIZER, START, X, num_epochs=num_epochs, **settings)
+    return train(KEY, loss, START, X, optimizer=OPTIMIZER, num_epochs=num_epochs, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +105,14 @@ def test_patience():
     settings = dict(batch_size=2, validation=jnp.ones((4, 1)))
     optimizer = optax.sgd(0.02)
     start, data = {"loc": jnp.array(0.0)}, jnp.zeros((6, 1))
-    free = train(KEY, overfits, optimizer, start, data, num_epochs=20, **settings)
+    free = train(KEY, overfits, start, data, optimizer=optimizer, num_epochs=20, **settings)
     best = int(np.argmin(free.validation))
     assert 0 < best < 10 and free.status == Status.MAX_STEPS and free.best_epoch == best
     np.testing.assert_allclose((free.params["loc"] - 0.5) ** 2, free.validation[best], rtol=1e-12)
-    fit = train(KEY, overfits, optimizer, start, data, num_epochs=20, patience=3, **settings)
+    fit = train(KEY, overfits, start, data, optimizer=optimizer, num_epochs=20, patience=3, **settings)
     assert fit.status == Status.CONVERGED and fit.num_steps == 3 * (best + 4) and len(fit.losses) == best + 4
     _equal((fit.params, fit.validation), (free.params, free.validation[: best + 4]))
-    again = train(KEY, overfits, optimizer, start, data, num_epochs=30, patience=3, resume=fit, **settings)
+    again = train(KEY, overfits, start, data, optimizer=optimizer, num_epochs=30, patience=3, resume=fit, **settings)
     _equal(again, fit)
 
 
@@ -147,7 +147,16 @@ def test_the_checkpoint_of_another_problem_is_refused(tmp_path):
             _train(1, checkpoint=folder, **changed)
     for other in (OPTIMIZER, optax.adam(0.1)):
         with pytest.raises(ValueError, match="another problem"):
-            train(KEY, loss, other, START, X + (other is OPTIMIZER), num_epochs=1, batch_size=B, checkpoint=folder)
+            train(
+                KEY,
+                loss,
+                START,
+                X + (other is OPTIMIZER),
+                optimizer=other,
+                num_epochs=1,
+                batch_size=B,
+                checkpoint=folder,
+            )
 
 
 def test_a_bar_changes_no_number(whole, capsys):
@@ -158,13 +167,13 @@ def test_a_bar_changes_no_number(whole, capsys):
 
 def test_nan_is_a_status_and_the_last_finite_parameters_stay():
     optimizer = optax.adam(0.05)
-    fit = train(KEY, fragile, optimizer, START, X, batch_size=B, num_epochs=40)
+    fit = train(KEY, fragile, START, X, optimizer=optimizer, batch_size=B, num_epochs=40)
     assert fit.status == Status.NON_FINITE and fit.num_steps < 40 * STEPS
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(fit.params))
     assert np.isfinite(fit.losses[:-1]).all() and np.isnan(fit.losses[-1])
-    good = train(KEY, loss, optimizer, START, X, batch_size=B, num_epochs=len(fit.losses) - 1)
+    good = train(KEY, loss, START, X, optimizer=optimizer, batch_size=B, num_epochs=len(fit.losses) - 1)
     np.testing.assert_allclose(fit.params["loc"], good.params["loc"], rtol=1e-10)
-    watched = train(KEY, fragile, optimizer, START, X, batch_size=B, num_epochs=40, validation=HELD_OUT)
+    watched = train(KEY, fragile, START, X, optimizer=optimizer, batch_size=B, num_epochs=40, validation=HELD_OUT)
     assert watched.status == Status.NON_FINITE and np.isfinite(watched.params["loc"]).all()
 
 
@@ -172,7 +181,7 @@ def test_float32_and_integer_data():
     start = jax.tree.map(lambda x: x.astype(jnp.float32), START)
     data = np.arange(24, dtype=np.uint8).reshape(8, 3)
     counted = lambda key, params, batch: loss(key, params, batch / jnp.float32(24))  # noqa: E731
-    fit = train(KEY, counted, OPTIMIZER, start, data, batch_size=4, num_epochs=2, validation=data, decay=0.5)
+    fit = train(KEY, counted, start, data, optimizer=OPTIMIZER, batch_size=4, num_epochs=2, validation=data, decay=0.5)
     assert {x.dtype for x in jax.tree.leaves((fit.params, fit.losses, fit.validation))} == {jnp.dtype("float32")}
 
 
@@ -191,7 +200,7 @@ def test_blocks_end_with_the_epoch_or_just_after(steps):
 @pytest.mark.slow
 def test_an_epoch_that_blocks_do_not_divide():
     x = jnp.repeat(X, 5, axis=0)[:106]
-    fit = train(KEY, loss, OPTIMIZER, START, x, batch_size=2, num_epochs=3)
+    fit = train(KEY, loss, START, x, optimizer=OPTIMIZER, batch_size=2, num_epochs=3)
     expected = run(KEY, minibatched(svi(loss, OPTIMIZER), 2), START, x, num_steps=159)
     assert fit.num_steps == 159
     np.testing.assert_allclose(fit.params["loc"], expected.q["loc"], rtol=1e-12)

@@ -20,7 +20,9 @@ def start(loc=0.0):
 
 def run_settle(seed=0, state=None, loss=LOSS, **settings):
     settings = {"batch_size": 40, "tolerance": 0.05} | settings
-    return run_until_stationary(jax.random.key(seed), loss, ADAM, start() if state is None else state, X, **settings)
+    return run_until_stationary(
+        jax.random.key(seed), loss, start() if state is None else state, X, optimizer=ADAM, **settings
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -102,4 +104,4 @@ def test_memory_does_not_grow_with_the_steps():
 
 def test_needs_moments():
     with pytest.raises(TypeError, match=r"q with mean\(\) and variance\(\), got dict"):
-        run_until_stationary(jax.random.key(0), LOSS, ADAM, start()._replace(q={"a": 1.0}), X, batch_size=4)
+        run_until_stationary(jax.random.key(0), LOSS, start()._replace(q={"a": 1.0}), X, optimizer=ADAM, batch_size=4)

@@ -4,7 +4,18 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Race, Status, as_loss, default_optimizers, elbo_entropy, mean_field, race, svi, targets, thresholds
+from elbojax import (
+    Status,
+    SuccessiveHalving,
+    as_loss,
+    default_optimizers,
+    elbo_entropy,
+    mean_field,
+    successive_halving,
+    svi,
+    targets,
+    thresholds,
+)
 from elbojax.minibatch import halving
 from elbojax.minibatches import reshuffle, take
 from elbojax.solvers.svi import SviState
@@ -26,7 +37,7 @@ SIX = {
 
 
 def run_race(seed, optimizers=SIX, start=START):
-    return race(jax.random.key(seed), LOSS, start, X, batch_size=40, optimizers=optimizers, num_steps=30)
+    return successive_halving(jax.random.key(seed), LOSS, start, X, batch_size=40, optimizers=optimizers, num_steps=30)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -99,12 +110,12 @@ def test_misuse():
     with pytest.raises(TypeError, match=r"optimizers\['a'\] must be a GradientTransformation, got float"):
         run_race(0, {"a": 0.1})
     with pytest.raises(ValueError, match="batch_size must be between 1 and the number of rows 400, got 401"):
-        race(jax.random.key(0), LOSS, START, X, batch_size=401)
+        successive_halving(jax.random.key(0), LOSS, START, X, batch_size=401)
     with pytest.raises(ValueError, match="num_steps must be at least 2, got 1"):
-        race(jax.random.key(0), LOSS, START, X, batch_size=4, num_steps=1)
+        successive_halving(jax.random.key(0), LOSS, START, X, batch_size=4, num_steps=1)
 
 
 def test_the_former_name_of_rounds_warns():
-    won = Race(None, 0, "a", ("a",), np.zeros(1), np.zeros(1), np.array([2]), 2, None)
+    won = SuccessiveHalving(None, 0, "a", ("a",), np.zeros(1), np.zeros(1), np.array([2]), 2, None)
     with pytest.warns(DeprecationWarning, match="rounds"):
         assert won.heats is won.rounds

@@ -98,7 +98,7 @@ def both_bounds(key, q):
     z = jax.vmap(q.sample)(jax.random.split(key, 2000))
     log_q = jax.vmap(q.log_prob)(z)
     unary, pairwise = jax.vmap(factors)(z)
-    switches = elbojax.smoother(unary.mean(0), jnp.zeros(SIDES), pairwise.mean(0))
+    switches = elbojax.hmm_smoother(jnp.zeros(SIDES), pairwise.mean(0), unary.mean(0))
     expected = jax.vmap(lambda u, v: elbojax.elbo_chain(None, switches, (u, v)))(unary, pairwise) - log_q
     return jax.vmap(summed)(z) - log_q, expected
 
@@ -130,7 +130,7 @@ def test_the_switches_are_nearly_those_of_the_exact_posterior(trained):
 def test_summing_out_is_quieter_than_drawing_switches(trained, seed):
     """The variance of the gradient in q(z), both with four draws: pathwise, and leave-one-out where switches are drawn."""
     unary, pairwise = jax.vmap(factors)(jax.vmap(trained.sample)(jax.random.split(jax.random.key(9), 500)))
-    switches = elbojax.smoother(unary.mean(0), jnp.zeros(SIDES), pairwise.mean(0))
+    switches = elbojax.hmm_smoother(jnp.zeros(SIDES), pairwise.mean(0), unary.mean(0))
     both = elbojax.product((trained, switches))
 
     @jax.jit

@@ -10,7 +10,7 @@ import pytest
 
 import elbojax
 from elbojax import Status, targets
-from elbojax.minibatch.halving import Race
+from elbojax.minibatch.halving import SuccessiveHalving
 
 INIT = {"w": jnp.zeros(2), "tau": jnp.array(1.0)}
 TARGET = targets.unconstrain(lambda z: -jnp.sum(z["w"] ** 2) - z["tau"], INIT, {"tau": "positive"})
@@ -19,7 +19,7 @@ WANTED = {"tau": (np.exp(0.3 + 0.02), np.exp(0.32) * np.sqrt(np.expm1(0.04))), "
 
 
 def minibatch_fit(**given):
-    race = Race(
+    race = SuccessiveHalving(
         None, Status.CONVERGED, "adam", ("adam", "dowg"), np.array([1.0, 2.0]), np.zeros(2), np.ones(2, int), 400, None
     )
     settings = dict(rhat=1.01, mcse=0.01, moved=0.02, elbo=-3.5, elbo_se=0.1, num_steps=900, num_gradients=1200)

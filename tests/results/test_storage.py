@@ -28,7 +28,7 @@ FAMILIES = {
     "mean_field": lambda: elbojax.mean_field(jnp.zeros(D), 2.0),
     "low_rank": lambda: elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5),
     "student_t": lambda: elbojax.student_t(jnp.zeros(D), jnp.asarray(EYE), df=7),
-    "tailed": lambda: elbojax.tailed(elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5), df=9),
+    "tailed": lambda: elbojax.with_student_t_tails(elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5), df=9),
     "mixture": lambda: elbojax.mixture(jnp.array([0.0, 1.0]), [gaussian(), gaussian()]),
     "particles": lambda: elbojax.particles(jnp.ones((5, D)), 0.3),
     "blocks": lambda: elbojax.blocks(

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import as_loss, averaged, elbo, ema, mean_field, run, svi
+from elbojax import as_loss, elbo, ema, mean_field, polynomial_averaging, run, svi
 
 
 def _log_density(z, y):
@@ -33,7 +33,7 @@ def _path(solver, num_steps=40, dtype=jnp.float64):
 @pytest.mark.parametrize("decay", DECAYS)
 def test_equals_the_formula(decay):
     iterates, _, losses = _path(PLAIN)
-    average, informed, averaged_losses = _path(averaged(PLAIN, decay=decay))
+    average, informed, averaged_losses = _path(polynomial_averaging(PLAIN, decay=decay))
     np.testing.assert_array_equal(losses, averaged_losses)  # the averaged solver is not disturbed
     for name in ("loc", "log_scale"):
         expected = 0.0
@@ -45,7 +45,7 @@ def test_equals_the_formula(decay):
 
 
 def test_decay_zero_is_the_plain_mean():
-    iterates, average = _path(PLAIN)[0].loc, _path(averaged(PLAIN, decay=0.0))[0].loc
+    iterates, average = _path(PLAIN)[0].loc, _path(polynomial_averaging(PLAIN, decay=0.0))[0].loc
     np.testing.assert_allclose(average[-1], iterates.mean(0), rtol=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_beats_the_last_iterate():
     q, data = _start()
     keys = jax.random.split(jax.random.key(0), 64)
     errors = []
-    for solver in (PLAIN, averaged(PLAIN)):
+    for solver in (PLAIN, polynomial_averaging(PLAIN)):
         fits = jax.jit(jax.vmap(lambda key, s=solver: run(key, s, q, data, num_steps=1000)))(keys)
         error = jnp.concatenate([fits.q.loc - data, fits.q.log_scale], axis=1)
         errors.append(float(jnp.sqrt(jnp.mean(error**2))))
@@ -74,7 +74,7 @@ def test_beats_the_last_iterate():
 
 
 def test_float32_in_float32_out():
-    average, informed, losses = _path(averaged(PLAIN), dtype=jnp.float32)
+    average, informed, losses = _path(polynomial_averaging(PLAIN), dtype=jnp.float32)
     assert {x.dtype for x in jax.tree.leaves((average, informed, losses))} == {jnp.dtype("float32")}
     plain = _path(PLAIN, dtype=jnp.float32)[0].loc
     t = np.arange(1, 41)
@@ -86,6 +86,6 @@ def test_float32_in_float32_out():
 
 def test_errors_say_what_was_wanted_and_given():
     with pytest.raises(ValueError, match="decay must not be negative, got -1"):
-        averaged(PLAIN, decay=-1)
+        polynomial_averaging(PLAIN, decay=-1)
     with pytest.raises(ValueError, match="decay must be at least 0 and below 1, got 1"):
         ema(PLAIN, decay=1)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import elbojax
-from elbojax import full_rank, mean_field, refine
+from elbojax import full_rank, mean_field, semi_amortised_steps
 
 WEIGHTS = jnp.asarray(np.random.default_rng(0).normal(size=(7, 2)))
 DATA = jnp.asarray(np.random.default_rng(1).integers(0, 2, (4, 7)), float)
@@ -33,7 +33,9 @@ def refined_bound(params, weights, key, *, num_steps):
     """[4] bounds on fresh noise, after so many steps from the encoder."""
 
     def one(key, x):
-        refined = refine(key, encode(params, x), lambda k, q: bound(k, q, weights, x), num_steps=num_steps)
+        refined = semi_amortised_steps(
+            key, encode(params, x), lambda k, q: bound(k, q, weights, x), num_steps=num_steps
+        )
         return bound(jax.random.fold_in(key, 1000), refined, weights, x)
 
     return jax.vmap(one)(jax.random.split(key, 4), DATA)
@@ -45,7 +47,7 @@ PARAMS = jnp.array([0.5, -1.0, 0.3, 0.2, -1.5, 0.4])
 def test_one_step_finds_a_gaussian_of_independent_dimensions():
     posterior = mean_field(jnp.array([3.0, -1.0, 0.0]), jnp.array([0.01, 2.0, 1.0]))
     target = lambda key, q: objective(key, q, posterior.log_prob)  # noqa: E731
-    q = refine(jax.random.key(0), mean_field(jnp.ones(3), 1.0), target, num_steps=1, step_size=1.0)
+    q = semi_amortised_steps(jax.random.key(0), mean_field(jnp.ones(3), 1.0), target, num_steps=1, step_size=1.0)
     np.testing.assert_allclose(q.loc, posterior.loc, atol=1e-10)
     np.testing.assert_allclose(q.log_scale, posterior.log_scale, atol=1e-10)
 
@@ -68,7 +70,7 @@ def test_it_closes_the_gap_that_the_encoder_left(seed):
 @functools.cache
 def best_bounds():
     loss = lambda key, q, x: -bound(key, q, WEIGHTS, x)  # noqa: E731
-    solver = elbojax.averaged(elbojax.svi(loss, optax.adam(0.05)))
+    solver = elbojax.polynomial_averaging(elbojax.svi(loss, optax.adam(0.05)))
     start = jax.vmap(lambda x: PRIOR)(DATA)
     fits = elbojax.run_batch(jax.random.key(9), solver, start, DATA, max_steps=600)
     keys = jax.random.split(jax.random.key(10), 200)
@@ -91,13 +93,13 @@ def test_gradients_through_the_steps_are_those_of_finite_differences(num_steps):
 def test_no_step_is_the_start_and_single_precision_stays():
     q = jax.tree.map(lambda x: x.astype("float32"), mean_field(jnp.ones(2), 0.5))
     target = lambda key, q: objective(key, q, lambda z: -0.5 * jnp.sum(z**2))  # noqa: E731
-    same = refine(jax.random.key(0), q, target, num_steps=0)
+    same = semi_amortised_steps(jax.random.key(0), q, target, num_steps=0)
     np.testing.assert_array_equal(same.loc, q.loc)
-    assert {x.dtype.name for x in jax.tree.leaves(refine(jax.random.key(0), q, target))} == {"float32"}
+    assert {x.dtype.name for x in jax.tree.leaves(semi_amortised_steps(jax.random.key(0), q, target))} == {"float32"}
 
 
 def test_misuse():
     with pytest.raises(TypeError, match="q must be a MeanField, got FullRank: newton refines a FullRank"):
-        refine(jax.random.key(0), full_rank(jnp.zeros(2), jnp.eye(2)), lambda key, q: 0.0)
+        semi_amortised_steps(jax.random.key(0), full_rank(jnp.zeros(2), jnp.eye(2)), lambda key, q: 0.0)
     with pytest.raises(ValueError, match="num_steps must be at least 0, got -1"):
-        refine(jax.random.key(0), PRIOR, lambda key, q: 0.0, num_steps=-1)
+        semi_amortised_steps(jax.random.key(0), PRIOR, lambda key, q: 0.0, num_steps=-1)

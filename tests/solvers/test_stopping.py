@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo, loss_settles, mean_field, moments_settle, run, svi
+from elbojax import Status, as_loss, elbo, loss_plateau, mean_field, moments_stable, run, svi
 
 LENGTH = 400
 
@@ -60,12 +60,12 @@ def _loss_by_hand(loss, _, __, *, window, tolerance, num_errors=1.0):
 
 
 RULES = {
-    "moments_settle": (moments_settle, _moments_by_hand, dict(window=20, tolerance=0.1)),
-    "moments_settle, strict": (moments_settle, _moments_by_hand, dict(window=50, tolerance=0.02)),
-    "moments_settle, never content": (moments_settle, _moments_by_hand, dict(window=7, tolerance=1e-9)),
-    "loss_settles": (loss_settles, _loss_by_hand, dict(window=20, tolerance=0.01)),
-    "loss_settles, loose": (loss_settles, _loss_by_hand, dict(window=7, tolerance=3.0)),
-    "loss_settles, two errors": (loss_settles, _loss_by_hand, dict(window=50, tolerance=1e-6, num_errors=2.0)),
+    "moments_stable": (moments_stable, _moments_by_hand, dict(window=20, tolerance=0.1)),
+    "moments_stable, strict": (moments_stable, _moments_by_hand, dict(window=50, tolerance=0.02)),
+    "moments_stable, never content": (moments_stable, _moments_by_hand, dict(window=7, tolerance=1e-9)),
+    "loss_plateau": (loss_plateau, _loss_by_hand, dict(window=20, tolerance=0.01)),
+    "loss_plateau, loose": (loss_plateau, _loss_by_hand, dict(window=7, tolerance=3.0)),
+    "loss_plateau, two errors": (loss_plateau, _loss_by_hand, dict(window=50, tolerance=1e-6, num_errors=2.0)),
 }
 
 
@@ -86,7 +86,7 @@ def test_stops_where_the_formula_does_and_stays_stopped(name, dtype):
 
 
 @pytest.mark.parametrize("window", (2, 20))
-@pytest.mark.parametrize("make", (moments_settle, loss_settles))
+@pytest.mark.parametrize("make", (moments_stable, loss_plateau))
 def test_never_before_two_windows_however_still(make, window):
     still = np.ones(LENGTH), np.ones((LENGTH, 2)), np.ones((LENGTH, 2))
     done = _done(make(window=window), *still)
@@ -97,7 +97,7 @@ def test_never_before_two_windows_however_still(make, window):
 @pytest.mark.parametrize("constant", (-1e6, 1e3, 1e8))
 def test_a_constant_of_the_log_density_changes_nothing(constant, seed):
     loss, mean, sd = _sequence(seed)
-    for make in (loss_settles, moments_settle):
+    for make in (loss_plateau, moments_stable):
         rule = make(window=20, tolerance=0.1)
         np.testing.assert_array_equal(_done(rule, loss + constant, mean, sd), _done(rule, loss, mean, sd))
 
@@ -105,20 +105,20 @@ def test_a_constant_of_the_log_density_changes_nothing(constant, seed):
 @pytest.mark.parametrize("units", (1e-6, 1e5))
 def test_the_units_of_the_parameters_change_nothing(units):
     loss, mean, sd = _sequence(1)
-    scale, rule = np.array([units, 1.0]), moments_settle(window=20, tolerance=0.1)
+    scale, rule = np.array([units, 1.0]), moments_stable(window=20, tolerance=0.1)
     done = _done(rule, loss, mean, sd)
     assert 0 < done.sum() < LENGTH
     np.testing.assert_array_equal(_done(rule, loss, mean * scale, sd * scale), done)
 
 
-@pytest.mark.parametrize("make", (moments_settle, loss_settles))
+@pytest.mark.parametrize("make", (moments_stable, loss_plateau))
 def test_nan_is_not_settled(make):
     loss, mean, sd = _sequence(1)
     loss[3::5], mean[3::5] = np.nan, np.nan
     assert not _done(make(window=20, tolerance=10.0), loss, mean, sd).any()
 
 
-@pytest.mark.parametrize("make", (moments_settle, loss_settles))
+@pytest.mark.parametrize("make", (moments_stable, loss_plateau))
 def test_a_fit_stops_and_a_constant_does_not_move_the_stop(make):
     def log_density(z, constant):
         return -0.5 * jnp.sum((z - 2) ** 2) + constant
@@ -137,15 +137,15 @@ def test_a_fit_stops_and_a_constant_does_not_move_the_stop(make):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: moments_settle(window=1), ValueError, "window must be at least 2 steps, got 1"),
-        (lambda: loss_settles(window=0), ValueError, "window must be at least 2 steps, got 0"),
-        (lambda: moments_settle(tolerance=0.0), ValueError, "tolerance must be positive, got 0.0"),
-        (lambda: loss_settles(tolerance=float("nan")), ValueError, "tolerance must be positive, got nan"),
-        (lambda: loss_settles(num_errors=-1.0), ValueError, "num_errors must not be negative, got -1.0"),
+        (lambda: moments_stable(window=1), ValueError, "window must be at least 2 steps, got 1"),
+        (lambda: loss_plateau(window=0), ValueError, "window must be at least 2 steps, got 0"),
+        (lambda: moments_stable(tolerance=0.0), ValueError, "tolerance must be positive, got 0.0"),
+        (lambda: loss_plateau(tolerance=float("nan")), ValueError, "tolerance must be positive, got nan"),
+        (lambda: loss_plateau(num_errors=-1.0), ValueError, "num_errors must not be negative, got -1.0"),
         (
-            lambda: moments_settle().init({"a": 1.0}),
+            lambda: moments_stable().init({"a": 1.0}),
             TypeError,
-            r"mean\(\) and variance\(\), got dict; use loss_settles",
+            r"mean\(\) and variance\(\), got dict; use loss_plateau",
         ),
     ],
 )
@@ -156,7 +156,7 @@ def test_errors_say_what_was_wanted_and_given(call, error, message):
 
 def test_a_first_window_settles_nothing_in_a_large_batch():
     """XLA on CPU takes the maximum of 512 rows and more without their NaNs, which here stand for no window yet."""
-    rule = moments_settle(window=2, tolerance=0.1)
+    rule = moments_stable(window=2, tolerance=0.1)
     q = jax.vmap(lambda x: mean_field(x * jnp.ones(10, "float32"), 1.0))(jnp.arange(1024, dtype="float32"))
 
     @jax.jit

@@ -5,7 +5,7 @@ import optax
 import pytest
 from optax import contrib
 
-from elbojax import Status, annealed_svi, as_loss, averaged, elbo, elbo_at, elbo_stl, mean_field, run, svi
+from elbojax import Status, annealed_svi, as_loss, elbo, elbo_at, elbo_stl, mean_field, polynomial_averaging, run, svi
 from elbojax.noise import whitened
 from elbojax.solvers.svi import descend
 
@@ -100,7 +100,7 @@ def test_any_pytree_of_floats_can_be_trained():
     def loss(key, params, data):
         return -elbo(key, params["q"], lambda z: -0.5 * jnp.sum((z - 1) ** 2)) + (params["shift"] - data) ** 2
 
-    solver = averaged(svi(loss, optax.adam(0.05)))
+    solver = polynomial_averaging(svi(loss, optax.adam(0.05)))
     fit = run(jax.random.key(0), solver, {"q": _start(), "shift": 0.0}, jnp.array(3.0), num_steps=500)
     np.testing.assert_allclose(fit.q["shift"], 3.0, atol=0.05)
     np.testing.assert_allclose(fit.q["q"].loc, 1.0, atol=0.3)
