@@ -5,7 +5,7 @@ Code reads them where they are used (`thresholds.ENOUGH`), each time that it run
     with thresholds.overridden(ENOUGH=200):
         fit = elbojax.fit(...)
 
-    python benchmarks/certificate.py --sweep ENOUGH=100,200,400
+    python -m benchmarks certificate --sweep ENOUGH=100,200,400
 
 `docs/thresholds.md` is the table. What is left out: sizes of calls, lanes and caches, which change no answer and stand where they
 are used, and settings of the solvers, which have arguments.
@@ -306,7 +306,7 @@ ROUGH_SD = _number(
     0.03,
     "Monte Carlo error, relative",
     "Error of the sds above which it is.",
-    "35 targets of known moments, 20 seeds each (benchmarks/certificate.py): with the error of the means"
+    "35 targets of known moments, 20 seeds each (`python -m benchmarks certificate`): with the error of the means"
     " alone, half of the answers that were off by more than 0.1 passed for smooth; since single draws count"
     " too (TAIL_SHARE_AGAIN), 29 targets (2026-11-29): without it none of 87 answers differs",
 )
@@ -1143,12 +1143,12 @@ def page() -> str:
         "Every number that decides something about an answer, from `elbojax/thresholds.py`, which this page is made of"
         " (`make thresholds`). Where the evidence is “unmeasured” the number is a choice, and a sweep is welcome:",
         "",
-        "    python benchmarks/certificate.py --call fit --seeds 5 --sweep ENOUGH=100,200,400",
+        "    python -m benchmarks certificate --only fit --seeds 5 --sweep ENOUGH=100,200,400",
         "",
         "`with elbojax.thresholds.overridden(ENOUGH=200): ...` has another value in Python.",
         "",
-        "“29 targets” are those of `benchmarks/certificate.py` without hidden modes and the five slowest, by `fit` with three"
-        " seeds each; “33 targets” have four of the slow ones too.",
+        "“29 targets” are those of `python -m benchmarks certificate` without hidden modes and the five slowest, by `fit` with"
+        " three seeds each; “33 targets” have four of the slow ones too.",
     ]
     group = ""
     for name, record in TABLE.items():

@@ -34,6 +34,8 @@ def page(name: str, question: str, store: Store, sections: list[str]) -> str:
     if failed:
         cells = [[row["contender"], row["problem"], row["seed"], f"`{row['status']}`"] for row in failed]
         sections = [*sections, "## No answer\n\n" + table(["contender", "problem", "seed", "why"], cells)]
+    if store.notes:
+        sections = [*sections, "## Notes\n\n" + "\n\n".join(store.notes)]
     return (
         "\n\n".join([f"# {name.capitalize().replace('_', ' ')}", question, " ".join(told), *sections]).rstrip() + "\n"
     )

@@ -57,6 +57,11 @@ FIELDS = {
     "cpu_seconds": "processor time of a call, with what it had to compile",
     "sd_error_rms": "root mean square of sd / true sd - 1 over the parameters",
     "correlation_error": "the largest |correlation - true correlation|",
+    "moment_sd_error": "the largest |sd / true sd - 1| of all columns, those too that are assessed by quantiles",
+    "heavy": "columns that are assessed by quantiles",
+    "withheld": "of the others, those whose sd is withheld",
+    "hidden": "whether the target has a mode in which no start ends",
+    "stage": "of a cascade, whose answer it is",
     "khat": "Pareto k-hat of the importance ratios",
     "ess": "effective draws",
     "kind": "of what is on trial: `right`, `wrong` by more than the tolerance, or `between`",
@@ -82,12 +87,13 @@ FIELDS = {
 
 
 class Store:
-    """Rows by problem, contender and seed, on disk after each change."""
+    """Rows by problem, contender and seed, on disk after each change; and notes on them, which a person writes into the file."""
 
     def __init__(self, file: str | os.PathLike) -> None:
         self.file = pathlib.Path(file)
         stored = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.environments: dict[str, dict[str, Any]] = stored.get("environments", {})
+        self.notes: list[str] = stored.get("notes", [])
         self._rows: dict[tuple, Row] = {key_of(row): row for row in stored.get("rows", [])}
 
     def __contains__(self, key: tuple) -> bool:
@@ -131,7 +137,8 @@ class Store:
         rows = ",\n  ".join(json.dumps(row) for row in self._rows.values())
         self.file.parent.mkdir(parents=True, exist_ok=True)
         aside = self.file.with_suffix(".part")
-        aside.write_text(f'{{"environments": {{\n  {environments}\n }},\n "rows": [\n  {rows}\n]}}\n')
+        notes = f' "notes": {json.dumps(self.notes)},\n' if self.notes else ""
+        aside.write_text(f'{{"environments": {{\n  {environments}\n }},\n{notes} "rows": [\n  {rows}\n]}}\n')
         aside.replace(self.file)
 
 

@@ -2,7 +2,8 @@
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.harness import machine, process
@@ -15,12 +16,14 @@ class Job(NamedTuple):
     Attributes:
       problem: of the suite's problems.
       contenders: those that take turns in this process; one where each is to have a process of its own.
-      seed: of the keys. A job that takes several seeds as its rounds names its first one, and its rows their own.
+      seed: of the keys; the first of them, where the job takes several and its rows name their own.
+      seeds: how many, where a row of each is wanted of every contender.
     """
 
     problem: str
     contenders: tuple[str, ...]
     seed: int
+    seeds: int = 1
 
 
 class Suite(NamedTuple):
@@ -37,6 +40,9 @@ class Suite(NamedTuple):
       x64: whether it is double precision.
       picture: `(rows, path) -> files`, which draws at `path` and beside it what the page is to show; called where matplotlib is
         installed and there are rows.
+      on_request: jobs that are run only where `--only` names one of their contenders.
+      sweep: `(name, [(value, rows)]) -> markdown`, what a sweep of a threshold comes to; without it, the first value beside each
+        other.
     """
 
     question: str
@@ -47,6 +53,8 @@ class Suite(NamedTuple):
     quick_seconds: float = 120.0
     x64: bool = True
     picture: Callable[[list[Row], pathlib.Path], list[pathlib.Path]] | None = None
+    on_request: Callable[[], list[Job]] | None = None
+    sweep: Callable[[str, list[tuple[Any, list[Row]]]], str] | None = None
 
 
 def run(
@@ -56,6 +64,8 @@ def run(
     *,
     quick: bool = False,
     only: str = "",
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     again: bool = False,
     say: Callable[[str], Any] = print,
 ) -> None:
@@ -66,24 +76,73 @@ def run(
       suite: its entry.
       store: where rows are kept.
       quick: the short form.
-      only: parts of names of problems or contenders, separated by commas; all without.
+      only: as `chosen` has it.
+      seeds: how many at most; as many as the suite has without.
+      settings: thresholds that are in force.
       again: also what is there already.
       say: told a line for each row.
     """
-    wanted = [part for part in only.split(",") if part]
     environment = machine.environment(x64=suite.x64)
-    for job in suite.jobs(quick):
-        chosen = [
-            contender
-            for contender in job.contenders
-            if (not wanted or any(part in job.problem or part in contender for part in wanted))
-            and (again or (job.problem, contender, job.seed) not in store)
+    for job in chosen(suite, quick, only):
+        if seeds is not None:
+            job = job._replace(seeds=min(job.seeds, seeds - job.seed))
+        absent = lambda one, seed, job=job: again or (job.problem, one, seed) not in store  # noqa: E731
+        left = [
+            seed for seed in range(job.seed, job.seed + job.seeds) if any(absent(one, seed) for one in job.contenders)
         ]
-        if not chosen:
-            continue
-        for row in process.rows(name, suite, job._replace(contenders=tuple(chosen)), quick):
-            store.add(row | {"date": machine.today(), "quick": quick}, environment)
-            say(line(row))
+        while left:
+            # A crash costs one seed; the others go on in another process.
+            block = list(itertools.takewhile(lambda seed, left=left: seed - left[0] == left.index(seed), left))
+            names = tuple(one for one in job.contenders if any(absent(one, seed) for seed in block))
+            part, done = Job(job.problem, names, block[0], len(block)), set()
+            for row in process.rows(name, suite, part, quick, settings or {}):
+                store.add(row | {"date": machine.today(), "quick": quick}, environment)
+                say(line(row))
+                done.add(row["seed"])
+            left = [seed for seed in left if seed not in done]
+
+
+def chosen(suite: Suite, quick: bool, only: str = "") -> list[Job]:
+    """Jobs of the problems and of the contenders that are named.
+
+    Args:
+      suite: its entry.
+      quick: the short form.
+      only: names or parts of names, separated by commas without a space behind. Those of problems choose problems, those of
+        contenders contenders; a name that is whole chooses that one alone.
+
+    Raises:
+      ValueError: a part is in no name, or the contenders that are named are asked for none of the problems.
+    """
+    jobs, parts = suite.jobs(quick), [part.strip() for part in re.split(r",(?! )", only) if part.strip()]
+    usual = {name for job in jobs for name in (job.problem, *job.contenders)}
+    extra = suite.on_request() if suite.on_request else []
+    wanted = {part for part in parts if not any(part in name for name in usual)}
+    jobs = jobs + [job for job in extra if any(part in one for part in wanted for one in job.contenders)]
+    problems = _named(parts, [job.problem for job in jobs])
+    contenders = _named(parts, [one for job in jobs for one in job.contenders])
+    unknown = [part for part in parts if not any(part in name for name in (*problems, *contenders))]
+    if unknown:
+        names = ", ".join(dict.fromkeys([*problems, *contenders]))
+        raise ValueError(f"no problem or contender {', '.join(unknown)}; there are {names}")
+    found = []
+    for job in jobs:
+        own = tuple(one for one in job.contenders if contenders[one])
+        if own and problems[job.problem]:
+            found.append(job._replace(contenders=own))
+    if not found:
+        there = (f"{one!r} on {job.problem!r}" for job in jobs for one in job.contenders if contenders[one])
+        raise ValueError(f"{' and '.join(parts)} have nothing in common; there are {', '.join(there)}")
+    return found
+
+
+def _named(parts: list[str], names: list[str]) -> dict[str, bool]:
+    """Name -> whether it is chosen: all are where no part is of any."""
+    by_part = {
+        part: [name for name in names if part == name] or [name for name in names if part in name] for part in parts
+    }
+    some = {name for found in by_part.values() for name in found}
+    return {name: not some or name in some for name in names}
 
 
 def line(row: Row) -> str:

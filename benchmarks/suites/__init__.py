@@ -4,7 +4,18 @@ import importlib
 
 from benchmarks.harness.suite import Suite
 
-NAMES = ("cold", "evidence", "step", "minibatch", "sequence", "estimators", "chain_check", "large", "calibration")
+NAMES = (
+    "certificate",
+    "cold",
+    "evidence",
+    "step",
+    "minibatch",
+    "sequence",
+    "estimators",
+    "chain_check",
+    "large",
+    "calibration",
+)
 """In the order in which `python -m benchmarks` runs them."""
 
 

@@ -80,7 +80,7 @@ def fake(monkeypatch):
     """A suite whose processes are not started: (suite, jobs that were run)."""
     ran = []
 
-    def rows(name, suite, job, quick):
+    def rows(name, suite, job, quick, settings):
         ran.append(job)
         yield from (row(job.seed, job.problem, contender) for contender in job.contenders)
 
@@ -178,7 +178,7 @@ def test_every_suite_has_jobs_that_can_be_run():
         assert len({(job.problem, one, job.seed) for job in full for one in job.contenders}) == sum(
             len(job.contenders) for job in full
         )
-    with pytest.raises(ValueError, match="wanted one of cold, "):
+    with pytest.raises(ValueError, match="wanted one of certificate, cold, "):
         suites.load("nothing")
 
 
@@ -190,7 +190,7 @@ def test_the_suites_of_known_answers_name_what_there_is():
 def test_the_command_knows_its_suites(capsys):
     with pytest.raises(SystemExit):
         command.main(["nothing"])
-    assert "no suite nothing; there are cold, " in capsys.readouterr().err
+    assert "no suite nothing; there are certificate, cold, " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main(["--compare", "a.json", "b.json"])
     assert "no such file: a.json, b.json" in capsys.readouterr().err

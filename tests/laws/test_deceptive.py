@@ -1,6 +1,6 @@
 """Certified answers are right and regular posteriors are certified, by both calls; most of the targets are made to deceive.
 
-Many more, over many seeds: `benchmarks/certificate.py`.
+Many more, over many seeds: `python -m benchmarks certificate`.
 """
 
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from benchmarks.certificate import banana, funnel, gamma, independent, log_gamma, pair, ring, student
+from benchmarks.problems.deceptive import banana, funnel, gamma, independent, log_gamma, pair, ring, student
 from elbojax import thresholds
 from elbojax.cascade import outer_variance
 from elbojax.families import full_rank
