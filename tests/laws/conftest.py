@@ -3,7 +3,8 @@
 A law is a table of cases, each with its right value (closed form, quadrature, another library) or the error that it is
 to raise. Every case runs twice: as in a user's default session (float32) and with `jax_enable_x64`. The order of the
 laws is shuffled, for what one call leaves behind must not change what the next one answers; ELBOJAX_LAWS_SEED repeats an
-order that failed.
+order that failed. ELBOJAX_LAWS_HALF takes one of two halves, each of files picked by that seed, so that two processes
+share the work; which files meet in one of them changes with it.
 """
 
 import os
@@ -15,6 +16,10 @@ import pytest
 
 SEED = int(os.environ.get("ELBOJAX_LAWS_SEED", "0"))
 """Of the order; the same for all workers of pytest-xdist, which have to collect alike."""
+HALF = os.environ.get("ELBOJAX_LAWS_HALF", "")
+"""1 or 2; all laws where it is empty."""
+if HALF not in ("", "1", "2"):
+    raise pytest.UsageError(f"ELBOJAX_LAWS_HALF is 1 or 2, or empty for all laws; got {HALF!r}")
 
 
 @pytest.fixture(params=[False, True], ids=["default", "x64"])
@@ -26,13 +31,24 @@ def precision(request):
 
 def pytest_report_header():
     """How to repeat the order."""
-    return f"laws: shuffled with ELBOJAX_LAWS_SEED={SEED}"
+    return f"laws: shuffled with ELBOJAX_LAWS_SEED={SEED}" + (f", half {HALF}" if HALF else "")
+
+
+def others(laws):
+    """The files of the other half: every second one in an order of the seed's."""
+    files = sorted({law.path for law in laws})
+    random.Random(SEED).shuffle(files)
+    return set(files[int(HALF) % 2 :: 2])
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
-    """The laws in shuffled order, each in a place where a law stood."""
+def pytest_collection_modifyitems(config, items):
+    """The laws in shuffled order, each in a place where a law stood; of one half alone where that is asked for."""
     here = pathlib.Path(__file__).parent
+    if HALF:
+        left_out = others([item for item in items if here in item.path.parents])
+        config.hook.pytest_deselected(items=[item for item in items if item.path in left_out])
+        items[:] = [item for item in items if item.path not in left_out]
     places = [place for place, item in enumerate(items) if here in item.path.parents]
     laws = [items[place] for place in places]
     random.Random(SEED).shuffle(laws)
