@@ -115,6 +115,7 @@ def test_moments_of_a_random_walk():
     np.testing.assert_allclose(np.mean(draws, axis=0), result.mean(), atol=0.1)
 
 
+@pytest.mark.slow
 def test_what_was_not_checked_is_not_certified():
     result, _ = correlated()
     assert not result.certificate.certified and result.certificate.khat > 0.7

@@ -75,6 +75,7 @@ def test_a_wrong_prior_is_caught():
     assert not result.verdicts[0].inside and "OUTSIDE" in str(result)
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_panel_for_each():
     figure = elbojax.plots.calibration(calibrate(2, width=0.1), title="wrong")
     panels = [axes for axes in figure.axes if axes.axison]

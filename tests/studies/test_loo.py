@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from results import made
 
 import elbojax
 from elbojax.studies.psis_loo import _left_out
@@ -91,8 +92,9 @@ def test_misuse():
     few = elbojax.loo(fitted(Y), lambda z, d: each(z, d)[:5], (X, Y))
     with pytest.raises(ValueError, match="same observations, got {'all': 24, 'few': 5}"):
         elbojax.compare({"all": elbojax.loo(fit, each, (X, Y)), "few": few})
-    fits = elbojax.fit_batch(jax.random.key(0), log_density, {"a": 0.0, "b": 0.0}, (X[None], Y[None]))
+    q = elbojax.mean_field(jnp.zeros(made.SIZE), 1.0)
+    many = made.fit(jax.tree.map(lambda x: jnp.stack([x, x]), q), models=2)
     with pytest.raises(TypeError, match="one model, got Fits"):
-        elbojax.loo(fits, each, (X, Y))
+        elbojax.loo(many, each, (X, Y))
     with pytest.raises(ValueError, match="give a function"):
         elbojax.loo(fit)
