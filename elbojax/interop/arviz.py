@@ -34,7 +34,7 @@ def to_arviz(
       batched: whether there is an axis of models, which becomes the dimension `model`.
       attributes: numbers and words that the tree carries along.
       groups: further groups of ArviZ, variables by name: `log_likelihood` and `posterior_predictive` with leading axes
-        [C, S], `observed_data` without.
+        [C, S], `observed_data` and `constant_data` without.
       dims: name of a variable -> names of its own axes, those of chain, draw and model left out.
       coords: name of an axis -> labels along it.
 
@@ -120,7 +120,7 @@ def _check_axes(contents: Mapping[str, Any], dims: Mapping[str, Any], coords: Ma
     shapes: dict[str, tuple[int, ...]] = {}
     for group, variables in contents.items():
         for name, values in variables.items():
-            shapes[name] = np.shape(values)[0 if group == "observed_data" else 2 + len(models) :]
+            shapes[name] = np.shape(values)[0 if group in ("observed_data", "constant_data") else 2 + len(models) :]
     own = {"chain", "draw", *models}
     lengths: dict[str, tuple[str, int]] = {}
     for name, axes in dims.items():

@@ -33,6 +33,8 @@ class Model:
       completed: `(key, position, data) -> position` with what the log-density has summed out, drawn given parameters and data;
         `simulate` takes it along.
       observed: data by name, as `log_likelihood` has them.
+      scaled: names of observed variables whose log-likelihoods are weighed, so that an observation may count as several.
+      constants: data by name that nothing is said of, such as covariates.
       dims: name -> names of the axes of a variable.
       coords: name of an axis -> labels along it.
       natural: from flat unconstrained draws [S, D] to a dict of the parameters in their own space, on the host, where the
@@ -57,6 +59,8 @@ class Model:
     rebind: Callable[..., tuple[PyTree, Callable[[Key, PyTree, PyTree], dict[str, Any]]]] | None = None
     completed: Callable[[Key, PyTree, PyTree], PyTree] | None = None
     observed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scaled: tuple[str, ...] = ()
+    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dims: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
     coords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     natural: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None

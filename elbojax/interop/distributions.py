@@ -1,5 +1,7 @@
-"""Distribution objects: their densities to be fitted, and NumPyro's as families with pathwise gradients."""
+"""Distribution objects of NumPyro, distrax and TFP: their densities to be fitted, and families with pathwise gradients."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -149,20 +151,86 @@ class Distribution(Reparameterised):
         return self.distribution.sample(key)
 
 
-def distribution_family(distribution: Any) -> Distribution:
-    r"""A NumPyro distribution as a family, for `elbo`, `svi`, `run` and the rest, with pathwise gradients.
+@family
+class Made(Reparameterised):
+    """Distribution objects that a function makes of parameters, which are trained.
+
+    Attributes:
+      params: pytree of floats, unconstrained.
+      make: from these to an object with `sample` and `log_prob`; static.
+    """
+
+    params: PyTree
+    make: Any = static()
+
+    @property
+    def distribution(self) -> Any:
+        """The object."""
+        return self.make(self.params)
+
+    @property
+    def noise_size(self) -> int:
+        """Two numbers, whose bits are the key of a draw."""
+        return 2
+
+    def transport(self, noise: Array) -> Array:
+        """A draw whose key are the bits of the noise: with fixed noise a differentiable function of the parameters."""
+        bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(noise).astype(jnp.float32), jnp.uint32)
+        return self.sample(jax.random.wrap_key_data(bits, impl="threefry2x32"))
+
+    def log_prob(self, event: Array) -> Scalar:
+        """By the object, summed over its batch."""
+        return jnp.sum(self.distribution.log_prob(event))
+
+    def sample(self, key: Key) -> Array:
+        """By the object: `sample(seed=key)` as distrax and TFP have it, else `sample(key)`."""
+        draw = self.distribution.sample
+        if "seed" not in inspect.signature(draw).parameters:
+            return jnp.asarray(draw(key))
+        with jax.legacy_prng_key("allow"):  # TFP 0.25 knows no other
+            return jnp.asarray(draw(seed=jax.random.key_data(key)))
+
+
+def _made(make: Callable[[PyTree], Any], params: PyTree) -> Made:
+    """The family, where its draws are differentiable in the parameters."""
+    q = Made(jax.tree.map(as_float, params), make)
+    made = q.distribution
+    for wanted in ("sample", "log_prob"):
+        if isinstance(made, type) or not callable(getattr(made, wanted, None)):
+            raise TypeError(f"the function must return an object with sample and log_prob, got {_name(made)}")
+    # TFP says it of itself.
+    said = str(getattr(made, "reparameterization_type", ""))
+    key, other = jax.random.split(jax.random.key(0))
+    draw, pull = jax.vjp(lambda params: Made(params, make).sample(key), q.params)
+    whole = not jnp.issubdtype(draw.dtype, jnp.floating)
+    if whole or "NOT_" in said or not _moves(pull(jax.random.normal(other, draw.shape, draw.dtype))):
+        raise TypeError(f"draws of {_name(made)} have no derivatives in its parameters: take a family for elbo_rloo")
+    return q
+
+
+def _moves(slopes: PyTree) -> bool:
+    return any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(slopes))
+
+
+def distribution_family(distribution: Any, params: PyTree = None) -> Distribution | Made:
+    r"""A distribution object as a family, for `elbo`, `svi`, `run` and the rest, with pathwise gradients.
 
     .. math:: \nabla_\theta \mathrm E_{q_\theta}[f(z)] = \mathrm E_{q_\theta}[\nabla f(z) \cdot \partial z / \partial \theta],
               \qquad \frac{\partial z}{\partial \theta} = -\frac{\partial_\theta F_\theta(z)}{q_\theta(z)}
 
     Args:
       distribution: of NumPyro, such as `Gamma`, `Beta`, `Dirichlet`, `Normal`, `StudentT`; axes of a batch make one event.
+        Or a function from `params` to an object of distrax, TFP or another library, with `log_prob` and `sample(seed=key)`
+        or `sample(key)`: `lambda p: distrax.Gamma(jnp.exp(p["a"]), jnp.exp(p["b"]))`. Define it once.
+      params: pytree of floats, on all of which the function is defined; None for NumPyro's distributions, which know their
+        parameters.
 
     Returns:
-      A `Reparameterised` family; `q.distribution` is NumPyro's again, with what was learnt.
+      A `Reparameterised` family; `q.distribution` is the object again, with what was learnt.
 
     Raises:
-      TypeError: it is not of NumPyro, its draws have no derivatives, or it is not made of parameters with constraints.
+      TypeError: it is neither of NumPyro nor a function with params, its draws have no derivatives, or it is not made of
+        parameters with constraints.
 
     Example:
       >>> import elbojax, jax, numpyro.distributions as dist
@@ -174,8 +242,17 @@ def distribution_family(distribution: Any) -> Distribution:
     References:
       Figurnov, Mohamed, Mnih 2018, https://arxiv.org/abs/1805.08498
     """
+    if params is not None:
+        if not callable(distribution):
+            raise TypeError(
+                f"with params, a function that makes a distribution of them is wanted, got {_name(distribution)}"
+            )
+        return _made(distribution, params)
     if not _is_numpyro(distribution):
-        raise TypeError(f"a distribution of NumPyro is wanted, got {_name(distribution)}")
+        raise TypeError(
+            f"a distribution of NumPyro is wanted, got {_name(distribution)}; one of another library goes as a function of its"
+            " parameters: distribution_family(lambda p: ..., params)"
+        )
     from numpyro.distributions import Independent, biject_to
 
     ndim = len(distribution.batch_shape)
@@ -186,17 +263,19 @@ def distribution_family(distribution: Any) -> Distribution:
         raise TypeError(f"draws of {kind.__name__} have no derivatives in its parameters: take a family for elbo_rloo")
     held = {name: getattr(distribution, name, None) for name in kind.arg_constraints}
     held = {name: value for name, value in held.items() if value is not None}
-    params = {}
+    unconstrained = {}
     for name, value in held.items():
         constraint = kind.arg_constraints[name]
         if getattr(constraint, "is_discrete", False):
             raise TypeError(f"{kind.__name__} has the parameter {name!r}, a whole number, which cannot be trained")
-        params[name] = biject_to(constraint)._inverse(as_float(value))
-    q = Distribution(params, kind, ndim)
+        unconstrained[name] = biject_to(constraint)._inverse(as_float(value))
+    q = Distribution(unconstrained, kind, ndim)
     try:
         like = jax.eval_shape(lambda: q.distribution.sample(jax.random.key(0)))
     except Exception as error:
-        raise TypeError(f"{kind.__name__} is not made of the parameters {', '.join(params) or 'none'} alone") from error
+        raise TypeError(
+            f"{kind.__name__} is not made of the parameters {', '.join(unconstrained) or 'none'} alone"
+        ) from error
     if like.shape != (*distribution.batch_shape, *distribution.event_shape):
         raise TypeError(f"{kind.__name__} made of its parameters has events of another shape: {like.shape}")
     return q

@@ -177,6 +177,7 @@ def _made(
         completed=_Completed(program) if discrete else None,
         rebind=_Rebind(program),
         observed={name: np.asarray(site["value"]) for name, site in observed.items()},
+        scaled=tuple(name for name, site in observed.items() if site["scale"] is not None),
         dims=_dims(model, args, kwargs),
         library="NumPyro",
     )

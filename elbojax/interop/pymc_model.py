@@ -86,7 +86,9 @@ def from_pymc(model: Any = None) -> Model:
         else _value(model.rvs_to_values[variable])
         for variable in model.observed_RVs
     }
-    names = {*free, *observed, *(variable.name for variable in model.deterministics)}
+    seen = {model.rvs_to_values[variable].name for variable in model.observed_RVs}
+    constants = {name: np.array(data[name]) for name in _shared(model) if name not in seen}
+    names = {*free, *observed, *constants, *(variable.name for variable in model.deterministics)}
     dims = {name: axes for name, axes in _dims(model).items() if name in names}
     used = {axis for axes in dims.values() for axis in axes}
     return Model(
@@ -101,6 +103,7 @@ def from_pymc(model: Any = None) -> Model:
         unconstrain=_Unconstrain(program),
         rebind=_Rebind(program, tuple(observed), data),
         observed=observed,
+        constants=constants,
         dims=dims,
         coords={axis: list(labels) for axis, labels in model.coords.items() if labels is not None and axis in used},
         library="PyMC",

@@ -156,7 +156,8 @@ class Posterior(abc.ABC):
         """The posterior as an ArviZ `DataTree`, with groups `posterior` and `certificate`, and what is known of data.
 
         A fit of `fit_model` knows all that follows the asterisk: its tree has the deterministic quantities among the
-        posterior, the groups `log_likelihood`, `posterior_predictive` and `observed_data`, and axes named by plates.
+        posterior, the groups `log_likelihood`, `posterior_predictive`, `observed_data` and, of PyMC's `pm.Data`,
+        `constant_data`, and axes named by plates.
 
         Draws are picked by weight from those of the check, the same on every call, and make one chain; where NUTS
         answered one model they are its chains as they ran, so that ArviZ can look at their mixing. ArviZ takes every

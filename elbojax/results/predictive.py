@@ -167,6 +167,8 @@ def known_of_data(
         groups["posterior_predictive"] = _by_name("simulate", chained(drawn))
     if observed is not None or (model is not None and model.observed):
         groups["observed_data"] = dict(model.observed if observed is None else observed)  # type: ignore[union-attr]
+    if model is not None and model.constants:
+        groups["constant_data"] = dict(model.constants)
     if model is not None and model.derived is not None:
         with jax.enable_x64(True):
             derived = mapped(model.derived, flat, widened(model.data))

@@ -1,5 +1,6 @@
 """Leave-one-out cross-validation from one fit, with exact refits where it cannot be trusted; models compared by it."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -100,7 +101,8 @@ def loo(
     Args:
       fit: of one model.
       log_likelihood: `(position) -> pytree`, or `(position, data) -> pytree` where data is given, of log p(x_n | z) for each
-        observation. None for that of the model that `fit_model` was given.
+        observation. None for that of the model that `fit_model` was given; where the model scales it
+        (`numpyro.handlers.scale`), an observation of scale s is s copies, left out and scored together, with a warning.
       data: pytree of arrays; the same that the log-density was given.
       key: consumed; None for no refits.
       progress: of the refits: True for a bar, None for one where a person is watching.
@@ -129,6 +131,12 @@ def loo(
             f"loo takes a fit of one model, got {type(fit).__name__}; of a batch: [loo(one) for one in fits]"
         )
     found = fit.log_likelihood(log_likelihood, data)
+    if log_likelihood is None and fit.model is not None and fit.model.scaled:
+        warnings.warn(
+            f"{', '.join(fit.model.scaled)} is scaled in the model (numpyro.handlers.scale): loo leaves out, and scores, an"
+            " observation of scale s as s copies of it, which for weights that are no counts is the score of no density",
+            stacklevel=2,
+        )
     one = jax.tree.map(lambda x: x[0], found)
     each = np.concatenate([np.reshape(x, (len(x), -1)) for x in jax.tree.leaves(found)] or [np.zeros((1, 0))], axis=1)
     # A density of one at every draw is that of an entry that is masked, which is no observation.

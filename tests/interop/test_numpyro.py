@@ -327,6 +327,25 @@ def test_what_cannot_be_left_out_one_by_one_says_so():
     assert one.log_likelihood is None
 
 
+def test_an_observation_of_scale_two_is_left_out_as_two():
+    """Against the normal predictive density of both copies given the others."""
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        with numpyro.plate("n", len(y)), numpyro.handlers.scale(scale=2.0):
+            numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+    y = np.array([0.3, -0.4, 1.2, 2.0])
+    fit = elbojax.fit_model(KEY, model, y)
+    with pytest.warns(UserWarning, match=r"y is scaled in the model \(numpyro.handlers.scale\).*as s copies"):
+        found = elbojax.loo(fit)
+    for n in range(4):
+        precision = 0.25 + 6
+        mean, cover = 2 * np.delete(y, n).sum() / precision, np.eye(2) + 1 / precision
+        exact = stats.multivariate_normal(np.full(2, mean), cover).logpdf([y[n], y[n]])
+        assert found.pointwise[n] == pytest.approx(exact, abs=0.05)
+
+
 def unobserved(y=None):
     numpyro.sample("y", dist.Normal(numpyro.sample("mu", dist.Normal(0, 1)), 1), obs=y)
 

@@ -181,6 +181,8 @@ def test_the_answer_has_names_space_dims_and_coords(schools):
     ]:
         assert tree[group][name].dims == ("chain", "draw", "school") and tree[group][name].shape == (1, 100, 8)
     assert list(tree["observed_data"]["y"].coords["school"].values) == list("ABCDEFGH")
+    assert set(tree["constant_data"]) == {"sigma"} and tree["constant_data"]["sigma"].dims == ("school",)
+    np.testing.assert_array_equal(tree["constant_data"]["sigma"], SIGMA)
 
 
 def test_predictions(schools):
