@@ -1,8 +1,13 @@
 """Stan models by BridgeStan, compiled by it or run by stanli, which needs no compiler."""
 
+import ctypes
+import functools
 import json
 import os
+import platform
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +48,7 @@ def from_stan(
 
     Raises:
       ModuleNotFoundError: bridgestan is not installed, or stanli, for a program.
+      RuntimeError: JAX has used the processor's matrix unit (AMX) before the first program, and stanli's compiler cannot start.
       TypeError: none or several of model, file and code are given, or `model` is no StanModel.
 
     Example:
@@ -87,8 +93,44 @@ def _by_stanli(stan_file: Any, stan_code: str | None, data: Any) -> Any:
             f"a Stan program needs stanli and bridgestan, and {error.name} is not installed: pip install 'elbojax[stan]'",
             name=error.name,
         ) from error
+    _check_start()
     where = {"stan_file": os.fspath(stan_file)} if stan_file is not None else {"stan_code": stan_code}
     return stanli.bridgestan_model(**where, data=_plain(data))
+
+
+MATRIX_UNIT = 18
+"""Number of the state (AMX) that a process on Linux asks for before it multiplies matrices by that unit, as JAX does."""
+PROBE = f"""
+import ctypes, stanli
+ctypes.CDLL(None).syscall(158, 0x1023, {MATRIX_UNIT})
+stanli.bridgestan_model(stan_code="parameters {{ real m; }} model {{ m ~ normal(0, 1); }}", data={{}})
+"""
+"""A process that has asked for it, in which the compiler starts or does not."""
+
+
+@functools.cache
+def _check_start() -> None:
+    """Raise before the first program where stanli's compiler would end the process.
+
+    The runtime of stanli 0.24's compiler (OCaml's) makes a signal stack of 8 KiB when it starts, which Linux refuses to a process
+    that has used the matrix unit of its processor, whose state is larger. Once started, it stays.
+    """
+    if not _has_matrix_unit():
+        return
+    if subprocess.run([sys.executable, "-c", PROBE], capture_output=True, check=False).returncode < 0:
+        raise RuntimeError(
+            "stanli's compiler cannot start after JAX has multiplied matrices on this processor (AMX), and would end the"
+            " process: call elbojax.from_stan, of any program, before the first computation by JAX; later ones then work"
+        )
+
+
+def _has_matrix_unit() -> bool:
+    """Whether this process may use it."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return False
+    allowed = ctypes.c_uint64(0)
+    failed = ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(allowed))
+    return not failed and bool(allowed.value >> MATRIX_UNIT & 1)
 
 
 def _plain(data: Any) -> Any:

@@ -1,5 +1,6 @@
 """Stan programs as models: names, shapes and space of the parameters, transformed and generated quantities, leave-one-out."""
 
+import subprocess
 import sys
 
 import jax
@@ -108,3 +109,26 @@ def test_misuse(monkeypatch):
     monkeypatch.setitem(sys.modules, "stanli", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'elbojax\[stan\]'"):
         elbojax.from_stan(stan_code=EIGHT_SCHOOLS)
+
+
+AFTER_JAX = """
+import jax, jax.numpy as jnp, elbojax
+if {first}:
+    elbojax.from_stan(stan_code="{code}")
+x = jnp.ones((300, 300))
+jax.block_until_ready(x @ x)
+try:
+    print(elbojax.from_stan(stan_code="{code}"))
+except RuntimeError as error:
+    assert not {first}
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_after_matrix_products_of_jax_it_works_or_says_why_not(first):
+    """Where the processor has a matrix unit, stanli's compiler would end the process."""
+    program = AFTER_JAX.format(code="parameters { real m; } model { m ~ normal(0, 1); }", first=first)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "parameters m" in run.stdout or (not first and "before the first computation by JAX" in run.stdout)
