@@ -18,6 +18,7 @@ from elbojax.weights import pick
 
 KEY = jax.random.key(7)
 M = 11
+PICK = jax.jit(pick, static_argnums=2)
 
 
 def log_density(position, datum):
@@ -277,9 +278,9 @@ def test_tails_cost_a_richer_stage_where_the_weights_are_uneven():
 @pytest.mark.parametrize("seed", range(3))
 def test_draws_are_picked_by_weight_and_no_more_often(seed):
     log_weights = jnp.log(jnp.array([0.0, 0.5, 0.26, 0.24] + [0.0] * 4))
-    times = np.bincount(pick(jax.random.key(seed), log_weights, 100), minlength=8)
+    times = np.bincount(PICK(jax.random.key(seed), log_weights, 100), minlength=8)
     np.testing.assert_allclose(times, 100 * np.exp(log_weights), atol=1)
-    picked = np.asarray(pick(jax.random.key(seed), jnp.zeros(512), 99))
+    picked = np.asarray(PICK(jax.random.key(seed), jnp.zeros(512), 99))
     assert len(set(picked.tolist())) == 99
     assert np.std(np.diff(picked)) > 100  # in random order: neighbours of the net do not stay neighbours
 
