@@ -74,7 +74,7 @@ def test_positions_moments_and_the_way_back_of_all_supports_at_once():
     same(sd, wanted[1], rtol=1e-7, atol=1e-8)
     wanted = jax.jit(lambda draws, log_weights: moments.examined(draws, log_weights, target)[2])(draws, log_weights)
     assert positions.rests_on_few(target, draws, log_weights) == bool(wanted)
-    np.testing.assert_allclose(positions.flat(target, init), target.unconstrain(init), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(positions.flat(target, init), jax.jit(target.unconstrain)(init), rtol=1e-12, atol=1e-12)
     assert all(target.supports[i].contains(leaf[0]) for i, leaf in enumerate(jax.tree.leaves(found)))
 
 
