@@ -1,5 +1,6 @@
 """NumPyro models as they are written there: log-densities, supports, answers, and what is said of those that do not fit."""
 
+import functools
 import itertools
 import sys
 
@@ -430,6 +431,21 @@ def test_files_and_trees_leave_the_model_out(schools, tmp_path):
     assert again.model is schools.model
 
 
+def levels_and_slopes(x, group, y=None):
+    scale = numpyro.sample("scale", dist.HalfNormal(1))
+    with numpyro.plate("group", 8):
+        a = numpyro.sample("a", dist.Normal(0, scale))
+    b = numpyro.sample("b", dist.Normal(jnp.zeros(3), jnp.array([2.0, 0.002, 2000.0])).to_event(1))
+    numpyro.sample("y", dist.Bernoulli(logits=a[group] + x @ b), obs=y)
+
+
+@functools.cache
+def nuts_of_levels_and_slopes():
+    """Compiled once for the data of all seeds."""
+    kernel = numpyro.infer.NUTS(levels_and_slopes)
+    return numpyro.infer.MCMC(kernel, num_warmup=1000, num_samples=8000, progress_bar=False, jit_model_args=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hierarchical_logistic_equals_nuts(seed):
@@ -438,15 +454,8 @@ def test_hierarchical_logistic_equals_nuts(seed):
     group = rng.integers(0, 8, 200)
     y = rng.random(200) < 1 / (1 + np.exp(-(x @ np.array([1.0, 0.001, -500.0]) + rng.normal(size=8)[group])))
 
-    def model(x, group, y=None):
-        scale = numpyro.sample("scale", dist.HalfNormal(1))
-        with numpyro.plate("group", 8):
-            a = numpyro.sample("a", dist.Normal(0, scale))
-        b = numpyro.sample("b", dist.Normal(jnp.zeros(3), jnp.array([2.0, 0.002, 2000.0])).to_event(1))
-        numpyro.sample("y", dist.Bernoulli(logits=a[group] + x @ b), obs=y)
-
-    fit = elbojax.fit_model(jax.random.key(seed), model, x, group, y=y.astype(float))
-    mcmc = numpyro.infer.MCMC(numpyro.infer.NUTS(model), num_warmup=1000, num_samples=8000, progress_bar=False)
+    fit = elbojax.fit_model(jax.random.key(seed), levels_and_slopes, x, group, y=y.astype(float))
+    mcmc = nuts_of_levels_and_slopes()
     mcmc.run(jax.random.key(100 + seed), x, group, y=y.astype(float))
     assert fit.certificate.certified
     for name, draws in mcmc.get_samples().items():
