@@ -49,9 +49,9 @@ def test_gradients_are_not_exceeded(name, precision):
         first = c.num_gradients if first is None else first  # the paths, and one look at a Gaussian
         assert first < 1500
         assert c.num_gradients <= max(budget, first)
-        # Of a banana without certificate, a fifth of all keys leave weights too heavy for a mean: NaN then, not a number.
+        # Of a banana, or a funnel, without certificate some keys leave weights too heavy for a mean: NaN then, not a number.
         known = np.isfinite(number(fit.mean()))
-        assert np.isfinite(fit.draws).all() and (known or (name == "banana" and not c.certified))
+        assert np.isfinite(fit.draws).all() and (known or (name in ("banana", "funnel") and not c.certified))
         if c.certified:  # then as good as ever
             assert c.status == Status.CONVERGED and "max_gradients" not in fit.note
             assert abs(number(fit.mean()) - mean) < 0.15 * sd
