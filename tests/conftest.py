@@ -34,6 +34,12 @@ from jax._src import compiler  # noqa: E402
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_legacy_prng_key", "error")
 
+# Once JAX has multiplied matrices on a processor with a matrix unit, stanli's compiler would end the process if it started.
+if importlib.util.find_spec("stanli") and importlib.util.find_spec("bridgestan"):
+    import elbojax
+
+    elbojax.from_stan(stan_code="parameters { real m; } model { m ~ normal(0, 1); }")
+
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
