@@ -16,6 +16,8 @@ FIRST_DAMPING = 1e-2
 """Damping of a component whose step was refused, in units of its diagonal."""
 MOST_DAMPING = 1e12
 """Beyond, a component stays where it is."""
+ROUNDING = 64
+"""Machine precisions of a value, relative, by which it may fall in a step that is taken."""
 NEGLIGIBLE = 1e-4
 """Damping below which a component takes undamped steps."""
 
@@ -44,6 +46,7 @@ class Mode(NamedTuple):
 
 class _State(NamedTuple):
     flat: Array
+    value: Scalar
     gradient: Array
     blocks: list[tuple[Array, Array]]
     step: list[Array]
@@ -74,7 +77,8 @@ def find_mode(
 
     A component's step is taken where the slope along it at its end is above minus the slope at its beginning, so that by the
     trapezoidal rule the log-density rises; no component waits for another one, and values, whose differences are lost among many
-    components, are not needed.
+    components, are not needed. Where there is one component alone its value must not fall either: where a constraint saturates
+    slopes vanish, and a step into it looks like one to a mode.
 
     Args:
       plan: of the components.
@@ -112,6 +116,8 @@ def find_mode(
         ahead = [jnp.where(go[:, None, None], x + s, x) for x, s, go in zip(old, state.step, moving, strict=True)]
         there = linear.join(plan, state.flat, ahead)
         gradient, blocks = linear.precision(plan, density, there)
+        value = density(there) if alone else state.value
+        risen = value >= state.value - rounding * (1 + jnp.abs(state.value)) if alone else jnp.array(True)
         taken, damping, growth, kept = [], [], [], []
         groups = zip(
             linear.split(plan, state.gradient),
@@ -127,7 +133,7 @@ def find_mode(
             finite = jnp.all(jnp.isfinite(after), axis=(1, 2)) & jnp.all(jnp.isfinite(new[0]), axis=(1, 2, 3))
             ratio = (slope + end) / jnp.where(curvature > 0, curvature, 1)
             stood = jnp.all(step == 0, axis=(1, 2))
-            good = finite & ~stood & moving[number] & ((slope + end > 0) | (slope < enough))
+            good = finite & ~stood & moving[number] & ((slope + end > 0) | (slope < enough)) & risen
             now, grew = state.damping[number], state.growth[number]
             raised = jnp.maximum(now * grew, FIRST_DAMPING)
             excess = linear.row_excess(past) / linear.diagonal_scale(past)
@@ -149,13 +155,16 @@ def find_mode(
         merged = linear.join(plan, state.gradient, gradients)
         step, decrement, fine = steps(merged, kept, damping)
         flat = linear.join(plan, state.flat, ahead)
-        return _State(flat, merged, kept, step, decrement, damping, growth, state.turns + 1)
+        value = jnp.where(taken[0][0], value, state.value) if alone else value
+        return _State(flat, value, merged, kept, step, decrement, damping, growth, state.turns + 1)
 
     gradient, blocks = linear.precision(plan, density, start)
+    alone, rounding = plan.num_components == 1, ROUNDING * float(jnp.finfo(start.dtype).eps)
+    value = density(start) if alone else jnp.zeros((), start.dtype)
     damping = [jnp.zeros(len(group.places), start.dtype) for group in plan.groups]
     step, decrement, _ = steps(gradient, blocks, damping)
     growth = [jnp.full_like(part, 4.0) for part in damping]
-    state = _State(start, gradient, blocks, step, decrement, damping, growth, jnp.zeros((), jnp.int32))
+    state = _State(start, value, gradient, blocks, step, decrement, damping, growth, jnp.zeros((), jnp.int32))
     state = jax.lax.while_loop(going, turn, state)
     rest = [_needed(part, now) for part, now in zip(state.blocks, state.damping, strict=True)]
     factors = [
