@@ -28,7 +28,7 @@ test-slow: export XLA_FLAGS ?=
 laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds docs pictures package extras clean
+.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds benchmarks-page docs pictures package extras clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -76,6 +76,9 @@ notebooks: $(READY) ## run every notebook in its short form
 
 thresholds: $(READY) ## docs/thresholds.md from elbojax/thresholds.py
 	@$(BIN)/python -c "from elbojax import thresholds; print(thresholds.page(), end='')" > docs/thresholds.md
+
+benchmarks-page: $(READY) ## docs/benchmarks.md from the rows that were measured; says which passages are not as these are
+	@$(BIN)/python -m benchmarks.claims
 
 docs: $(READY) ## the site into build/site; fails on a dead link, a formula that does not compile, a public name without its page
 	@NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs --quiet build --strict
