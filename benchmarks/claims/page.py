@@ -8,9 +8,9 @@ from benchmarks.harness.page import table
 
 HEAD = """# What was measured
 
-Every figure that README and these pages claim, with the rows that it was computed of: on which device, and when. `make benchmarks-page`
-writes this page from `benchmarks/results`; a test compares README, the guide and the rows, and fails where one differs.
-`python -m benchmarks` measures all of it on your machine: first in a short form, then suite by suite.
+Every figure that README and these pages claim, with the rows that it was computed of: on which device, and when. `make
+benchmarks-page` writes this page from `benchmarks/results`; a test compares README, the guide and the rows, and fails where
+one differs. `python -m benchmarks` measures all of it on your machine: first in a short form, then suite by suite.
 """
 
 
@@ -33,8 +33,8 @@ def rates() -> str:
     header += ["than a tenth", "refused though within a tenth", "measured"]
     return (
         "## How often is the certificate wrong?\n\n"
-        "Of [targets of known moments](../benchmarks/results/certificate.md) that are made to deceive it. Its two errors: an answer"
-        f" certified that is wrong, and one refused that is right. On {f['fit/fits'].device}.\n\n"
+        "Of [targets of known moments](../benchmarks/results/certificate.md) that are made to deceive it. Its two errors: an"
+        f" answer certified that is wrong, and one refused that is right. On {f['fit/fits'].device}.\n\n"
         + table(header, lines)
     )
 

@@ -44,15 +44,15 @@ PASSAGES = (
         "README.md",
         "of {fit/targets} targets made to deceive (funnels, bananas, rings, heavy tails), {fit/seeds} seeds each,"
         " {fit/wrong:words} was certified and off by more than half an sd, {fit/rough} of {fit/certified} by more than a tenth,"
-        " and {fit/refused} of {fit/right} right answers were refused; {fit/hidden_targets:words} mixtures with a mode in which no"
-        " start ends are certified {fit/hidden_certified} times in {fit/hidden_fits}, {fit/hidden_wrong:words} of them wrong, a"
-        " narrow one off all rays stays unseen",
+        " and {fit/refused} of {fit/right} right answers were refused; {fit/hidden_targets:words} mixtures with a mode in which"
+        " no start ends are certified {fit/hidden_certified} times in {fit/hidden_fits}, {fit/hidden_wrong:words} of them wrong,"
+        " a narrow one off all rays stays unseen",
     ),
     Passage(
         "README.md",
         "of `fit_batch`, {fit_batch/seeds:words} seeds each, {fit_batch/certified} of {fit_batch/fits} were certified,"
-        " {fit_batch/wrong:words} of them off by more than half an sd and {fit_batch/rough} by more than a tenth; with a hidden mode"
-        " {fit_batch/hidden_wrong:words} of {fit_batch/hidden_certified:words} certified ones were wrong",
+        " {fit_batch/wrong:words} of them off by more than half an sd and {fit_batch/rough} by more than a tenth; with a hidden"
+        " mode {fit_batch/hidden_wrong:words} of {fit_batch/hidden_certified:words} certified ones were wrong",
     ),
     Passage(
         "README.md",

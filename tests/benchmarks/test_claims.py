@@ -1,6 +1,5 @@
 """README and the guide say what the rows say."""
 
-import pathlib
 import re
 
 import pytest
@@ -82,6 +81,5 @@ def test_every_target_has_its_figure():
 
 def test_passages_name_figures_that_there_are():
     with pytest.raises(KeyError):
-        Passage("README.md", "{nothing/at_all}").text
+        _ = Passage("README.md", "{nothing/at_all}").text
     assert all((claimed.RESULTS / f"{one.page}.md").is_file() for one in figures().values())
-    assert isinstance(PAGE, pathlib.Path)
