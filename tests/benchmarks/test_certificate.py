@@ -166,6 +166,7 @@ def test_kinds_can_be_batches():
         assert len({(each.log_density, each.mean.size, each.support) for each in kind}) == 1
 
 
+@pytest.mark.slow
 def test_a_threshold_is_in_force_in_the_process_of_a_job():
     """Where more effective draws are wanted than any stage makes, nothing is certified."""
     (row,) = process.rows("certificate", certificate.SUITE, Job(NAME, ("fit",), 0), False, {"ENOUGH": 10**6})
