@@ -918,6 +918,13 @@ LABEL_FEW = _number(
 LABEL_STRAY = _number(
     0.02, "share of the draws", "On the other side, below which an answer describes one labelling.", high=1
 )
+LABEL_EVEN = _number(
+    0.38,
+    "share of the draws",
+    "On the smaller side of a gap, below which an answer covers labellings unevenly: each of two sides has half of the mass.",
+    "three labellings of six found by paths (three groups of 30 numbers): a third; 256 draws leave half uncertain by 0.031",
+    high=0.5,
+)
 LABEL_POWERS = _number(
     2, "steps", "Towards the direction of largest differences.", "more change nothing in tests", low=1
 )

@@ -2,8 +2,9 @@
 
 Components of a mixture, topics, factors can be exchanged, and the signs of loadings and factors changed together, without a
 change of the density: N labellings of one posterior. An answer near one of them is right about this labelling, and its
-evidence that of one N-th of the mass, but no answer about the posterior: its certificate is withdrawn. Means over several of
-them are those of no component. The report says which.
+evidence that of one N-th of the mass, but no answer about the posterior: its certificate is withdrawn. So is that of one which
+covers some labellings and not others, or all of them unevenly: its means, sds and evidence depend on which were found. Means
+over all of them are those of no component. The report says which.
 """
 
 import functools
@@ -29,6 +30,7 @@ SHOWN = 3
 """Groups of components or signs that a report names."""
 NAME = "name one by an order or a sign (support `ordered`, `positive`), or use what does not depend on labels"
 """What to do about labellings."""
+UNEVENLY = "unevenly, and means, sds and log p(x) depend on which"
 
 
 class Found:
@@ -36,7 +38,7 @@ class Found:
 
     Attributes:
       sentence: for the report; empty where no labellings were found.
-      partial: whether the answer is of one labelling, and so of a share of the posterior.
+      partial: whether the answer is of one labelling or of some, and so of a share of the posterior.
       num_log_densities: what it cost.
     """
 
@@ -74,8 +76,17 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
         chosen, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
     if not chosen:
         return Found(num_log_densities=cost)
-    partial = max(share for _, share in chosen) < thresholds.LABEL_STRAY
-    return Found(_sentence(points[0], chosen, partial, certified), partial, cost)
+    return Found(_sentence(points[0], chosen, certified), is_partial(chosen), cost)
+
+
+def is_one(found: Iterable[tuple[Map, float]]) -> bool:
+    """Whether an answer is of one labelling."""
+    return max(share for _, share in found) < thresholds.LABEL_STRAY
+
+
+def is_partial(found: Iterable[tuple[Map, float]]) -> bool:
+    """Whether an answer is of a share of the posterior, of which each map leaves half of the mass on each side."""
+    return min(share for _, share in found) < thresholds.LABEL_EVEN
 
 
 @functools.lru_cache(maxsize=64)
@@ -225,16 +236,18 @@ def log_densities(target: Any, points: Array, data: PyTree) -> Array:
     return jax.vmap(value)(points)
 
 
-def _sentence(point: np.ndarray, found: list[tuple[Map, float]], partial: bool, certified: bool) -> str:
+def _sentence(point: np.ndarray, found: list[tuple[Map, float]], certified: bool) -> str:
     chosen, number = generators(point, found)
     number_words = f"{number:,}" if number else f"more than {thresholds.LABEL_COUNTED:,}"
     same = f"the posterior is the same when {named(each for each, _ in chosen)}"
     if not certified:
         return f"{same}: {number_words} labellings; {NAME}"
-    if not partial:
+    if not is_partial(found):
         return (
             f"{same}; the answer covers several of {number_words} labellings, and means and sds of these are averages"
         )
+    if not is_one(found):
+        return f"{same}; the answer covers several of {number_words} labellings {UNEVENLY}: {NAME}"
     rest = f": add log {number} = {math.log(number):.3f} for all of them" if number else ""
     return (
         f"{same}; the answer describes one of {number_words} labellings, and would be certified of this one alone: {NAME}."

@@ -39,7 +39,7 @@ class Labelled(NamedTuple):
     Attributes:
       models: [L] their numbers.
       certified: [L] whether their answers would be certified but for the labellings.
-      partial: [L] whether the answer is of one labelling.
+      partial: [L] whether the answer is of one labelling or of some.
       points: L draws in the user's space, [P].
       pairs: L lists of maps.
     """
@@ -89,7 +89,7 @@ def look(
         return NONE, cost
     numbers, firsts, pairs = zip(*found, strict=True)
     own = np.array(numbers)
-    partial = np.array([max(share for _, share in each) < thresholds.LABEL_STRAY for each in pairs])
+    partial = np.array([labels.is_partial(each) for each in pairs])
     return Labelled(own, certified[own], partial, list(firsts), list(pairs)), cost
 
 
@@ -209,7 +209,9 @@ def sentence(found: Labelled) -> str:
     words = [
         f"{LABELS}{_models(found.models)}: the posterior is the same when {labels.named(each for each, _ in chosen)}"
     ]
-    one, many = found.certified & found.partial, found.certified & ~found.partial
+    single = np.array([labels.is_one(each) for each in found.pairs])
+    one, many = found.certified & found.partial & single, found.certified & ~found.partial
+    some = found.certified & found.partial & ~single
     if one.any():
         words.append(
             f"{_answers(found, one)} of one of {several}, and would be certified of this one alone: {labels.NAME};"
@@ -217,7 +219,9 @@ def sentence(found: Labelled) -> str:
         )
     if many.any():
         words.append(f"{_answers(found, many)} of several of {several}, and means and sds are averages over these")
-    if not one.any() and not many.any():
+    if some.any():
+        words.append(f"{_answers(found, some)} of several of {several} {labels.UNEVENLY}: {labels.NAME}")
+    if not found.certified.any():
         words.append(f"{several}; {labels.NAME}")
     return "; ".join(words)
 
