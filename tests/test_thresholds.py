@@ -102,7 +102,7 @@ ALLOWED = {
     "single.COMPILED": "at least two parameters",
     "thorough.STAGES": "seeds, and at least two parameters",
     "stationarity.PASSES": "a schedule, which ends as soon as the test is precise",
-    "search.CLIMB_MOST": "budget",
+    "gaussian.RAY_MOST": "budget",
     "short_chains.FLAT": "rounding",
     "short_chains.ROOM": "draws in one call",
     "storage.FORMAT": "of files",
