@@ -68,13 +68,13 @@ def _newton(key, log_density, start):
 
 def _linear_response(key, log_density, start):
     """Of a `dadvi` fit on the same draws."""
-    fitted, found = elbojax.dadvi(key, log_density, start, num_replicates=0)
-    q, info = elbojax.linear_response(key, log_density, fitted)
+    fitted, found = elbojax.solvers.dadvi(key, log_density, start, num_replicates=0)
+    q, info = elbojax.solvers.linear_response(key, log_density, fitted)
     return q, info._replace(num_gradients=info.num_gradients + found.num_gradients)
 
 
 def multipathfinder(problem: Problem):
-    solved = jax.jit(lambda key, start, data: elbojax.multipathfinder(key, problem.density(data), start))
+    solved = jax.jit(lambda key, start, data: elbojax.solvers.multipathfinder(key, problem.density(data), start))
 
     def answer(key, result):
         del key
@@ -90,11 +90,13 @@ SVGD = {"particles": 100, "steps": 1000, "rate": 0.05}
 
 
 def svgd(problem: Problem):
-    solver = elbojax.svgd(problem.target.log_density, optax.adam(SVGD["rate"]))
+    solver = elbojax.solvers.svgd(problem.target.log_density, optax.adam(SVGD["rate"]))
 
     def call(key):
         cloud = problem.start + jax.random.normal(key, (SVGD["particles"], problem.size))
-        return elbojax.run(key, solver, elbojax.particles(cloud, 1.0), problem.model.data, num_steps=SVGD["steps"])
+        return elbojax.run(
+            key, solver, elbojax.families.particles(cloud, 1.0), problem.model.data, num_steps=SVGD["steps"]
+        )
 
     def answer(key, result):
         del key
@@ -123,12 +125,12 @@ _OURS: dict[str, Method] = {
     "newton": _one_shot(_newton),
     "pathfinder": _one_shot(elbojax.pathfinder),
     "multipathfinder": multipathfinder,
-    "dadvi": _one_shot(elbojax.dadvi),
+    "dadvi": _one_shot(elbojax.solvers.dadvi),
     "linear_response": _one_shot(_linear_response),
-    "newton_low_rank": _one_shot(elbojax.newton_low_rank),
+    "newton_low_rank": _one_shot(elbojax.solvers.newton_low_rank),
     "laplace": _one_shot(elbojax.laplace),
-    "batch_and_match": _one_shot(elbojax.batch_and_match),
-    "gsm": _one_shot(elbojax.gsm),
+    "batch_and_match": _one_shot(elbojax.solvers.batch_and_match),
+    "gsm": _one_shot(elbojax.solvers.gsm),
     "svgd": svgd,
     "svi_mean_field": svi_mean_field,
 }

@@ -1,6 +1,7 @@
-"""What was called otherwise, or took its arguments in another order, and works for one release."""
+"""What was called otherwise, stood elsewhere, or took its arguments in another order, and works for one release."""
 
 import functools
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -29,6 +30,48 @@ RENAMED = {
 }
 """Former names and what took their place."""
 
+MOVED = {
+    name: module
+    for module, names in {
+        "diagnostics": """
+            ActiveUnits Assessment GradientNoise HeldOut KlDecomposition Psis Uniformity khat_threshold
+            uniformity
+        """,
+        "families": """
+            Amortised BandedPrecision Bernoulli Blocks Categorical Enumerable Family Flow FullRank Funnel
+            Gaussian GaussianBlocks GaussianChain Hierarchical LowRank MarkovChain MeanField Mixture Particles
+            Product Reparameterised ReparameterisedHierarchical ReparameterisedProduct SinhArcsinh StudentT
+            StudentTTails aggregate entropy family funnel kl_by_part kl_divergence linear_dynamics particles
+            product sample_many static with_student_t_tails
+        """,
+        "interop.base": "Model",
+        "interop.numpyro_model": "from_numpyro_batch",
+        "loops": "Bucket Padded Run Stream Training gather no_stop process_slice",
+        "minibatch": "MinibatchFit Settled SuccessiveHalving default_optimizers run_until_stationary successive_halving",
+        "objectives": """
+            Decomposition GlobalAndLocal csiszar cubo_at decompose elbo_at elbo_beta elbo_disarm elbo_entropy_at
+            elbo_gumbel_softmax elbo_kl_at elbo_local elbo_score elbo_stl_at elbo_vargrad eubo f_divergence
+            f_divergence_at free_bits iw_elbo_at iw_elbo_dreg_at iw_elbo_gdreg renyi_bound_at rws_sleep rws_wake
+            switch_marginals vimco
+        """,
+        "results": "Agreement ChainCheck RunApproximation",
+        "solvers": """
+            AveragedState BfgsPath DadviInfo FlowInfo FunnelInfo LaplaceInfo LbfgsPath LinearResponseInfo
+            MinibatchedState MultiPathfinderInfo NewtonInfo NewtonLowRankInfo PathfinderInfo ScoreInfo Solver
+            StopRule SvgdInfo SvgdState SviInfo SviState annealed_svi batch_and_match bfgs dadvi ema fit_funnel
+            gsm lbfgs linear_response linear_response_of loss_plateau multipathfinder newton_low_rank
+            polynomial_averaging svgd
+        """,
+        "structure": "Conditional Corrected Nested NestedStatus",
+        "studies": """
+            Backtest Bootstrap Calibration Comparison CrossValidation EmpiricalBayes Loo Sensitivity backtest
+            bootstrap empirical_bayes k_fold leave_one_out prior_sensitivity simulation_based_calibration
+        """,
+    }.items()
+    for name in names.split()
+}
+"""Names that `elbojax` itself had, and the modules where they are."""
+
 
 def likelihood_first(hmm_smoother: Callable[[Any, Any, Any], R]) -> Callable[[Any, Any, Any], R]:
     """`hmm_smoother` with the arguments of `smoother`, whose data came before the model.
@@ -48,6 +91,29 @@ def likelihood_first(hmm_smoother: Callable[[Any, Any, Any], R]) -> Callable[[An
 
 REORDERED = {"smoother": likelihood_first}
 """Former names whose arguments came in another order, and what makes them of what took their place."""
+
+
+def place(name: str) -> str | None:
+    """Where to find what `elbojax.NAME` was, below `elbojax`; None where there was no such name.
+
+    Args:
+      name: a former one.
+    """
+    now = RENAMED.get(name, name)
+    if now in MOVED:
+        return f"{MOVED[now]}.{now}"
+    return now if name in RENAMED else None
+
+
+def found(name: str) -> Any:
+    """What `elbojax.NAME` was.
+
+    Args:
+      name: a former one, for which there is a `place`.
+    """
+    module, _, now = f"elbojax.{place(name)}".rpartition(".")
+    value = getattr(importlib.import_module(module), now)
+    return REORDERED[name](value) if name in REORDERED else value
 
 
 def optimizer_was_third(function: Callable[P, R]) -> Callable[P, R]:

@@ -43,7 +43,8 @@ def calibration(result: Calibration, *, title: str = "") -> Any:
 
     Example:
       >>> import numpy as np
-      >>> from elbojax import Calibration, uniformity
+      >>> from elbojax.diagnostics import uniformity
+      >>> from elbojax.studies import Calibration
       >>> ranks = np.arange(200)[:, None] % 20
       >>> figure = calibration(Calibration(("tau",), ranks, 19, None, None, (uniformity(ranks[:, 0], 19),)))
       >>> figure.axes[0].get_title()

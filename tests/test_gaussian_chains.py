@@ -107,7 +107,7 @@ def test_pivots_and_paths_are_those_of_the_dense_matrix(size, parallel):
 
 def test_dynamics_are_the_recursion():
     offset = np.array([0.5, -1.0])
-    q = elbojax.linear_dynamics(LOC[0], SCALES[0], STEPS, SCALES[1:], length=LENGTH, offset=offset)
+    q = elbojax.families.linear_dynamics(LOC[0], SCALES[0], STEPS, SCALES[1:], length=LENGTH, offset=offset)
     noise = RNG.normal(size=(LENGTH, SIZE))
     path = [LOC[0] + SCALES[0] @ noise[0]]
     for t in range(1, LENGTH):
@@ -120,7 +120,7 @@ def test_kl_between_chains_is_the_dense_formula(parallel):
     p = prior(parallel)
     q = jax.tree.map(lambda x: x + 0.2 * np.random.default_rng(3).normal(size=x.shape), p)
     full = [elbojax.full_rank(m, jnp.linalg.cholesky(c)) for m, c in (dense(q), dense(p))]
-    np.testing.assert_allclose(jax.jit(elbojax.kl_divergence)(q, p), full[0].kl(full[1]), rtol=1e-11)
+    np.testing.assert_allclose(jax.jit(elbojax.families.kl_divergence)(q, p), full[0].kl(full[1]), rtol=1e-11)
 
 
 def by_dense_algebra():

@@ -63,7 +63,7 @@ def test_the_bound_of_any_chain_is_that_over_all_paths():
     )
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-12)
-    gap = elbojax.kl_divergence(q, elbojax.hmm_smoother(INITIAL, CHANGING, SEEN))  # the KL to the posterior
+    gap = elbojax.families.kl_divergence(q, elbojax.hmm_smoother(INITIAL, CHANGING, SEEN))  # the KL to the posterior
     np.testing.assert_allclose(a[0] + gap, np.logaddexp.reduce(log_joint(CHANGING)), rtol=1e-12)
 
 

@@ -9,7 +9,7 @@ import optax
 
 import elbojax
 from benchmarks.problems.noisy import two_bumps
-from elbojax import csiszar
+from elbojax.objectives import csiszar
 
 
 class Agreement(NamedTuple):
@@ -51,7 +51,7 @@ def noise_of(q, z):
 def renyi(q, z, alpha):
     """Value and gradient of our bound with the noise held that gives these draws."""
     noise = noise_of(q, z)
-    return jax.value_and_grad(lambda q: elbojax.renyi_bound_at(noise, q, two_bumps, alpha=alpha))(q)
+    return jax.value_and_grad(lambda q: elbojax.objectives.renyi_bound_at(noise, q, two_bumps, alpha=alpha))(q)
 
 
 def numpyro_agrees(alpha):
@@ -124,7 +124,7 @@ def tfp_agrees(name, generator):
     noise = noise_of(q, z)[0]
 
     def ours(q):
-        return elbojax.csiszar.f_divergence_at(noise, q, two_bumps, generator=generator)
+        return elbojax.objectives.csiszar.f_divergence_at(noise, q, two_bumps, generator=generator)
 
     return agreement(*(jax.value_and_grad(f)(q) for f in (ours, theirs)))
 

@@ -17,7 +17,7 @@ PATHWISE = {
         f"elbo_stl, {draws.__name__}": functools.partial(elbojax.elbo_stl, num_samples=DRAWS, draws=draws)
         for draws in (noise.antithetic, noise.whitened, noise.sobol)
     },
-    "elbo_score": functools.partial(elbojax.elbo_score, num_samples=3 * DRAWS),
+    "elbo_score": functools.partial(elbojax.objectives.elbo_score, num_samples=3 * DRAWS),
     "elbo_rloo": functools.partial(elbojax.elbo_rloo, num_samples=3 * DRAWS),
 }
 IMPORTANCE = {
@@ -26,13 +26,15 @@ IMPORTANCE = {
     for k in (DRAWS, 64)
 }
 DISCRETE = {
-    "elbo_score": functools.partial(elbojax.elbo_score, num_samples=DRAWS),
+    "elbo_score": functools.partial(elbojax.objectives.elbo_score, num_samples=DRAWS),
     "elbo_rloo": functools.partial(elbojax.elbo_rloo, num_samples=DRAWS),
-    "elbo_vargrad": functools.partial(elbojax.elbo_vargrad, num_samples=DRAWS),
-    "elbo_disarm": functools.partial(elbojax.elbo_disarm, num_samples=DRAWS // 2),
-    "elbo_gumbel_softmax, 0.5": functools.partial(elbojax.elbo_gumbel_softmax, temperature=0.5, num_samples=DRAWS),
+    "elbo_vargrad": functools.partial(elbojax.objectives.elbo_vargrad, num_samples=DRAWS),
+    "elbo_disarm": functools.partial(elbojax.objectives.elbo_disarm, num_samples=DRAWS // 2),
+    "elbo_gumbel_softmax, 0.5": functools.partial(
+        elbojax.objectives.elbo_gumbel_softmax, temperature=0.5, num_samples=DRAWS
+    ),
     "straight through, 0.5": functools.partial(
-        elbojax.elbo_gumbel_softmax, temperature=0.5, straight_through=True, num_samples=DRAWS
+        elbojax.objectives.elbo_gumbel_softmax, temperature=0.5, straight_through=True, num_samples=DRAWS
     ),
     "elbo_enumerated": elbojax.elbo_enumerated,
 }

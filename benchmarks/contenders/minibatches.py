@@ -37,7 +37,7 @@ def plain(problem: ManyRows, data: Any, rate: float, num_steps: int) -> Any:
 
     log_joint = elbojax.targets.subsample(log_prior, log_likelihood, problem.num_data)
     loss = elbojax.as_loss(elbojax.elbo_entropy, log_joint)
-    solver = elbojax.polynomial_averaging(elbojax.minibatched(elbojax.svi(loss, optax.adam(rate)), BATCH))
+    solver = elbojax.solvers.polynomial_averaging(elbojax.minibatched(elbojax.svi(loss, optax.adam(rate)), BATCH))
 
     def fit(seed):
         run = elbojax.run(jax.random.key(seed), solver, start(problem), data, num_steps=num_steps)

@@ -154,7 +154,7 @@ WRONG = (
 
 
 @elbojax.families.base.family
-class Made(elbojax.Family):
+class Made(elbojax.families.Family):
     """A `q` of draws of a target's latents with something done to them; its density is not needed."""
 
     data: Any

@@ -40,7 +40,7 @@ def rows(job: Job, quick: bool) -> Iterator[Row]:
     name, width = CELLS[job.problem]
     model, replicates = MODELS[name], REPLICATES if width == 1 else WRONG_REPLICATES
     began, cpu = time.perf_counter(), time.process_time()
-    found = elbojax.simulation_based_calibration(
+    found = elbojax.studies.simulation_based_calibration(
         jax.random.key(SEED + job.seed),
         model.sample_prior,
         model.simulate,
@@ -129,12 +129,12 @@ def picture(found: list[Row], path: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def calibration(counts: dict[str, list[int]]) -> elbojax.Calibration:
+def calibration(counts: dict[str, list[int]]) -> elbojax.studies.Calibration:
     """What was measured, as far as ranks go, in their order of size."""
     columns = [np.repeat(np.arange(len(each)), each) for each in counts.values()]
     num_draws = len(next(iter(counts.values()))) - 1
-    verdicts = tuple(elbojax.uniformity(column, num_draws) for column in columns)
-    return elbojax.Calibration(tuple(counts), np.stack(columns, axis=1), num_draws, None, None, verdicts)
+    verdicts = tuple(elbojax.diagnostics.uniformity(column, num_draws) for column in columns)
+    return elbojax.studies.Calibration(tuple(counts), np.stack(columns, axis=1), num_draws, None, None, verdicts)
 
 
 SUITE = Suite(

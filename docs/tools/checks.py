@@ -13,12 +13,27 @@ log = logging.getLogger("mkdocs.hooks.checks")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def public() -> list[str]:
-    """`elbojax.__all__`, read and not imported."""
-    for node in ast.parse((ROOT / "elbojax" / "__init__.py").read_text()).body:
+PARTS = ("diagnostics", "families", "loops", "minibatch", "objectives", "results", "solvers", "structure", "studies")
+"""Modules that are documented name by name; others have an entry as a whole."""
+
+
+def listed(module: str) -> list[str]:
+    """`__all__` of a module, read and not imported.
+
+    Args:
+      module: below the root of the repository.
+    """
+    for node in ast.parse((ROOT / module / "__init__.py").read_text()).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             return ast.literal_eval(node.value)
-    raise ValueError("elbojax/__init__.py has no __all__")
+    raise ValueError(f"{module}/__init__.py has no __all__")
+
+
+def public() -> list[str]:
+    """Names that want an entry, without `elbojax.` before them: those of `elbojax`, and those that stand in a part alone."""
+    front = listed("elbojax")
+    parts = [f"{part}.{name}" for part in PARTS for name in listed(f"elbojax/{part}") if name not in front]
+    return [*front, *parts]
 
 
 def documented() -> list[str]:

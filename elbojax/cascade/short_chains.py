@@ -100,7 +100,8 @@ def chain_check(
       >>> print(elbojax.chain_check(jax.random.key(0), p, p.log_prob).agreement)
       agrees
       >>> result = elbojax.chain_check(jax.random.key(0), q, p.log_prob)
-      >>> print(result.agreement, result.names[1], elbojax.Agreement(result.agreements[1]), round(float(result.shifts[1])))
+      >>> verdict = elbojax.results.Agreement(result.agreements[1])
+      >>> print(result.agreement, result.names[1], verdict, round(float(result.shifts[1])))
       shifted mean z[1] shifted -1
 
     References:

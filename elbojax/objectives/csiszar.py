@@ -93,7 +93,7 @@ def f_divergence(
       q: a `Reparameterised` family.
       log_density: event -> scalar, log p(x, z) as a function of z.
       generator: f as a function of the log-ratio, elementwise: `reverse_kl`, `inclusive_kl`, `chi_square`,
-        `squared_hellinger`, `jensen_shannon`, `total_variation` of `elbojax.csiszar`, or any other.
+        `squared_hellinger`, `jensen_shannon`, `total_variation` of `elbojax.objectives.csiszar`, or any other.
       log_evidence: log p(x) or an estimate of it. For all but `reverse_kl` the gradient depends on it.
       num_samples: S, static.
       draws: where the noise comes from, one of `elbojax.noise`.
@@ -108,7 +108,7 @@ def f_divergence(
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
       >>> q = elbojax.mean_field(jnp.zeros(2), jnp.ones(2))
-      >>> float(f_divergence(jax.random.key(0), q, q.log_prob, generator=elbojax.csiszar.jensen_shannon))
+      >>> float(f_divergence(jax.random.key(0), q, q.log_prob, generator=elbojax.objectives.csiszar.jensen_shannon))
       0.0
 
     References:

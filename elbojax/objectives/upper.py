@@ -94,7 +94,7 @@ def eubo(events: Event, q: Family, log_density: LogDensity) -> Scalar:
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
       >>> q = elbojax.mean_field(jnp.zeros(2), jnp.ones(2))
-      >>> events, _ = elbojax.sample_many(jax.random.key(0), q, 10)
+      >>> events, _ = elbojax.families.sample_many(jax.random.key(0), q, 10)
       >>> round(float(eubo(events, q, lambda z: q.log_prob(z) - 3.0)), 5)
       -3.0
 

@@ -46,7 +46,7 @@ def annealed_svi(
     Example:
       >>> import elbojax, jax, jax.numpy as jnp, optax
       >>> prior = elbojax.mean_field(jnp.zeros(1), jnp.ones(1))
-      >>> loss = elbojax.as_loss(elbojax.elbo_beta, lambda z: -0.5 * (z[0] - 2.0) ** 2, prior=prior)
+      >>> loss = elbojax.as_loss(elbojax.objectives.elbo_beta, lambda z: -0.5 * (z[0] - 2.0) ** 2, prior=prior)
       >>> solver = annealed_svi(loss, optax.adam(0.05), beta=optax.linear_schedule(0.0, 1.0, 200))
       >>> fit = elbojax.run(jax.random.key(0), solver, elbojax.mean_field(jnp.zeros(1), 1.0), num_steps=500)
       >>> round(float(fit.q.loc[0]), 0)

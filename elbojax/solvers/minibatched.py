@@ -41,7 +41,7 @@ def minibatched(solver: Solver, batch_size: int) -> Solver:
       >>> log_joint = elbojax.targets.subsample(lambda z: 0.0, lambda z, x: -0.5 * (x - z[0]) ** 2, 1000)
       >>> solver = minibatched(elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, log_joint), optax.adam(0.1)), 50)
       >>> q = elbojax.mean_field(jnp.zeros(1), 0.1)
-      >>> result = elbojax.run(jax.random.key(1), elbojax.polynomial_averaging(solver), q, x, num_steps=500)
+      >>> result = elbojax.run(jax.random.key(1), elbojax.solvers.polynomial_averaging(solver), q, x, num_steps=500)
       >>> bool(jnp.abs(result.q.loc[0] - x.mean()) < 0.03)
       True
 

@@ -64,7 +64,7 @@ def svgd(
     Example:
       >>> import elbojax, jax, jax.numpy as jnp, optax
       >>> solver = svgd(lambda z: -0.5 * jnp.sum((z - 3) ** 2), optax.adam(0.3))
-      >>> q = elbojax.particles(jnp.linspace(-1.0, 1.0, 8)[:, None], 0.5)
+      >>> q = elbojax.families.particles(jnp.linspace(-1.0, 1.0, 8)[:, None], 0.5)
       >>> result = elbojax.run(jax.random.key(0), solver, q, num_steps=100)
       >>> jnp.round(result.q.mean(), 1).tolist()
       [3.0]

@@ -122,7 +122,7 @@ def simulation_based_calibration(
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
-      >>> result = elbojax.simulation_based_calibration(
+      >>> result = elbojax.studies.simulation_based_calibration(
       ...     jax.random.key(0),
       ...     lambda key: jax.random.normal(key),
       ...     lambda key, z: z + jax.random.normal(key, (4,)),

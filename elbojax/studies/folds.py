@@ -69,7 +69,7 @@ def k_fold(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_prior = lambda z: -0.5 * z**2
       >>> log_likelihood = lambda z, y: -0.5 * (y - z) ** 2 - 0.5 * jnp.log(2 * jnp.pi)
-      >>> result = elbojax.k_fold(
+      >>> result = elbojax.studies.k_fold(
       ...     jax.random.key(0), log_prior, log_likelihood, 0.0, jnp.array([0.0, 1.0, 0.5, 3.0]), folds=[0, 0, 1, 1]
       ... )
       >>> len(result.fits), round(float(result.elpd))
@@ -133,7 +133,7 @@ def leave_one_out(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_prior = lambda z: -0.5 * z**2
       >>> log_likelihood = lambda z, y: -0.5 * (y - z) ** 2 - 0.5 * jnp.log(2 * jnp.pi)
-      >>> result = elbojax.leave_one_out(
+      >>> result = elbojax.studies.leave_one_out(
       ...     jax.random.key(0), log_prior, log_likelihood, 0.0, jnp.array([0.0, 1.0, 0.5, 3.0])
       ... )
       >>> [f"{score:.1f}" for score in result.pointwise]

@@ -74,7 +74,7 @@ def bootstrap(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_prior = lambda z: -0.5 * z**2
       >>> log_likelihood = lambda z, y: -0.5 * (y - z) ** 2 - 0.5 * jnp.log(2 * jnp.pi)
-      >>> result = elbojax.bootstrap(
+      >>> result = elbojax.studies.bootstrap(
       ...     jax.random.key(0), log_prior, log_likelihood, 0.0, jnp.array([0.0, 1.0, 0.5, 3.0]), num_replicates=8
       ... )
       >>> result.weights.sum(axis=1).tolist(), bool(result.bagged_sd > result.sampling_sd)

@@ -90,7 +90,7 @@ def backtest(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_density = lambda z, y: -0.5 * z**2 - 0.5 * jnp.sum((y - z) ** 2)
       >>> log_next = lambda z, past, y: -0.5 * jnp.sum((y - z) ** 2) - 0.5 * jnp.log(2 * jnp.pi)
-      >>> result = elbojax.backtest(
+      >>> result = elbojax.studies.backtest(
       ...     jax.random.key(0), log_density, log_next, 0.0, jnp.array([1.0, 3.0, 1.0, 2.0]), window=2
       ... )
       >>> result.ends.tolist(), [f"{score:.1f}" for score in result.scores]

@@ -77,7 +77,7 @@ def prior_sensitivity(
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_density = lambda z, y, scale: -0.5 * (z / scale) ** 2 - jnp.log(scale) - 0.5 * jnp.sum((y - z) ** 2)
-      >>> result = elbojax.prior_sensitivity(
+      >>> result = elbojax.studies.prior_sensitivity(
       ...     jax.random.key(0), log_density, 0.0, jnp.array([1.0, 3.0]), jnp.array([1.0, 10.0])
       ... )
       >>> [f"{mean:.2f}" for mean in result.fits.mean()], [f"{shift:.1f}" for shift in result.shift]

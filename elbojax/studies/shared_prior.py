@@ -114,7 +114,7 @@ def empirical_bayes(
       >>> import elbojax, jax, jax.numpy as jnp
       >>> log_prior = lambda z, hyper: -0.5 * ((z - hyper["mu"]) / hyper["tau"]) ** 2 - jnp.log(hyper["tau"])
       >>> log_likelihood = lambda z, y: -0.5 * (y - z) ** 2 - 0.5 * jnp.log(2 * jnp.pi)
-      >>> result = elbojax.empirical_bayes(
+      >>> result = elbojax.studies.empirical_bayes(
       ...     jax.random.key(0), log_prior, log_likelihood, 0.0, jnp.array([-2.0, 1.0, 3.0, 6.0]),
       ...     {"mu": 0.0, "tau": 1.0}, hyper_support={"tau": "positive"},
       ... )  # exact: the mean 2, and the variance 8.5 less that of the noise, 1

@@ -78,7 +78,7 @@ def test_draws_have_the_moments_that_are_stated():
 
 def test_q_is_a_family_on_flat_vectors():
     q = contract_fit().q
-    assert isinstance(q, elbojax.Family)
+    assert isinstance(q, elbojax.families.Family)
     event, log_prob = q.sample_and_log_prob(jax.random.key(0))
     assert event.shape == (8,) and log_prob.shape == ()
     np.testing.assert_allclose(q.log_prob(event), log_prob, rtol=1e-6)

@@ -204,7 +204,7 @@ def with_ends(q, zero, dtype):
 def recounted_in_batches():
     def one(key, weight):
         log_density = functools.partial(one_or_two, weight)
-        q, info = elbojax.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(3), jnp.eye(3)), lead=0)
+        q, info = elbojax.solvers.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(3), jnp.eye(3)), lead=0)
         paths, outcome = with_ends(q, jnp.zeros(()), jnp.int32)
         paths = jax.tree.map(jnp.asarray, paths)
         return in_batches.recount(key, log_density, paths, outcome).certificate, info.status
@@ -341,7 +341,9 @@ def learnt(log_scales):
     order = np.array([2, 0, 1, 3])
     trils = np.exp(np.asarray(log_scales))[:, :, None] * np.eye(3)
     basis = np.eye(4)[:, order]
-    return elbojax.funnel(np.arange(4.0) - 2, np.array([-1.0, 0, -1, -9]), np.zeros((4, 3)), trils, basis=basis)
+    return elbojax.families.funnel(
+        np.arange(4.0) - 2, np.array([-1.0, 0, -1, -9]), np.zeros((4, 3)), trils, basis=basis
+    )
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_same_as_without_padding():
         jax.random.key(1),
         log_density,
         INIT,
-        data=elbojax.Padded(data[5], np.ones(SIZES[5], bool)),
+        data=elbojax.loops.Padded(data[5], np.ones(SIZES[5], bool)),
         support=SUPPORT,
     )
     assert alone.certificate.certified

@@ -23,7 +23,7 @@ def log_joint(z, x):
 
 def encode(params, x):
     """A linear encoder: a full-rank Gaussian of one scale about a linear map of the data."""
-    return elbojax.FullRank(params["map"] @ x, params["log_diagonal"], params["lower"])
+    return elbojax.families.FullRank(params["map"] @ x, params["log_diagonal"], params["lower"])
 
 
 def exact_params(wider=1.0):

@@ -24,7 +24,7 @@ def test_bias_variance_and_order():
             "elbo": with_draws(elbojax.elbo, num_samples=4),
             "twice as steep": lambda key, q, p: 2 * elbojax.elbo(key, q, p, num_samples=4),
             "exact": with_draws(elbojax.elbo, num_samples=8, draws=elbojax.noise.whitened),
-            "score": with_draws(elbojax.elbo_score, num_samples=4),
+            "score": with_draws(elbojax.objectives.elbo_score, num_samples=4),
         },
         case.q,
         case.log_density,
@@ -74,12 +74,16 @@ def test_the_variance_is_that_of_one_estimate():
 )
 def test_cost_counts_events(objective, settings, wanted):
     q = elbojax.mean_field(jnp.zeros(2), 1.0)
-    np.testing.assert_allclose(cost(KEY, with_draws(getattr(elbojax, objective), **settings), q, q.log_prob), wanted)
+    np.testing.assert_allclose(
+        cost(KEY, with_draws(getattr(elbojax.objectives, objective), **settings), q, q.log_prob), wanted
+    )
 
 
 def test_cost_of_pairs_and_of_a_list():
     case = get("bernoulli, coupled")
-    np.testing.assert_allclose(cost(KEY, with_draws(elbojax.elbo_disarm, num_samples=3), case.q, case.log_density), 2.0)
+    np.testing.assert_allclose(
+        cost(KEY, with_draws(elbojax.objectives.elbo_disarm, num_samples=3), case.q, case.log_density), 2.0
+    )
     np.testing.assert_allclose(cost(KEY, elbojax.elbo_enumerated, case.q, case.log_density), 8 / 3)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import khat_threshold
+from elbojax.diagnostics import khat_threshold
 
 psis = jax.jit(elbojax.psis)
 SPREADS = (0.1, 0.5, 1.0, 2.0, 5.0)

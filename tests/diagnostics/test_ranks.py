@@ -24,7 +24,7 @@ def test_the_p_value_of_every_possible_outcome(size, num_draws, level):
     found = strays(everything, num_draws)
     inside = []
     for ranks, mine in zip(everything, found, strict=True):
-        verdict = elbojax.uniformity(ranks, num_draws, level=level)
+        verdict = elbojax.diagnostics.uniformity(ranks, num_draws, level=level)
         np.testing.assert_allclose(verdict.p_value, np.mean(found <= mine + 1e-12), atol=1e-9)
         assert verdict.inside == (verdict.p_value > 1 - level)
         inside.append(verdict.inside)
@@ -34,7 +34,7 @@ def test_the_p_value_of_every_possible_outcome(size, num_draws, level):
 @pytest.mark.parametrize("seed", (1, 2, 3))
 def test_the_band_holds_one_set_of_ranks_in_twenty_out(seed):
     rng = np.random.default_rng(seed)
-    band = elbojax.uniformity(rng.integers(0, 20, 300), 19)
+    band = elbojax.diagnostics.uniformity(rng.integers(0, 20, 300), 19)
     ecdf = (rng.integers(0, 20, (2000, 300))[..., None] < np.arange(1, 20)).mean(axis=1)
     inside = np.all((band.lower <= ecdf + 1e-9) & (ecdf <= band.upper + 1e-9), axis=1)
     assert abs(inside.mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000) + 0.003  # the rest: counts are discrete
@@ -44,15 +44,15 @@ def test_what_is_wrong_is_seen():
     rng = np.random.default_rng(0)
     uniform = rng.uniform(size=500)
     for wrong in (uniform**1.3, 0.5 + 0.8 * (uniform - 0.5), np.where(uniform < 0.1, 0.0, uniform)):
-        verdict = elbojax.uniformity(rng.binomial(99, wrong), 99)
+        verdict = elbojax.diagnostics.uniformity(rng.binomial(99, wrong), 99)
         assert not verdict.inside and verdict.p_value < 0.05
-    assert elbojax.uniformity(rng.binomial(999, uniform), 999).places.size == 100
+    assert elbojax.diagnostics.uniformity(rng.binomial(999, uniform), 999).places.size == 100
 
 
 def test_misuse():
     with pytest.raises(ValueError, match=r"0\.\.9"):
-        elbojax.uniformity(np.array([3, 10]), 9)
+        elbojax.diagnostics.uniformity(np.array([3, 10]), 9)
     with pytest.raises(ValueError, match=r"\[N\]"):
-        elbojax.uniformity(np.zeros((2, 2), int), 9)
+        elbojax.diagnostics.uniformity(np.zeros((2, 2), int), 9)
     with pytest.raises(ValueError, match="level"):
-        elbojax.uniformity(np.zeros(2, int), 9, level=1.0)
+        elbojax.diagnostics.uniformity(np.zeros(2, int), 9, level=1.0)

@@ -38,7 +38,7 @@ class Case(NamedTuple):
     """
 
     name: str
-    make: Callable[[Any], elbojax.Family]
+    make: Callable[[Any], elbojax.families.Family]
     log_density: Callable[[Any], np.ndarray]
     entropy: bool = True
     kl: bool = True
@@ -137,7 +137,7 @@ BASIS = np.array([[0.0, 1.0, 0.2], [1.0, 0.0, 0.0], [0.0, -0.3, 1.0]])
 
 
 def funnel(dtype, df=0):
-    return elbojax.funnel(*f(dtype, KNOTS, HEIGHTS, BENDS, TRILS), basis=jnp.asarray(BASIS, dtype), df=df)
+    return elbojax.families.funnel(*f(dtype, KNOTS, HEIGHTS, BENDS, TRILS), basis=jnp.asarray(BASIS, dtype), df=df)
 
 
 def bent(z, df=0):
@@ -389,7 +389,7 @@ CASES = [
     Case("student_t", lambda t: elbojax.student_t(*f(t, LOC, TRIL), df=9), student_t, entropy=False, kl=False),
     Case(
         "tailed",
-        lambda t: elbojax.with_student_t_tails(elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), df=9),
+        lambda t: elbojax.families.with_student_t_tails(elbojax.low_rank(*f(t, LOC, FACTOR, SCALE)), df=9),
         scipy.stats.multivariate_t(LOC, LOW_RANK, df=9).logpdf,
         entropy=False,
         kl=False,
@@ -408,19 +408,19 @@ CASES = [
     ),
     Case(
         "product",
-        lambda t: elbojax.product({"a": mean_field(t), "b": (full_rank(t),)}),
+        lambda t: elbojax.families.product({"a": mean_field(t), "b": (full_rank(t),)}),
         lambda z: normal(LOC, INDEPENDENT)(z["a"]) + normal(LOC, DENSE)(z["b"][0]),
     ),
     Case(
         "product_of_mixtures",
-        lambda t: elbojax.product([pair(t), pair(t)]),
+        lambda t: elbojax.families.product([pair(t), pair(t)]),
         lambda z: PAIR(z[0]) + PAIR(z[1]),
         entropy=False,
         kl=False,
     ),
     Case(
         "product_with_discrete",
-        lambda t: elbojax.product((mean_field(t), elbojax.bernoulli(*f(t, COINS)))),
+        lambda t: elbojax.families.product((mean_field(t), elbojax.bernoulli(*f(t, COINS)))),
         lambda z: normal(LOC, INDEPENDENT)(z[0]) + coins(z[1]),
     ),
     Case(
@@ -455,7 +455,7 @@ CASES = [
     Case("markov_chain", lambda t: elbojax.markov_chain(*f(t, *CHAIN)), chain, moments=False),
     Case(
         "particles",
-        lambda t: elbojax.particles(*f(t, LOCATIONS, 0.6)),
+        lambda t: elbojax.families.particles(*f(t, LOCATIONS, 0.6)),
         mixed(np.zeros(4), *[normal(x, 0.36 * np.eye(2)) for x in LOCATIONS]),
         entropy=False,
         kl=False,

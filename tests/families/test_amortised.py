@@ -11,7 +11,8 @@ import scipy.stats
 from jax.tree_util import Partial
 
 import elbojax
-from elbojax import aggregate, amortised, bernoulli, categorical, hierarchical, kl_by_part, mean_field
+from elbojax import amortised, bernoulli, categorical, hierarchical, mean_field
+from elbojax.families import aggregate, kl_by_part
 
 INPUTS = jnp.array([[0.0, 1.0], [2.0, -1.0], [-0.5, 0.3]])
 UNIT = mean_field(jnp.zeros(2), 1.0)
@@ -69,7 +70,7 @@ PAIRS = {
 def test_parts_add_up_to_the_kl(name):
     q, p, count = PAIRS[name]
     if name == "product":
-        q, p = elbojax.product(q), elbojax.product(p)
+        q, p = elbojax.families.product(q), elbojax.families.product(p)
     if name == "blocks":
         q, p = elbojax.blocks(*q), elbojax.blocks(*p)
     by_part = kl_by_part(q, p)

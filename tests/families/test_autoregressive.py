@@ -102,7 +102,7 @@ def gradients(fast):
     def of(target, noise):
         return [
             jax.flatten_util.ravel_pytree(jax.grad(bound, 1)(noise, q, target.log_prob))[0]
-            for bound in (elbojax.elbo_at, elbojax.elbo_stl_at)
+            for bound in (elbojax.objectives.elbo_at, elbojax.objectives.elbo_stl_at)
         ]
 
     return np.array([of(target, noise) for target in (aside, q)])

@@ -12,21 +12,16 @@ from elbojax import (
     categorical,
     coupling_flow,
     full_rank,
-    funnel,
     gaussian_chain,
     hmm_smoother,
-    linear_dynamics,
     low_rank,
     markov_chain,
     mean_field,
     mixture,
-    particles,
-    product,
-    sample_many,
     sinh_arcsinh,
     student_t,
-    with_student_t_tails,
 )
+from elbojax.families import funnel, linear_dynamics, particles, product, sample_many, with_student_t_tails
 
 ZEROS = jnp.zeros(3)
 EYE = jnp.eye(3)

@@ -10,7 +10,7 @@ from families.cases import BAND, CASES
 from jax.flatten_util import ravel_pytree
 
 import elbojax
-from elbojax import Enumerable, Gaussian, Reparameterised
+from elbojax.families import Enumerable, Gaussian, Reparameterised
 
 NUM_SAMPLES = 4096
 SEEDS = (1, 2, 3)
@@ -302,7 +302,7 @@ def test_kl_between_blocks_of_unlike_sizes():
 
 def test_kl_to_an_unlike_family_says_so():
     unlike = [elbojax.mean_field(jnp.zeros(2), 1.0), elbojax.bernoulli(jnp.zeros(2)), elbojax.categorical(jnp.zeros(2))]
-    unlike += [elbojax.product(unlike[0]), elbojax.product((unlike[0], unlike[0]))]
+    unlike += [elbojax.families.product(unlike[0]), elbojax.families.product((unlike[0], unlike[0]))]
     for q in unlike:
         for p in unlike:
             if q is not p:

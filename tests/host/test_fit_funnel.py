@@ -52,7 +52,7 @@ def on_host(log_density, start, **kwargs):
 @functools.cache
 def compiled(log_density, limited):
     def call(key, start, limit):
-        return elbojax.fit_funnel(key, log_density, start, max_gradients=limit if limited else None)
+        return elbojax.solvers.fit_funnel(key, log_density, start, max_gradients=limit if limited else None)
 
     return jax.jit(call)
 

@@ -29,7 +29,7 @@ def made(rng, size, num_knots, df, *, flat=False):
         np.eye(size)[rng.permutation(size)] if rng.random() < 0.5 else rng.normal(size=(size, size)) + 3 * np.eye(size)
     )
     locs = rng.normal(size=(num_knots, others))
-    return elbojax.funnel(knots, log_marginal, locs, scale_trils, basis=basis, df=df)
+    return elbojax.families.funnel(knots, log_marginal, locs, scale_trils, basis=basis, df=df)
 
 
 @jax.jit
@@ -84,7 +84,7 @@ def test_there_and_back():
 def test_its_density_integrates_to_one(df):
     """On a grid over the plane, whatever the knots."""
     scale_trils = np.exp([[[-1.0]], [[0.0]], [[1.0]]])
-    q = on_host(elbojax.funnel([-1.0, 0.0, 1.5], [0.0, 1.0, -1.0], np.zeros((3, 1)), scale_trils, df=df))
+    q = on_host(elbojax.families.funnel([-1.0, 0.0, 1.5], [0.0, 1.0, -1.0], np.zeros((3, 1)), scale_trils, df=df))
     a, u = np.linspace(-25, 30, 1101), np.sinh(np.linspace(-12, 12, 801))
     points = np.stack(np.meshgrid(a, u, indexing="ij"), axis=-1)
     density = np.exp(q.log_prob(points.reshape(-1, 2))).reshape(len(a), len(u))

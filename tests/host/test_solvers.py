@@ -68,7 +68,7 @@ class Model:
 
 @functools.cache
 def compiled_bfgs(log_density):
-    return jax.jit(lambda z: elbojax.bfgs(log_density, z))
+    return jax.jit(lambda z: elbojax.solvers.bfgs(log_density, z))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -50,7 +50,7 @@ def test_its_own_log_prob_of_its_own_draws(name):
     ours = jax.jit(lambda q, events: (jax.vmap(q.log_prob)(events), q.distribution.log_prob(events, condition)))
     for found in ours(q, events):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-    draws, log_q = jax.jit(lambda q: elbojax.sample_many(KEY, q, 50))(q)
+    draws, log_q = jax.jit(lambda q: elbojax.families.sample_many(KEY, q, 50))(q)
     np.testing.assert_allclose(log_q, theirs(draws), rtol=1e-8, atol=1e-8)
     assert isinstance(q, Transformed if name in PATHWISE else FlowJAX)
 
@@ -59,9 +59,9 @@ def test_its_own_log_prob_of_its_own_draws(name):
 def test_draws_are_those_of_the_distribution(seed):
     distribution, _, q = made("coupling_flow")
     key = jax.random.key(seed)
-    ours, theirs = jax.jit(lambda q, key: (elbojax.sample_many(key, q, 4000)[0], distribution.sample(key, (4000,))))(
-        q, key
-    )
+    ours, theirs = jax.jit(
+        lambda q, key: (elbojax.families.sample_many(key, q, 4000)[0], distribution.sample(key, (4000,)))
+    )(q, key)
     for f in (lambda z: z, np.square):
         a, b = f(np.asarray(ours)), f(np.asarray(theirs))
         error = np.sqrt((a.var(0) + b.var(0)) / 4000)
@@ -77,7 +77,7 @@ def test_the_gradient_of_the_bound_is_that_of_finite_differences():
     @jax.value_and_grad
     def bound(flat):
         moved = Transformed(None, unravel(flat), condition, q.rest)
-        return elbojax.elbo_at(noise, moved, lambda z: -0.5 * z @ z)
+        return elbojax.objectives.elbo_at(noise, moved, lambda z: -0.5 * z @ z)
 
     gradient = bound(flat)[1]
     for i in range(0, flat.size, 7):

@@ -7,7 +7,7 @@ import pytest
 
 import elbojax
 from benchmarks.problems import made_wrong as suite
-from elbojax import Agreement
+from elbojax.results import Agreement
 
 D = 20
 SEEDS = (0, 1, 2)

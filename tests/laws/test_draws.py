@@ -154,7 +154,9 @@ def test_paths_are_mixed(precision):
     """The first of the resampled draws of a multi-path Pathfinder come from all of its paths."""
     modes = lambda z: jnp.logaddexp(-0.5 * jnp.sum((z - 4) ** 2), -0.5 * jnp.sum((z + 4) ** 2))  # noqa: E731
     starts = jnp.array([[3.0, 3.0], [-3.0, -3.0]])
-    _, info = jax.jit(lambda key, starts: elbojax.multipathfinder(key, modes, starts))(jax.random.key(0), starts)
+    _, info = jax.jit(lambda key, starts: elbojax.solvers.multipathfinder(key, modes, starts))(
+        jax.random.key(0), starts
+    )
     for count in (100, 250, 500):
         share = np.mean(np.asarray(info.resampled)[:count, 0] > 0)
         assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(count)

@@ -184,13 +184,13 @@ FAMILIES = {
     "sinh_arcsinh": elbojax.sinh_arcsinh(ONES, EYE),
     "bernoulli": elbojax.bernoulli(ONES),
     "categorical": elbojax.categorical(np.zeros((2, 2))),
-    "particles": elbojax.particles(np.ones((1, 2)), 1.0),
-    "tailed": elbojax.with_student_t_tails(elbojax.mean_field(ONES, ONES)),
+    "particles": elbojax.families.particles(np.ones((1, 2)), 1.0),
+    "tailed": elbojax.families.with_student_t_tails(elbojax.mean_field(ONES, ONES)),
     "mixture of mean_field": elbojax.mixture(np.zeros(2), [elbojax.mean_field(ONES, ONES)] * 2),
     "mixture of student_t": elbojax.mixture(np.zeros(2), [elbojax.student_t(ONES, EYE)] * 2),
     "mixture of full_rank": elbojax.mixture(np.zeros(2), [elbojax.full_rank(ONES, EYE)] * 2),
-    "product": elbojax.product((elbojax.mean_field(ONES, ONES), elbojax.bernoulli(ONES))),
-    "product, the other way": elbojax.product((elbojax.bernoulli(ONES), elbojax.mean_field(ONES, ONES))),
+    "product": elbojax.families.product((elbojax.mean_field(ONES, ONES), elbojax.bernoulli(ONES))),
+    "product, the other way": elbojax.families.product((elbojax.bernoulli(ONES), elbojax.mean_field(ONES, ONES))),
 }
 
 
@@ -318,7 +318,7 @@ def test_run_answers_for_its_support(precision):
 def test_the_studies_answer_for_their_support():
     density = lambda z, data, scale: -0.5 * jnp.sum((z / scale) ** 2) + 0 * jnp.sum(data)  # noqa: E731
     for name in forth_and_back(("positive", "real", "ordered")):
-        study = elbojax.prior_sensitivity(
+        study = elbojax.studies.prior_sensitivity(
             jax.random.key(0), density, VECTOR, np.zeros(1), np.array([1.0, 3.0]), support=KINDS[name]
         )
         assert_right(name, study.fits.mean()[0], study.fits.sd()[0], 0.1)

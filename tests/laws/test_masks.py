@@ -77,14 +77,20 @@ FAMILIES = {
     "banded_precision": of_family(elbojax.banded_precision, zeros, ones, np.zeros((1, 3))),
     "gaussian_chain": of_family(elbojax.gaussian_chain, zeros[:, None], np.eye(1), np.eye(1)),
     "linear_dynamics": of_family(
-        lambda m, s, a, n: elbojax.linear_dynamics(m, s, a, n, length=3), np.zeros(1), np.eye(1), np.eye(1), np.eye(1)
+        lambda m, s, a, n: elbojax.families.linear_dynamics(m, s, a, n, length=3),
+        np.zeros(1),
+        np.eye(1),
+        np.eye(1),
+        np.eye(1),
     ),
     "markov_chain": of_family(elbojax.markov_chain, np.zeros(2), np.zeros((2, 2, 2))),
     "smoother": of_family(elbojax.hmm_smoother, np.zeros(2), np.zeros((2, 2)), np.zeros((3, 2))),
-    "particles": of_family(elbojax.particles, np.zeros((2, 3)), np.array(1.0)),
+    "particles": of_family(elbojax.families.particles, np.zeros((2, 3)), np.array(1.0)),
     "bernoulli": of_family(elbojax.bernoulli, zeros),
     "categorical": of_family(elbojax.categorical, zeros),
-    "funnel": of_family(elbojax.funnel, zeros + np.arange(3), zeros, np.zeros((3, 2)), np.stack([np.eye(2)] * 3)),
+    "funnel": of_family(
+        elbojax.families.funnel, zeros + np.arange(3), zeros, np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
+    ),
     "mixture": of_family(
         lambda logits: elbojax.mixture(logits, [elbojax.mean_field(jnp.zeros(1), 1.0)] * 3),
         zeros,
@@ -149,35 +155,35 @@ MASKS = {
         KEY, loss, START, PLAIN, optimizer=ADAM, batch_size=1, num_epochs=1, validation=MASKED
     ),
     "train, params": lambda: elbojax.train(KEY, loss, {"a": MASKED}, PLAIN, optimizer=ADAM, batch_size=1, num_epochs=1),
-    "race, data": lambda: elbojax.successive_halving(KEY, loss, START, MASKED, batch_size=1),
+    "race, data": lambda: elbojax.minibatch.successive_halving(KEY, loss, START, MASKED, batch_size=1),
     "targets.unconstrain": lambda: elbojax.targets.unconstrain(vector_density, MASKED),
     "target.unconstrain": lambda: elbojax.targets.unconstrain(vector_density, PLAIN).unconstrain(MASKED),
     "pathfinder": lambda: elbojax.pathfinder(KEY, vector_density, MASKED),
-    "multipathfinder": lambda: elbojax.multipathfinder(KEY, vector_density, ROWS),
-    "dadvi": lambda: elbojax.dadvi(KEY, vector_density, MASKED),
+    "multipathfinder": lambda: elbojax.solvers.multipathfinder(KEY, vector_density, ROWS),
+    "dadvi": lambda: elbojax.solvers.dadvi(KEY, vector_density, MASKED),
     "laplace": lambda: elbojax.laplace(KEY, vector_density, MASKED),
-    "lbfgs": lambda: elbojax.lbfgs(vector_density, MASKED),
-    "bfgs": lambda: elbojax.bfgs(vector_density, MASKED),
-    "gsm": lambda: elbojax.gsm(KEY, vector_density, MASKED),
-    "batch_and_match": lambda: elbojax.batch_and_match(KEY, vector_density, MASKED),
-    "newton_low_rank": lambda: elbojax.newton_low_rank(KEY, vector_density, MASKED),
-    "k_fold, data": lambda: elbojax.k_fold(KEY, log_prior, log_likelihood, 0.0, MASKED, folds=2),
-    "k_fold, folds": lambda: elbojax.k_fold(
+    "lbfgs": lambda: elbojax.solvers.lbfgs(vector_density, MASKED),
+    "bfgs": lambda: elbojax.solvers.bfgs(vector_density, MASKED),
+    "gsm": lambda: elbojax.solvers.gsm(KEY, vector_density, MASKED),
+    "batch_and_match": lambda: elbojax.solvers.batch_and_match(KEY, vector_density, MASKED),
+    "newton_low_rank": lambda: elbojax.solvers.newton_low_rank(KEY, vector_density, MASKED),
+    "k_fold, data": lambda: elbojax.studies.k_fold(KEY, log_prior, log_likelihood, 0.0, MASKED, folds=2),
+    "k_fold, folds": lambda: elbojax.studies.k_fold(
         KEY, log_prior, log_likelihood, 0.0, PLAIN, folds=np.ma.masked_array([0, 1, 1], [0, 0, 1])
     ),
-    "leave_one_out": lambda: elbojax.leave_one_out(KEY, log_prior, log_likelihood, 0.0, MASKED),
-    "bootstrap": lambda: elbojax.bootstrap(KEY, log_prior, log_likelihood, 0.0, MASKED, num_replicates=2),
-    "backtest": lambda: elbojax.backtest(KEY, log_density, log_density, 0.0, MASKED, window=1),
-    "prior_sensitivity, data": lambda: elbojax.prior_sensitivity(
+    "leave_one_out": lambda: elbojax.studies.leave_one_out(KEY, log_prior, log_likelihood, 0.0, MASKED),
+    "bootstrap": lambda: elbojax.studies.bootstrap(KEY, log_prior, log_likelihood, 0.0, MASKED, num_replicates=2),
+    "backtest": lambda: elbojax.studies.backtest(KEY, log_density, log_density, 0.0, MASKED, window=1),
+    "prior_sensitivity, data": lambda: elbojax.studies.prior_sensitivity(
         KEY, lambda z, y, h: log_density(z, y) - h * z**2, 0.0, MASKED, np.ones(2)
     ),
-    "prior_sensitivity, grid": lambda: elbojax.prior_sensitivity(
+    "prior_sensitivity, grid": lambda: elbojax.studies.prior_sensitivity(
         KEY, lambda z, y, h: log_density(z, y) - h * z**2, 0.0, PLAIN, MASKED
     ),
-    "empirical_bayes, data": lambda: elbojax.empirical_bayes(
+    "empirical_bayes, data": lambda: elbojax.studies.empirical_bayes(
         KEY, lambda z, h: log_prior(z - h), log_likelihood, 0.0, MASKED, 0.0
     ),
-    "empirical_bayes, hyper": lambda: elbojax.empirical_bayes(
+    "empirical_bayes, hyper": lambda: elbojax.studies.empirical_bayes(
         KEY, lambda z, h: log_prior(z - h), log_likelihood, 0.0, PLAIN, SCALAR
     ),
     "a density": lambda: elbojax.densities.normal(MASKED, 0.0, 1.0),
@@ -221,10 +227,10 @@ COMPLEXES = {
         zeros[:1], COMPLEX
     ),
     "pathfinder": lambda: elbojax.pathfinder(KEY, vector_density, COMPLEX),
-    "multipathfinder": lambda: elbojax.multipathfinder(KEY, vector_density, np.stack([COMPLEX, COMPLEX])),
-    "dadvi": lambda: elbojax.dadvi(KEY, vector_density, COMPLEX),
+    "multipathfinder": lambda: elbojax.solvers.multipathfinder(KEY, vector_density, np.stack([COMPLEX, COMPLEX])),
+    "dadvi": lambda: elbojax.solvers.dadvi(KEY, vector_density, COMPLEX),
     "laplace": lambda: elbojax.laplace(KEY, vector_density, COMPLEX),
-    "empirical_bayes, hyper": lambda: elbojax.empirical_bayes(
+    "empirical_bayes, hyper": lambda: elbojax.studies.empirical_bayes(
         KEY, lambda z, h: log_prior(z - h), log_likelihood, 0.0, PLAIN, 1j
     ),
 }

@@ -65,7 +65,7 @@ CASES = {
         ["num_samples", "static_argnames"],
     ),
     "score, float": (
-        lambda: elbojax.elbo_score(KEY, Q, log_density, num_samples=1.5),
+        lambda: elbojax.objectives.elbo_score(KEY, Q, log_density, num_samples=1.5),
         TypeError,
         ["num_samples", "1.5"],
     ),

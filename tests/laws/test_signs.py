@@ -81,9 +81,9 @@ UPPER = {
     "gap": lambda key, q, d: cubo(key, q, d) - elbo(key, q, d),
     "sum": lambda key, q, d: 0.5 * cubo(key, q, d) + forward_kl(key, q, d) / 3,
     "exponential": lambda key, q, d: jnp.exp(2 * cubo(key, q, d)),
-    "eubo": lambda key, q, d: elbojax.eubo(q.loc[None], q, d),
-    "f_divergence": lambda *a: elbojax.f_divergence(*a, generator=elbojax.csiszar.chi_square),
-    "of the noise": lambda key, q, d: elbojax.cubo_at(jax.random.normal(key, (5, 2)), q, d),
+    "eubo": lambda key, q, d: elbojax.objectives.eubo(q.loc[None], q, d),
+    "f_divergence": lambda *a: elbojax.objectives.f_divergence(*a, generator=elbojax.objectives.csiszar.chi_square),
+    "of the noise": lambda key, q, d: elbojax.objectives.cubo_at(jax.random.normal(key, (5, 2)), q, d),
 }
 LOWER = {
     "elbo": elbo,

@@ -104,12 +104,12 @@ LOSS = elbojax.as_loss(elbojax.elbo_stl, unimodal, num_samples=8)
 SOLVERS = {
     "sgd": elbojax.svi(LOSS, optax.sgd(0.1)),
     "adam": elbojax.svi(LOSS, optax.adam(0.1)),
-    "averaged": elbojax.ema(elbojax.svi(LOSS, optax.adam(0.1)), decay=0.9),
+    "averaged": elbojax.solvers.ema(elbojax.svi(LOSS, optax.adam(0.1)), decay=0.9),
 }
 STOPS = {
     "never": None,
     "moments": elbojax.moments_stable(window=25),
-    "loss": elbojax.loss_plateau(window=25),
+    "loss": elbojax.solvers.loss_plateau(window=25),
 }
 
 
@@ -117,7 +117,7 @@ STOPS = {
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_run_and_run_batch(solver, stop, strict, precision):
     dtype = float_of(precision)
-    q = elbojax.MeanField(np.zeros(2, dtype), np.zeros(2, dtype))
+    q = elbojax.families.MeanField(np.zeros(2, dtype), np.zeros(2, dtype))
     y = np.array([1.0, 3.0], np.float32)  # beside float64 positions, too
     one = elbojax.run(key(), SOLVERS[solver], q, y, num_steps=300, stop=STOPS[stop])
     np.testing.assert_allclose(one.q.loc, y, atol=0.3)
@@ -149,7 +149,7 @@ def test_the_modes_are_on_again_afterwards(strict):
     names = ("jax_numpy_rank_promotion", "jax_numpy_dtype_promotion", "jax_debug_key_reuse", "jax_debug_nans")
     state = lambda: [getattr(jax.config, name) for name in names]  # noqa: E731
     before = state()
-    elbojax.run(key(), SOLVERS["sgd"], elbojax.MeanField(np.zeros(2), np.zeros(2)), np.zeros(2), num_steps=3)
+    elbojax.run(key(), SOLVERS["sgd"], elbojax.families.MeanField(np.zeros(2), np.zeros(2)), np.zeros(2), num_steps=3)
     with contextlib.suppress(TypeError):
         elbojax.run(key(), None, 0, num_steps=3)
     assert state() == before

@@ -30,7 +30,7 @@ def log_normal(y, mean, variance):
 
 
 def test_leave_one_out(precision):
-    result = elbojax.leave_one_out(KEY, log_prior, log_likelihood, CENTRE, Y)
+    result = elbojax.studies.leave_one_out(KEY, log_prior, log_likelihood, CENTRE, Y)
     exact = []
     for i, y in enumerate(Y):
         mean, sd = posterior(np.delete(Y, i))
@@ -40,7 +40,7 @@ def test_leave_one_out(precision):
 
 
 def test_bootstrap(precision):
-    result = elbojax.bootstrap(KEY, log_prior, log_likelihood, CENTRE, Y, num_replicates=32)
+    result = elbojax.studies.bootstrap(KEY, log_prior, log_likelihood, CENTRE, Y, num_replicates=32)
     weights = np.asarray(result.weights, float)
     each = 1 / PRIOR**2 + weights.sum(1) / NOISE**2
     means = (CENTRE / PRIOR**2 + weights @ Y / NOISE**2) / each
@@ -53,7 +53,7 @@ def test_prior_sensitivity(precision):
     def log_density(z, y, centre):
         return log_prior(z - centre) + jnp.sum(log_likelihood(z, y))
 
-    result = elbojax.prior_sensitivity(KEY, log_density, CENTRE, Y, np.array([0.0, 30.0]))
+    result = elbojax.studies.prior_sensitivity(KEY, log_density, CENTRE, Y, np.array([0.0, 30.0]))
     shift = 30.0 / PRIOR**2 * posterior(Y)[1]
     np.testing.assert_allclose(result.shift, [0, shift], atol=0.02)
     variance = PRIOR**2 + NOISE**2 / len(Y)
@@ -63,7 +63,7 @@ def test_prior_sensitivity(precision):
 
 @pytest.mark.slow
 def test_backtest(precision):
-    result = elbojax.backtest(
+    result = elbojax.studies.backtest(
         KEY,
         lambda z, y: log_prior(z) + jnp.sum(log_likelihood(z, y)),
         lambda z, past, y: jnp.sum(log_likelihood(z, y)),

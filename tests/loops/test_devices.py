@@ -105,4 +105,4 @@ def test_axes_of_both_types_and_more_than_one(axis):
 def test_gather_refuses_what_is_no_batch(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="leading axis of models"):
-        elbojax.gather((np.zeros(3), np.zeros(4)))
+        elbojax.loops.gather((np.zeros(3), np.zeros(4)))

@@ -32,7 +32,7 @@ def test_log_density_and_gradient_are_those_of_the_data(seed):
     for padded, models in elbojax.pad_ragged(datasets, num_buckets=4):
         found = many(z, padded)
         for place, model in enumerate(models):
-            alone = elbojax.Padded(datasets[model], np.ones(sizes[model], bool))
+            alone = elbojax.loops.Padded(datasets[model], np.ones(sizes[model], bool))
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(one(z, alone)), strict=True):
                 np.testing.assert_allclose(a[place], b, rtol=1e-13, atol=1e-12)
 

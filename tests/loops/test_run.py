@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Solver, Status, StopRule, as_loss, elbo, mean_field, run, svi
+from elbojax import Status, as_loss, elbo, mean_field, run, svi
 from elbojax.loops import lane as lanes
+from elbojax.solvers import Solver, StopRule
 
 START = {"a": jnp.zeros(2), "b": jnp.array(1.0)}
 TARGET = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(0.5)}

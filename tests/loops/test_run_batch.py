@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Solver, Status, StopRule, as_loss, elbo, mean_field, moments_stable, run, run_batch, svi
+from elbojax import Status, as_loss, elbo, mean_field, moments_stable, run, run_batch, svi
 from elbojax.loops import lane as lanes
 from elbojax.loops.run_batch import default_lanes
+from elbojax.solvers import Solver, StopRule
 
 module = sys.modules["elbojax.loops.run_batch"]  # which the function of that name hides
 M = 13

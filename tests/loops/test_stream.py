@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import Solver, Status, StopRule, run, run_stream
+from elbojax import Status, run, run_stream
 from elbojax.loops import stream
+from elbojax.solvers import Solver, StopRule
 
 TRACES: list[int] = []
 

@@ -4,9 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, ema, minibatched, minibatches, run, svi, train
+from elbojax import Status, minibatched, minibatches, run, svi, train
 from elbojax.loops.shards import NAME
 from elbojax.loops.training import _block_length, mean_loss
+from elbojax.solvers import ema
 
 N, B, STEPS = 23, 5, 4
 X = jax.random.normal(jax.random.key(9), (N, 3)) + jnp.array([1.0, -2.0, 0.5])

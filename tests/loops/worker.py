@@ -41,8 +41,8 @@ def _step(key, state, target):
     return State(q), Info(q, jnp.sum((q - target) ** 2))
 
 
-WALK = elbojax.Solver(State, _step)
-CLOSE = elbojax.StopRule(lambda q: jnp.array(False), lambda aux, info: ((aux | (info.loss < 0.01)),) * 2)
+WALK = elbojax.solvers.Solver(State, _step)
+CLOSE = elbojax.solvers.StopRule(lambda q: jnp.array(False), lambda aux, info: ((aux | (info.loss < 0.01)),) * 2)
 
 
 def walk(num_models=M, **settings):
@@ -151,12 +151,12 @@ def _main():
     one = walk(1, mesh=mesh), posteriors(1, mesh=mesh)  # of two processes one has nothing to do
     if options.mesh and options.process is None:
         walk(1000, mesh=mesh)
-    everything = answers(*elbojax.gather((run, fits)))
+    everything = answers(*elbojax.loops.gather((run, fits)))
     save(
         options.results,
         share=answers(run, fits),
         all=everything,
-        one=answers(*elbojax.gather(one)),
+        one=answers(*elbojax.loops.gather(one)),
         work=np.array(list(work.values())),
     )
 

@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo_entropy, mean_field, run_until_stationary, svi, targets, thresholds
-from elbojax.minibatch import averaging
+from elbojax import Status, as_loss, elbo_entropy, mean_field, svi, targets, thresholds
+from elbojax.minibatch import averaging, run_until_stationary
 
 X = 3.0 + np.random.default_rng(0).normal(size=400)
 LOG_JOINT = targets.subsample(lambda z: -0.5 * z[0] ** 2, lambda z, x: -0.5 * (x - z[0]) ** 2, 400)

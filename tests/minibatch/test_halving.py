@@ -4,19 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import (
-    Status,
-    SuccessiveHalving,
-    as_loss,
-    default_optimizers,
-    elbo_entropy,
-    mean_field,
-    successive_halving,
-    svi,
-    targets,
-    thresholds,
-)
-from elbojax.minibatch import halving
+from elbojax import Status, as_loss, elbo_entropy, mean_field, svi, targets, thresholds
+from elbojax.minibatch import SuccessiveHalving, default_optimizers, halving, successive_halving
 from elbojax.minibatches import reshuffle, take
 from elbojax.solvers.svi import SviState
 

@@ -228,10 +228,12 @@ ESTIMATORS = {
     "elbo_stl": Estimator(elbojax.elbo_stl, (*GAUSSIAN, "mixture"), always=True, lands=True),
     "elbo_entropy": Estimator(elbojax.elbo_entropy, GAUSSIAN, always=False, lands=False),
     "elbo_kl": Estimator(elbojax.elbo_kl, GAUSSIAN, always=False, lands=False, reconstruction=True),
-    "elbo_score": Estimator(elbojax.elbo_score, _ANY, always=True, lands=False),
+    "elbo_score": Estimator(elbojax.objectives.elbo_score, _ANY, always=True, lands=False),
     "elbo_rloo": Estimator(elbojax.elbo_rloo, _ANY, always=True, lands=True),
-    "elbo_vargrad": Estimator(elbojax.elbo_vargrad, _ANY, always=True, lands=True),
-    "elbo_disarm": Estimator(elbojax.elbo_disarm, ("bernoulli, coupled", "bernoulli"), always=True, lands=True),
+    "elbo_vargrad": Estimator(elbojax.objectives.elbo_vargrad, _ANY, always=True, lands=True),
+    "elbo_disarm": Estimator(
+        elbojax.objectives.elbo_disarm, ("bernoulli, coupled", "bernoulli"), always=True, lands=True
+    ),
     # The bounds of K draws, with K = 1.
     "iw_elbo": Estimator(functools.partial(elbojax.iw_elbo, num_importance=1), GAUSSIAN, always=True, lands=False),
     "iw_elbo_dreg": Estimator(
@@ -244,7 +246,11 @@ ESTIMATORS = {
         lands=False,
     ),
     "elbo_beta": Estimator(
-        functools.partial(elbojax.elbo_beta, beta=1.0), GAUSSIAN, always=False, lands=False, reconstruction=True
+        functools.partial(elbojax.objectives.elbo_beta, beta=1.0),
+        GAUSSIAN,
+        always=False,
+        lands=False,
+        reconstruction=True,
     ),
     "elbo_free_bits": Estimator(
         functools.partial(elbojax.elbo_free_bits, floor=0.0),

@@ -13,7 +13,7 @@ import pytest
 from objectives.cases import SEEDS, assert_mean, flat, get
 
 import elbojax
-from elbojax import csiszar
+from elbojax.objectives import csiszar
 
 TARGET = get("mixture")
 Q = elbojax.mean_field(jnp.array([1.2]), jnp.array([2.2]))
@@ -55,7 +55,9 @@ def xlogy(x, y):
 
 
 def f(generator):
-    return functools.partial(elbojax.f_divergence, generator=generator, log_evidence=TARGET.log_evidence, num_samples=4)
+    return functools.partial(
+        elbojax.objectives.f_divergence, generator=generator, log_evidence=TARGET.log_evidence, num_samples=4
+    )
 
 
 PAIR = dict(num_importance=2)
@@ -70,7 +72,7 @@ EXACT = {  # objective, what its mean value is, and its mean gradient
     ),
     "cubo": (functools.partial(elbojax.cubo, num_samples=2), over_pairs(log_mean(2.0))),
     "cubo, 3": (functools.partial(elbojax.cubo, order=3.0, num_samples=2), over_pairs(log_mean(3.0))),
-    "vimco": (functools.partial(elbojax.vimco, **PAIR), over_pairs(log_mean(1.0))),
+    "vimco": (functools.partial(elbojax.objectives.vimco, **PAIR), over_pairs(log_mean(1.0))),
     "reverse_kl": (f(csiszar.reverse_kl), divergence(lambda p, q: xlogy(q, q / p))),
     "inclusive_kl": (f(csiszar.inclusive_kl), divergence(lambda p, q: xlogy(p, p / q))),
     "chi_square": (f(csiszar.chi_square), divergence(lambda p, q: p**2 / q - q)),
@@ -123,14 +125,14 @@ def test_at_the_posterior_every_draw_gives_the_evidence(name):
 def test_one_draw_and_the_ends_of_the_line(dtype):
     q, noise = jax.tree.map(lambda x: x.astype(dtype), (Q, jnp.asarray(NODES[20:44].reshape(4, 6, 1))))
     target, singles = get("mixture", dtype).log_density, noise.reshape(24, 1)
-    renyi = lambda alpha: lambda q: elbojax.renyi_bound_at(noise, q, target, alpha=alpha)  # noqa: E731
-    cubo = lambda n: lambda q: jnp.mean(jax.vmap(lambda e: elbojax.cubo_at(e, q, target, order=n))(noise))  # noqa: E731
+    renyi = lambda alpha: lambda q: elbojax.objectives.renyi_bound_at(noise, q, target, alpha=alpha)  # noqa: E731
+    cubo = lambda n: lambda q: jnp.mean(jax.vmap(lambda e: elbojax.objectives.cubo_at(e, q, target, order=n))(noise))  # noqa: E731
     forms = {
-        "elbo": lambda q: elbojax.elbo_at(singles, q, target),
-        "stl": lambda q: elbojax.elbo_stl_at(singles, q, target),
-        "iw": lambda q: elbojax.iw_elbo_at(noise, q, target),
-        "iw of one": lambda q: elbojax.iw_elbo_at(singles[:, None], q, target),
-        "dreg of one": lambda q: elbojax.iw_elbo_dreg_at(singles[:, None], q, target),
+        "elbo": lambda q: elbojax.objectives.elbo_at(singles, q, target),
+        "stl": lambda q: elbojax.objectives.elbo_stl_at(singles, q, target),
+        "iw": lambda q: elbojax.objectives.iw_elbo_at(noise, q, target),
+        "iw of one": lambda q: elbojax.objectives.iw_elbo_at(singles[:, None], q, target),
+        "dreg of one": lambda q: elbojax.objectives.iw_elbo_dreg_at(singles[:, None], q, target),
         **{f"renyi {alpha}": renyi(alpha) for alpha in (1.0, 1.0 + 1e-7, 0.0, -1.0, -2.5, -jnp.inf, jnp.inf)},
         **{f"cubo {n}": cubo(n) for n in (2.0, 3.5)},
         "largest": lambda q: jnp.mean(jnp.max(log_w_of(q, noise, target), axis=1)),
@@ -183,7 +185,7 @@ def test_a_density_that_ends_has_a_divergence():
     target = lambda z: jnp.where(z[0] > 0, -z[0], -jnp.inf)  # noqa: E731
     q = elbojax.mean_field(jnp.zeros(1), 1.0)
     for name in AT_NOTHING:
-        one = functools.partial(elbojax.f_divergence, generator=getattr(csiszar, name), num_samples=8192)
+        one = functools.partial(elbojax.objectives.f_divergence, generator=getattr(csiszar, name), num_samples=8192)
         value, gradient = jax.jit(jax.value_and_grad(lambda q, f=one: f(jax.random.key(0), q, target)))(q)
         assert np.isfinite(value) == (name != "reverse_kl"), name
         assert np.all(np.isfinite(flat(gradient))), name
@@ -212,7 +214,9 @@ ONE = functools.partial(elbojax.iw_elbo, num_importance=1)
 def test_renyi_does_not_increase_in_alpha_draw_by_draw(seed):
     alphas = jnp.array([-jnp.inf, -30.0, -1.0, 0.0, 0.5, 0.99, 1.0, 1.01, 2.0, 30.0, jnp.inf])
     noise = jax.random.normal(jax.random.key(seed), (1, 7, 1))
-    bounds = jax.jit(jax.vmap(lambda alpha: elbojax.renyi_bound_at(noise, Q, TARGET.log_density, alpha=alpha)))(alphas)
+    bounds = jax.jit(
+        jax.vmap(lambda alpha: elbojax.objectives.renyi_bound_at(noise, Q, TARGET.log_density, alpha=alpha))
+    )(alphas)
     assert np.all(np.diff(bounds) < 0)
 
 
@@ -235,15 +239,17 @@ def test_the_bounds_stand_in_order():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_eubo_is_the_evidence_plus_the_forward_kl(seed):
-    events, _ = elbojax.sample_many(jax.random.key(seed), TARGET.posterior, 20_000)
-    one = jax.jit(jax.vmap(jax.value_and_grad(lambda q, z: elbojax.eubo(z[None], q, TARGET.log_density)), (None, 0)))
+    events, _ = elbojax.families.sample_many(jax.random.key(seed), TARGET.posterior, 20_000)
+    one = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda q, z: elbojax.objectives.eubo(z[None], q, TARGET.log_density)), (None, 0))
+    )
     values, gradients = one(Q, events)
     value, gradient = exact_of("inclusive_kl")
     assert_mean(np.asarray(values), TARGET.log_evidence + value)
     assert_mean(np.asarray(jax.vmap(flat)(gradients)), gradient)
 
 
-FORWARD, WAKE = functools.partial(elbojax.forward_kl, **PAIR), functools.partial(elbojax.rws_wake, **PAIR)
+FORWARD, WAKE = functools.partial(elbojax.forward_kl, **PAIR), functools.partial(elbojax.objectives.rws_wake, **PAIR)
 MANY = functools.partial(elbojax.forward_kl, num_importance=4096)
 
 
@@ -285,7 +291,9 @@ def test_self_normalised_weights_follow_their_formula_and_come_near_the_forward_
 
 
 @pytest.mark.parametrize(
-    "objective", (elbojax.iw_elbo, elbojax.iw_elbo_dreg, elbojax.rws_wake, elbojax.vimco), ids=lambda f: f.__name__
+    "objective",
+    (elbojax.iw_elbo, elbojax.iw_elbo_dreg, elbojax.objectives.rws_wake, elbojax.objectives.vimco),
+    ids=lambda f: f.__name__,
 )
 def test_the_model_climbs_the_importance_weighted_bound(objective):
     """The gradient in a parameter of the model, each draw by its share, whatever the gradient in q."""
@@ -316,7 +324,7 @@ def test_generalised_dreg_differentiates_the_prior_too(family, seed):
         return elbojax.iw_elbo(key, q, joint, num_importance=4)
 
     def doubly(key, q, prior):
-        return elbojax.iw_elbo_gdreg(key, q, case.log_likelihood, prior=prior, num_importance=4)
+        return elbojax.objectives.iw_elbo_gdreg(key, q, case.log_likelihood, prior=prior, num_importance=4)
 
     keys = jax.random.split(jax.random.key(seed), 8192)
     (value, q_plain, prior_plain), (same, q_doubly, prior_doubly) = (
@@ -369,7 +377,7 @@ def test_vimco_on_discrete_latents_by_enumeration(case):
         return jnp.sum(jnp.exp(log_q[:, None] + log_q[None, :]) * bound)
 
     value, gradient = jax.jit(jax.value_and_grad(exact))(target.q)
-    one = jax.value_and_grad(lambda key, q: elbojax.vimco(key, q, target.log_density, num_importance=2), 1)
+    one = jax.value_and_grad(lambda key, q: elbojax.objectives.vimco(key, q, target.log_density, num_importance=2), 1)
     many = jax.jit(jax.vmap(one, (0, None)))
     for seed in SEEDS:
         values, gradients = many(jax.random.split(jax.random.key(seed), 8192), target.q)
@@ -382,7 +390,7 @@ def test_vimco_passes_over_draws_where_there_is_no_density():
     q = elbojax.bernoulli(jnp.array([0.3, -0.2]))
     allowed = lambda z: jnp.where(z[0] == z[1], 1.0 * z[0], -jnp.inf)  # noqa: E731
     keys = jax.random.split(jax.random.key(0), 64)
-    value_and_grad = jax.value_and_grad(lambda q, key: elbojax.vimco(key, q, allowed, num_importance=3))
+    value_and_grad = jax.value_and_grad(lambda q, key: elbojax.objectives.vimco(key, q, allowed, num_importance=3))
     values, gradients = jax.jit(jax.vmap(value_and_grad, (None, 0)))(q, keys)
     some = np.isfinite(values)
     assert 32 < some.sum() < 64  # three draws of none are no bound
@@ -406,7 +414,7 @@ def test_the_gradient_of_the_log_variance_is_that_of_leave_one_out(case):
         jax.jit(
             jax.vmap(jax.value_and_grad(lambda key, q, o=o: o(key, q, target.log_density, num_samples=5), 1), (0, None))
         )(keys, target.q)
-        for o in (elbojax.elbo_rloo, elbojax.elbo_vargrad)
+        for o in (elbojax.elbo_rloo, elbojax.objectives.elbo_vargrad)
     )
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
@@ -415,7 +423,7 @@ def test_the_gradient_of_the_log_variance_is_that_of_leave_one_out(case):
 def test_antithetic_coins_are_less_noisy_than_leaving_one_out():
     target, keys = get("bernoulli, coupled"), jax.random.split(jax.random.key(0), 8192)
     noise = {}
-    for name, objective in (("disarm", elbojax.elbo_disarm), ("rloo", elbojax.elbo_rloo)):
+    for name, objective in (("disarm", elbojax.objectives.elbo_disarm), ("rloo", elbojax.elbo_rloo)):
         draws = {"disarm": 1, "rloo": 2}[name]  # two log-densities each
         gradient = jax.grad(lambda key, q, o=objective, s=draws: o(key, q, target.log_density, num_samples=s), 1)
         noise[name] = np.asarray(jax.jit(jax.vmap(gradient, (0, None)))(keys, target.q).logits).var(axis=0).sum()
@@ -435,7 +443,7 @@ def test_a_relaxed_gradient_is_biased_less_at_a_lower_temperature(straight_throu
     @jax.jit
     def many(keys, temperature):
         def one(key, q):
-            return elbojax.elbo_gumbel_softmax(
+            return elbojax.objectives.elbo_gumbel_softmax(
                 key, q, relaxable, temperature=temperature, straight_through=straight_through
             )
 
@@ -462,7 +470,7 @@ def test_relaxed_dice_are_points_of_the_simplex_and_hard_ones_its_corners():
 
     with jax.disable_jit():
         for hard in (False, True):
-            elbojax.elbo_gumbel_softmax(jax.random.key(0), q, look, temperature=0.3, straight_through=hard)
+            elbojax.objectives.elbo_gumbel_softmax(jax.random.key(0), q, look, temperature=0.3, straight_through=hard)
     relaxed = q.relax(jax.random.key(1), 0.3)
     np.testing.assert_allclose(relaxed.sum(-1), 1)
     assert set(np.unique(q.harden(relaxed))) == {0.0, 1.0}
@@ -476,7 +484,7 @@ def test_beta_weighs_the_kl_to_the_prior(beta):
     terms = case.exact_terms(case.q)
     settings = dict(num_samples=8, draws=elbojax.noise.whitened)
     value = jax.jit(
-        lambda q, prior, beta: elbojax.elbo_beta(
+        lambda q, prior, beta: elbojax.objectives.elbo_beta(
             jax.random.key(0), q, case.log_likelihood, prior=prior, beta=beta, **settings
         )
     )(case.q, case.prior, beta)
@@ -492,7 +500,9 @@ def test_dreams_teach_the_posterior():
 
     def gradient(key, slope, log_scale):
         def bound(slope, log_scale):
-            return elbojax.rws_sleep(key, lambda x: elbojax.MeanField(slope * x, log_scale), simulate)
+            return elbojax.objectives.rws_sleep(
+                key, lambda x: elbojax.families.MeanField(slope * x, log_scale), simulate
+            )
 
         return jnp.stack([jnp.sum(part) for part in jax.grad(bound, (0, 1))(slope, log_scale)])
 
@@ -522,10 +532,10 @@ def test_what_is_to_be_lowered_keeps_its_sign():
     for objective, sign in (
         (elbojax.elbo, -1),
         (elbojax.iw_elbo, -1),
-        (elbojax.rws_wake, -1),
+        (elbojax.objectives.rws_wake, -1),
         (elbojax.cubo, 1),
         (elbojax.forward_kl, 1),
-        (functools.partial(elbojax.f_divergence, generator=csiszar.chi_square), 1),
+        (functools.partial(elbojax.objectives.f_divergence, generator=csiszar.chi_square), 1),
     ):
         loss = elbojax.as_loss(objective, TARGET.log_density)
         pair = jax.jit(lambda key, q, o=objective, f=loss: (f(key, q, None), o(key, q, TARGET.log_density)))(key, Q)
@@ -541,14 +551,22 @@ def test_what_is_to_be_lowered_keeps_its_sign():
             "num_importance must be at least 1",
         ),
         (lambda key: elbojax.renyi_bound(key, Q, jnp.sum, alpha=0.5, num_samples=0), ValueError, "num_samples must be"),
-        (lambda key: elbojax.vimco(key, Q, jnp.sum, num_importance=1), ValueError, "num_importance must be at least 2"),
-        (lambda key: elbojax.forward_kl(key, Q, jnp.sum, num_importance=1), ValueError, "at least 2, got 1"),
-        (lambda key: elbojax.rws_wake(key, Q, jnp.sum, num_importance=1), ValueError, "at least 2, got 1"),
-        (lambda key: elbojax.rws_sleep(key, None, None, num_samples=0), ValueError, "num_samples must be at least 1"),
-        (lambda key: elbojax.iw_elbo_dreg(key, TARGET.posterior, jnp.sum), TypeError, "without strata, got Mixture"),
-        (lambda key: elbojax.elbo_disarm(key, Q, jnp.sum), TypeError, "needs a Bernoulli q, got MeanField"),
         (
-            lambda key: elbojax.elbo_gumbel_softmax(key, Q, jnp.sum, temperature=1.0),
+            lambda key: elbojax.objectives.vimco(key, Q, jnp.sum, num_importance=1),
+            ValueError,
+            "num_importance must be at least 2",
+        ),
+        (lambda key: elbojax.forward_kl(key, Q, jnp.sum, num_importance=1), ValueError, "at least 2, got 1"),
+        (lambda key: elbojax.objectives.rws_wake(key, Q, jnp.sum, num_importance=1), ValueError, "at least 2, got 1"),
+        (
+            lambda key: elbojax.objectives.rws_sleep(key, None, None, num_samples=0),
+            ValueError,
+            "num_samples must be at least 1",
+        ),
+        (lambda key: elbojax.iw_elbo_dreg(key, TARGET.posterior, jnp.sum), TypeError, "without strata, got Mixture"),
+        (lambda key: elbojax.objectives.elbo_disarm(key, Q, jnp.sum), TypeError, "needs a Bernoulli q, got MeanField"),
+        (
+            lambda key: elbojax.objectives.elbo_gumbel_softmax(key, Q, jnp.sum, temperature=1.0),
             TypeError,
             "Bernoulli or Categorical",
         ),
@@ -556,7 +574,7 @@ def test_what_is_to_be_lowered_keeps_its_sign():
         (lambda key: elbojax.elbo_chain(key, Q, jnp.sum), TypeError, "needs a MarkovChain q, got MeanField"),
         (lambda key: elbojax.iw_elbo(key, get("bernoulli").q, jnp.sum), TypeError, "needs a Reparameterised q"),
         (
-            lambda key: elbojax.iw_elbo_gdreg(key, Q, jnp.sum, prior=TARGET.posterior),
+            lambda key: elbojax.objectives.iw_elbo_gdreg(key, Q, jnp.sum, prior=TARGET.posterior),
             TypeError,
             "pathwise map of Mixture has no inverse",
         ),

@@ -7,7 +7,8 @@ import pytest
 from objectives import cases
 from objectives.cases import ENUMERABLE, GAUSSIAN, SEEDS, exact_terms, get
 
-from elbojax import bernoulli, decompose, mean_field
+from elbojax import bernoulli, mean_field
+from elbojax.objectives import decompose
 
 NUM_SAMPLES = 4000
 WHICH = ("q", "prior", "posterior")

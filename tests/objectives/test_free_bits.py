@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import elbo_free_bits, free_bits, kl_by_part, mean_field
+from elbojax import elbo_free_bits, mean_field
+from elbojax.families import kl_by_part
+from elbojax.objectives import free_bits
 
 Q = mean_field(jnp.array([0.0, 0.1, 1.5]), jnp.array([1.0, 0.9, 0.4]))
 PRIOR = mean_field(jnp.zeros(3), 1.0)
@@ -25,7 +27,7 @@ def test_is_the_formula_on_the_same_draws(floor):
 
 
 def test_below_the_floor_only_the_likelihood_pulls():
-    fit = lambda q: elbojax.elbo_beta(  # noqa: E731
+    fit = lambda q: elbojax.objectives.elbo_beta(  # noqa: E731
         jax.random.key(0), q, lambda z: jnp.sum(jnp.cos(z)), prior=PRIOR, beta=0.0, num_samples=4
     )
     with_bits, without, whole = (

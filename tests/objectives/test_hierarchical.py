@@ -27,11 +27,11 @@ def exact_params():
 
 
 def second_layer(weights, x, z1):
-    return elbojax.MeanField(weights[0] * z1 + weights[1] * x, weights[2:])
+    return elbojax.families.MeanField(weights[0] * z1 + weights[1] * x, weights[2:])
 
 
 def encode(params, x):
-    first = elbojax.MeanField(params["first"][0] * x, params["first"][1:])
+    first = elbojax.families.MeanField(params["first"][0] * x, params["first"][1:])
     return hierarchical(first, Partial(second_layer, params["second"], x))
 
 

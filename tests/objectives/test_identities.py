@@ -24,12 +24,12 @@ def test_gaussian_latents(name, at):
     q = getattr(case, at)
     draws = noise.whitened(jax.random.key(0), 8, q.noise_size, q.dtype)
     forms = {
-        "Monte Carlo": elbojax.elbo_at(draws, q, case.log_density),
-        "sticking the landing": elbojax.elbo_stl_at(draws, q, case.log_density),
-        "entropy": elbojax.elbo_entropy_at(draws, q, case.log_density),
-        "reconstruction": elbojax.elbo_kl_at(draws, q, case.log_likelihood, prior=case.prior),
+        "Monte Carlo": elbojax.objectives.elbo_at(draws, q, case.log_density),
+        "sticking the landing": elbojax.objectives.elbo_stl_at(draws, q, case.log_density),
+        "entropy": elbojax.objectives.elbo_entropy_at(draws, q, case.log_density),
+        "reconstruction": elbojax.objectives.elbo_kl_at(draws, q, case.log_likelihood, prior=case.prior),
     }
-    gap = elbojax.kl_divergence(q, case.posterior)
+    gap = elbojax.families.kl_divergence(q, case.posterior)
     for form, bound in forms.items():
         np.testing.assert_allclose(bound + gap, case.log_evidence, err_msg=form, **EXACT)
     if at == "posterior":

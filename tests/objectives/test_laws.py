@@ -8,7 +8,8 @@ from objectives import cases
 from objectives.cases import ESTIMATORS, PAIRS, PATHWISE, SEEDS, assert_mean, batch, draw, exact, exact_terms, flat, get
 
 import elbojax
-from elbojax import elbo_at, elbo_entropy_at, elbo_kl_at, elbo_stl_at, noise
+from elbojax import noise
+from elbojax.objectives import elbo_at, elbo_entropy_at, elbo_kl_at, elbo_stl_at
 
 AT_POSTERIOR = [(estimator, case) for estimator, case in PAIRS if case != "bernoulli, coupled"]
 ONE_CASE_EACH = [(estimator, row.cases[-1]) for estimator, row in ESTIMATORS.items()]
@@ -173,21 +174,25 @@ def test_every_way_to_draw_is_unbiased(case, draws, seed):
 
 
 WITH_DRAWS = {  # every pathwise objective, and its form on given noise [S, noise_size] or [S, K, noise_size]
-    **{name: (getattr(elbojax, name), form, ()) for name, form in AT.items()},
-    "elbo_beta": (partial(elbojax.elbo_beta, beta=0.5), None, ()),
-    "iw_elbo": (elbojax.iw_elbo, lambda e, q, c: elbojax.iw_elbo_at(e, q, c.log_density), (4,)),
-    "iw_elbo_dreg": (elbojax.iw_elbo_dreg, lambda e, q, c: elbojax.iw_elbo_dreg_at(e, q, c.log_density), (4,)),
-    "iw_elbo_gdreg": (elbojax.iw_elbo_gdreg, None, (4,)),
-    "renyi_bound": (
-        partial(elbojax.renyi_bound, alpha=0.5),
-        lambda e, q, c: elbojax.renyi_bound_at(e, q, c.log_density, alpha=0.5),
+    **{name: (getattr(elbojax.objectives, name), form, ()) for name, form in AT.items()},
+    "elbo_beta": (partial(elbojax.objectives.elbo_beta, beta=0.5), None, ()),
+    "iw_elbo": (elbojax.iw_elbo, lambda e, q, c: elbojax.objectives.iw_elbo_at(e, q, c.log_density), (4,)),
+    "iw_elbo_dreg": (
+        elbojax.iw_elbo_dreg,
+        lambda e, q, c: elbojax.objectives.iw_elbo_dreg_at(e, q, c.log_density),
         (4,),
     ),
-    "cubo": (elbojax.cubo, lambda e, q, c: elbojax.cubo_at(e, q, c.log_density), ()),
+    "iw_elbo_gdreg": (elbojax.objectives.iw_elbo_gdreg, None, (4,)),
+    "renyi_bound": (
+        partial(elbojax.renyi_bound, alpha=0.5),
+        lambda e, q, c: elbojax.objectives.renyi_bound_at(e, q, c.log_density, alpha=0.5),
+        (4,),
+    ),
+    "cubo": (elbojax.cubo, lambda e, q, c: elbojax.objectives.cubo_at(e, q, c.log_density), ()),
     "f_divergence": (
-        partial(elbojax.f_divergence, generator=elbojax.csiszar.squared_hellinger),
-        lambda e, q, c: elbojax.csiszar.f_divergence_at(
-            e, q, c.log_density, generator=elbojax.csiszar.squared_hellinger
+        partial(elbojax.objectives.f_divergence, generator=elbojax.objectives.csiszar.squared_hellinger),
+        lambda e, q, c: elbojax.objectives.csiszar.f_divergence_at(
+            e, q, c.log_density, generator=elbojax.objectives.csiszar.squared_hellinger
         ),
         (),
     ),

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import Amortised, GlobalAndLocal, amortised, elbo_local, mean_field
+from elbojax import amortised, mean_field
 from elbojax.densities import normal
+from elbojax.families import Amortised
+from elbojax.objectives import GlobalAndLocal, elbo_local
 
 X = jnp.array([1.0, -2.0, 0.5, 3.0, 0.0])
 SHARED = mean_field(jnp.array([0.3]), 0.7)

@@ -91,13 +91,15 @@ def test_averages_pytrees_with_noise_of_their_own():
 # Three coins are what a data point hides: p(z) = Bernoulli(a), x ~ Bernoulli(W z + b); everything is enumerated.
 SETTINGS = {
     "elbo_enumerated": elbojax.elbo_enumerated,
-    "elbo_score": functools.partial(elbojax.elbo_score, num_samples=2),
+    "elbo_score": functools.partial(elbojax.objectives.elbo_score, num_samples=2),
     "elbo_rloo": functools.partial(elbojax.elbo_rloo, num_samples=2),
-    "elbo_vargrad": functools.partial(elbojax.elbo_vargrad, num_samples=2),
-    "elbo_disarm": elbojax.elbo_disarm,
-    "straight_through": functools.partial(elbojax.elbo_gumbel_softmax, temperature=0.5, straight_through=True),
-    "vimco": functools.partial(elbojax.vimco, num_importance=2),
-    "rws_wake": functools.partial(elbojax.rws_wake, num_importance=2),
+    "elbo_vargrad": functools.partial(elbojax.objectives.elbo_vargrad, num_samples=2),
+    "elbo_disarm": elbojax.objectives.elbo_disarm,
+    "straight_through": functools.partial(
+        elbojax.objectives.elbo_gumbel_softmax, temperature=0.5, straight_through=True
+    ),
+    "vimco": functools.partial(elbojax.objectives.vimco, num_importance=2),
+    "rws_wake": functools.partial(elbojax.objectives.rws_wake, num_importance=2),
 }
 OF_TWO = ("vimco", "rws_wake")
 ONLY_THE_MODEL = ("straight_through", "rws_wake")  # whose gradient in q is biased, or another's
@@ -163,11 +165,11 @@ def test_the_prior_of_a_relaxed_latent_is_in_closed_form():
     q, fit = coins(p, x), lambda z: jnp.sum(p["weights"] @ z)
     prior = elbojax.bernoulli(p["prior"])
     settings = {"temperature": 0.7, "num_samples": 3}
-    with_entropy = elbojax.elbo_gumbel_softmax(key, q, fit, **settings)
-    with_prior = elbojax.elbo_gumbel_softmax(key, q, fit, prior=prior, **settings)
+    with_entropy = elbojax.objectives.elbo_gumbel_softmax(key, q, fit, **settings)
+    with_prior = elbojax.objectives.elbo_gumbel_softmax(key, q, fit, prior=prior, **settings)
     np.testing.assert_allclose(with_prior, with_entropy - q.entropy() - q.kl(prior), rtol=1e-12)
     with pytest.raises(TypeError, match="no closed-form KL from Bernoulli to MeanField"):
-        elbojax.elbo_gumbel_softmax(key, q, fit, prior=PRIOR, **settings)
+        elbojax.objectives.elbo_gumbel_softmax(key, q, fit, prior=PRIOR, **settings)
 
 
 # A Gaussian latent in one dimension, integrated on a grid: what the estimators of pathwise gradients give to the model.
@@ -179,9 +181,9 @@ GAUSSIAN = {
     "renyi_bound": functools.partial(elbojax.renyi_bound, alpha=0.0, num_importance=2),
     "elbo_rloo": elbojax.elbo_rloo,
     "elbo_kl": elbojax.elbo_kl,
-    "elbo_beta": functools.partial(elbojax.elbo_beta, beta=1.0),
+    "elbo_beta": functools.partial(elbojax.objectives.elbo_beta, beta=1.0),
     "elbo_free_bits": functools.partial(elbojax.elbo_free_bits, floor=0.0),
-    "iw_elbo_gdreg": functools.partial(elbojax.iw_elbo_gdreg, num_importance=2),
+    "iw_elbo_gdreg": functools.partial(elbojax.objectives.iw_elbo_gdreg, num_importance=2),
 }
 WITH_PRIOR = ("elbo_kl", "elbo_beta", "elbo_free_bits", "iw_elbo_gdreg")
 
@@ -198,9 +200,9 @@ def gaussian_params():
 
 def parts(params, x):
     loc, log_scale = params["encoder"] @ (x - 0.5)
-    prior = elbojax.MeanField(params["prior"][:1], params["prior"][1:])
+    prior = elbojax.families.MeanField(params["prior"][:1], params["prior"][1:])
     return (
-        elbojax.MeanField(loc[None], log_scale[None]),
+        elbojax.families.MeanField(loc[None], log_scale[None]),
         prior,
         lambda z: log_likelihood(params["weights"][:, None], z, x),
     )

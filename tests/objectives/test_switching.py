@@ -81,7 +81,9 @@ def test_the_marginals_are_those_over_all_paths():
     log_p = np.asarray(jax.jit(jax.vmap(lambda path: log_joint((z, path))))(PATHS))
     probability = np.exp(log_p - np.logaddexp.reduce(log_p))
     ones = [probability[PATHS[:, t] == 1].sum() for t in range(LENGTH)]
-    marginals = jax.jit(lambda q: elbojax.switch_marginals(jax.random.key(0), q, factors, num_samples=2))(point)
+    marginals = jax.jit(lambda q: elbojax.objectives.switch_marginals(jax.random.key(0), q, factors, num_samples=2))(
+        point
+    )
     np.testing.assert_allclose(marginals[:, 1], ones, atol=1e-6)
     np.testing.assert_allclose(marginals.sum(1), 1, rtol=1e-12)
 
@@ -120,7 +122,7 @@ def test_the_switches_are_nearly_those_of_the_exact_posterior(trained):
     log_p = evidences()
     probability = np.exp(log_p - np.logaddexp.reduce(log_p))
     ones = [probability[PATHS[:, t] == 1].sum() for t in range(LENGTH)]
-    many = jax.jit(lambda q: elbojax.switch_marginals(jax.random.key(0), q, factors, num_samples=2000))
+    many = jax.jit(lambda q: elbojax.objectives.switch_marginals(jax.random.key(0), q, factors, num_samples=2000))
     marginals = many(trained)
     np.testing.assert_allclose(marginals[:, 1], ones, atol=0.1)
 
@@ -131,7 +133,7 @@ def test_summing_out_is_quieter_than_drawing_switches(trained, seed):
     """The variance of the gradient in q(z), both with four draws: pathwise, and leave-one-out where switches are drawn."""
     unary, pairwise = jax.vmap(factors)(jax.vmap(trained.sample)(jax.random.split(jax.random.key(9), 500)))
     switches = elbojax.hmm_smoother(jnp.zeros(SIDES), pairwise.mean(0), unary.mean(0))
-    both = elbojax.product((trained, switches))
+    both = elbojax.families.product((trained, switches))
 
     @jax.jit
     def variances(keys):

@@ -24,14 +24,14 @@ def minibatch_fit(**given):
     )
     settings = dict(rhat=1.01, mcse=0.01, moved=0.02, elbo=-3.5, elbo_se=0.1, num_steps=900, num_gradients=1200)
     q = elbojax.mean_field(jnp.asarray(MEAN), jnp.asarray(SD))
-    return elbojax.MinibatchFit(
+    return elbojax.minibatch.MinibatchFit(
         q, Status.CONVERGED, "adam", **settings, race=race, target=TARGET, **({"step": 0.01, "step_se": 0.005} | given)
     )
 
 
 def run_of(q, **given):
     fields = dict(status=jnp.int32(2), num_steps=jnp.int32(150), loss=jnp.array(1.25), losses=jnp.array([3.0, 2, 1.25]))
-    return elbojax.Run(q, **(fields | given), lane=None)
+    return elbojax.loops.Run(q, **(fields | given), lane=None)
 
 
 RUN = run_of(elbojax.mean_field(jnp.asarray(MEAN), jnp.asarray(SD)))
@@ -96,7 +96,7 @@ def test_a_fit_from_minibatches_comes_back(tmp_path):
     fit, path = minibatch_fit(), tmp_path / "fit.npz"
     fit.save(path)
     again = elbojax.load(path)
-    assert type(again) is elbojax.MinibatchFit and str(again) == str(fit) and str(again.race) == str(fit.race)
+    assert type(again) is elbojax.minibatch.MinibatchFit and str(again) == str(fit) and str(again.race) == str(fit.race)
     for field in dataclasses.fields(fit):
         if field.name not in ("race", "target", "q"):
             assert getattr(again, field.name) == getattr(fit, field.name), field.name
@@ -112,7 +112,7 @@ def test_a_run_comes_back(models, tmp_path):
     run = RUN if models is None else jax.tree.map(lambda x: jnp.stack([x] * models), RUN)
     run.save(tmp_path / "run.npz")
     again = elbojax.load(tmp_path / "run.npz")
-    assert type(again) is elbojax.Run and again.lane is None
+    assert type(again) is elbojax.loops.Run and again.lane is None
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(run), strict=True):
         np.testing.assert_array_equal(a, b)
     solver = elbojax.svi(elbojax.as_loss(elbojax.elbo_stl, TARGET.log_density), optax.adam(0.1))

@@ -105,7 +105,7 @@ def test_blocks_end_where_the_run_looked(num_steps, stopped):
 
 def test_traces():
     losses = jnp.array([1e6, 30.0, 3.0, 2.5, 2.0, jnp.nan])
-    run = elbojax.Run(q(), jnp.int32(1), jnp.int32(250), jnp.array(2.0), losses, None)
+    run = elbojax.loops.Run(q(), jnp.int32(1), jnp.int32(250), jnp.array(2.0), losses, None)
     figure = run.plot_trace()
     assert drawn(figure)[0] == ["converged after 250 steps"]
     axes = figure.axes[0]
@@ -113,7 +113,7 @@ def test_traces():
     assert axes.lines[1].get_xdata() == [250, 250] and axes.texts[0].get_text() == "2 of 5 blocks lie above"
     runs = jax.tree.map(lambda *x: jnp.stack(x), run, run._replace(status=jnp.int32(3), losses=jnp.full(6, jnp.nan)))
     assert drawn(runs.plot_trace())[1] == "2 runs: 1 converged, 1 non_finite"
-    lost = elbojax.Run(q(), jnp.int32(3), jnp.int32(50), jnp.array(jnp.nan), jnp.full(6, jnp.nan), None)
+    lost = elbojax.loops.Run(q(), jnp.int32(3), jnp.int32(50), jnp.array(jnp.nan), jnp.full(6, jnp.nan), None)
     drawn(lost.plot_trace())
     drawn(run.approximation().plot())
 

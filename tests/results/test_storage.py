@@ -28,16 +28,18 @@ FAMILIES = {
     "mean_field": lambda: elbojax.mean_field(jnp.zeros(D), 2.0),
     "low_rank": lambda: elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5),
     "student_t": lambda: elbojax.student_t(jnp.zeros(D), jnp.asarray(EYE), df=7),
-    "tailed": lambda: elbojax.with_student_t_tails(elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5), df=9),
+    "tailed": lambda: elbojax.families.with_student_t_tails(
+        elbojax.low_rank(jnp.zeros(D), jnp.ones((D, 2)), 0.5), df=9
+    ),
     "mixture": lambda: elbojax.mixture(jnp.array([0.0, 1.0]), [gaussian(), gaussian()]),
-    "particles": lambda: elbojax.particles(jnp.ones((5, D)), 0.3),
+    "particles": lambda: elbojax.families.particles(jnp.ones((5, D)), 0.3),
     "blocks": lambda: elbojax.blocks(
         elbojax.mean_field(jnp.zeros(3), 1.0), elbojax.student_t(jnp.zeros(4), jnp.eye(4))
     ),
-    "product": lambda: elbojax.product({"a": gaussian(), "b": (gaussian(),)}),
-    "banded": lambda: elbojax.BandedPrecision(jnp.zeros(D), jnp.zeros(D), jnp.ones((2, D))),
+    "product": lambda: elbojax.families.product({"a": gaussian(), "b": (gaussian(),)}),
+    "banded": lambda: elbojax.families.BandedPrecision(jnp.zeros(D), jnp.zeros(D), jnp.ones((2, D))),
     "gaussian_chain": lambda: elbojax.gaussian_chain(jnp.zeros((1, D)), jnp.asarray(EYE), jnp.zeros((0, D, D))),
-    "funnel": lambda: elbojax.Funnel(
+    "funnel": lambda: elbojax.families.Funnel(
         jnp.arange(4.0), jnp.zeros(4), jnp.ones((4, D - 1)), jnp.zeros((4, D - 1)), jnp.ones((4, D - 1, D - 1)), EYE, 6
     ),
 }
@@ -164,8 +166,8 @@ def test_containers_and_bijectors_that_are_not_ours(path):
 
 
 def test_a_family_that_is_not_ours_is_refused_and_nothing_is_written(path):
-    @elbojax.family
-    class Foreign(elbojax.MeanField):
+    @elbojax.families.family
+    class Foreign(elbojax.families.MeanField):
         pass
 
     path.write_text("what was there")

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import as_loss, elbo, ema, mean_field, polynomial_averaging, run, svi
+from elbojax import as_loss, elbo, mean_field, run, svi
+from elbojax.solvers import ema, polynomial_averaging
 
 
 def _log_density(z, y):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import Status, bfgs
+from elbojax import Status
+from elbojax.solvers import bfgs
 from elbojax.solvers.bfgs import inverse_hessians
 
 

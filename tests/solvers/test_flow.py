@@ -35,7 +35,7 @@ def program(**settings):
     def train(key, start, units, wall):
         density = functools.partial(log_density, units=units, wall=wall)
         q, info = elbojax.fit_flow(key, density, start, num_layers=2, hidden=(16,), num_steps=500, **settings)
-        return q, info, elbojax.elbo_at(elbojax.noise.sobol(key, 4096, 2), q, density)
+        return q, info, elbojax.objectives.elbo_at(elbojax.noise.sobol(key, 4096, 2), q, density)
 
     return train
 
@@ -90,7 +90,7 @@ def test_goes_on_with_the_flow_it_is_given():
         q, after = elbojax.fit_flow(jax.random.fold_in(key, 1), banana, first, num_samples=16, num_steps=100)
         untouched, _ = elbojax.fit_flow(key, banana, first, num_samples=2, num_steps=1, rate=0.0)
         noise = elbojax.noise.sobol(key, 4096, 2)
-        bounds = [elbojax.elbo_at(noise, x, banana) for x in (first, q, untouched)]
+        bounds = [elbojax.objectives.elbo_at(noise, x, banana) for x in (first, q, untouched)]
         return bounds, jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), first, untouched)
 
     (before, after, same), moved = jax.vmap(twice)(KEYS)

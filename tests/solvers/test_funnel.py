@@ -26,7 +26,7 @@ def funnel(slope, z):
 
 
 def fit(key, slope, loc, scale_tril):
-    return elbojax.fit_funnel(
+    return elbojax.solvers.fit_funnel(
         key, functools.partial(funnel, slope), elbojax.full_rank(loc, scale_tril), tolerance=TIGHT
     )
 
@@ -84,7 +84,7 @@ def test_the_bound_is_tight(name):
     q, info = lane(batch()[1], name)
     # What is left is the curvature of log q(a) between knots.
     assert -0.3 < info.elbo < 0.01
-    events, log_q = jax.jit(lambda key, q: elbojax.sample_many(key, q, 4000))(jax.random.key(1), q)
+    events, log_q = jax.jit(lambda key, q: elbojax.families.sample_many(key, q, 4000))(jax.random.key(1), q)
     gap = jax.vmap(functools.partial(funnel, LANES[name][0]))(events) - log_q
     assert np.std(gap) < 0.3 and abs(np.log(np.mean(np.exp(gap)))) < 0.03
     weights = jax.nn.softmax(gap)
@@ -116,7 +116,7 @@ def test_a_correlated_gaussian_along_a_given_coordinate():
     factor = rng.normal(size=(SIZE, SIZE))
     covariance, loc = factor @ factor.T, rng.normal(size=SIZE)
     q = elbojax.full_rank(loc, np.linalg.cholesky(covariance))
-    walk = jax.jit(lambda key: elbojax.fit_funnel(key, q.log_prob, START, lead=LEAD, tolerance=TIGHT))
+    walk = jax.jit(lambda key: elbojax.solvers.fit_funnel(key, q.log_prob, START, lead=LEAD, tolerance=TIGHT))
     found, info = walk(jax.random.key(3))
     others = np.delete(np.arange(SIZE), LEAD)
     slope = covariance[others, LEAD] / covariance[LEAD, LEAD]
@@ -131,7 +131,7 @@ def test_a_correlated_gaussian_along_a_given_coordinate():
 def test_knots_that_run_out_are_a_status_and_single_precision_stays():
     def walk(key, slope):
         start = jax.tree.map(lambda x: x.astype("float32"), START)
-        q, info = elbojax.fit_funnel(key, functools.partial(funnel, slope), start, lead=LEAD, max_steps=2)
+        q, info = elbojax.solvers.fit_funnel(key, functools.partial(funnel, slope), start, lead=LEAD, max_steps=2)
         return q, info, q.log_prob(start.loc)
 
     q, info, log_prob = jax.jit(walk)(jax.random.key(0), jnp.float32(1.0))
@@ -143,10 +143,10 @@ def test_knots_that_run_out_are_a_status_and_single_precision_stays():
 def test_misuse_raises():
     key, log_density = jax.random.key(0), functools.partial(funnel, 1.0)
     with pytest.raises(TypeError, match="FullRank, got MeanField"):
-        elbojax.fit_funnel(key, log_density, elbojax.mean_field(jnp.zeros(SIZE), 1.0))
+        elbojax.solvers.fit_funnel(key, log_density, elbojax.mean_field(jnp.zeros(SIZE), 1.0))
     with pytest.raises(ValueError, match="at least two coordinates"):
-        elbojax.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(1), jnp.eye(1)))
+        elbojax.solvers.fit_funnel(key, log_density, elbojax.full_rank(jnp.zeros(1), jnp.eye(1)))
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
-        elbojax.fit_funnel(key, log_density, START, max_steps=0)
+        elbojax.solvers.fit_funnel(key, log_density, START, max_steps=0)
     with pytest.raises(ValueError, match="lead must be below 5, got 5"):
-        elbojax.fit_funnel(key, log_density, START, lead=5)
+        elbojax.solvers.fit_funnel(key, log_density, START, lead=5)

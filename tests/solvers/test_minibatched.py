@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elbojax import Solver, minibatched, run
+from elbojax import minibatched, run
+from elbojax.solvers import Solver
 
 N, B = 20, 4
 

@@ -133,7 +133,7 @@ def test_one_optimum_from_narrow_and_wide():
 def test_batch_is_each_alone_and_a_bad_lane_stays_alone():
     keys = jax.random.split(jax.random.key(3), 4)
     locs = jnp.array([0.0, 2.0, jnp.nan, -1.0])
-    start = jax.vmap(lambda loc: elbojax.FullRank(jnp.full(4, loc), jnp.zeros(4), jnp.zeros((4, 4))))(locs)
+    start = jax.vmap(lambda loc: elbojax.families.FullRank(jnp.full(4, loc), jnp.zeros(4), jnp.zeros((4, 4))))(locs)
     q, info = jax.jit(jax.vmap(logistic_fit()))(keys, start)
     assert info.status.tolist() == [Status.CONVERGED, Status.CONVERGED, Status.NON_FINITE, Status.CONVERGED]
     for i in range(4):

@@ -88,7 +88,7 @@ def fits():
             return -0.5 * ((z - location) / units) @ precision @ ((z - location) / units)
 
         start = elbojax.mean_field(jnp.zeros(SIZE), 0.1 * units)
-        return elbojax.newton_low_rank(key, log_density, start, rank=4)
+        return elbojax.solvers.newton_low_rank(key, log_density, start, rank=4)
 
     return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
 

@@ -21,11 +21,15 @@ START = np.array([1.0, 2.0, -1.0])
 SOLVERS = {
     "laplace": (elbojax.laplace, COVARIANCE, 1e-6),
     "pathfinder": (elbojax.pathfinder, COVARIANCE, 0.2),
-    "multipathfinder": (functools.partial(elbojax.multipathfinder, num_paths=2, num_samples=40), COVARIANCE, 0.2),
-    "dadvi": (functools.partial(elbojax.dadvi, num_draws=8), CONDITIONAL, 1e-3),
-    "newton_low_rank": (functools.partial(elbojax.newton_low_rank, rank=2, num_probes=8), COVARIANCE, 0.1),
-    "batch_and_match": (elbojax.batch_and_match, COVARIANCE, 1e-4),
-    "gsm": (functools.partial(elbojax.gsm, tolerance=1e-7), COVARIANCE, 0.02),
+    "multipathfinder": (
+        functools.partial(elbojax.solvers.multipathfinder, num_paths=2, num_samples=40),
+        COVARIANCE,
+        0.2,
+    ),
+    "dadvi": (functools.partial(elbojax.solvers.dadvi, num_draws=8), CONDITIONAL, 1e-3),
+    "newton_low_rank": (functools.partial(elbojax.solvers.newton_low_rank, rank=2, num_probes=8), COVARIANCE, 0.1),
+    "batch_and_match": (elbojax.solvers.batch_and_match, COVARIANCE, 1e-4),
+    "gsm": (functools.partial(elbojax.solvers.gsm, tolerance=1e-7), COVARIANCE, 0.02),
 }
 
 
@@ -110,21 +114,21 @@ def test_bad_settings_raise():
     key, start = jax.random.key(0), jnp.zeros(2)
     log_density = lambda z: -0.5 * z @ z  # noqa: E731
     with pytest.raises(TypeError, match="floating"):
-        elbojax.lbfgs(log_density, jnp.zeros(2, int))
+        elbojax.solvers.lbfgs(log_density, jnp.zeros(2, int))
     with pytest.raises(ValueError, match="vector"):
         elbojax.laplace(key, log_density, jnp.zeros((2, 2)))
     with pytest.raises(ValueError, match="num_candidates"):
         elbojax.pathfinder(key, log_density, start, num_candidates=0)
     with pytest.raises(ValueError, match="num_replicates"):
-        elbojax.dadvi(key, log_density, start, num_replicates=1)
+        elbojax.solvers.dadvi(key, log_density, start, num_replicates=1)
     with pytest.raises(ValueError, match="rank"):
-        elbojax.newton_low_rank(key, log_density, start, rank=0)
+        elbojax.solvers.newton_low_rank(key, log_density, start, rank=0)
     with pytest.raises(ValueError, match="power of two"):
-        elbojax.newton_low_rank(key, log_density, start, num_probes=24)
+        elbojax.solvers.newton_low_rank(key, log_density, start, num_probes=24)
     with pytest.raises(ValueError, match="num_curvature"):
-        elbojax.newton_low_rank(key, log_density, start, num_samples=8)
+        elbojax.solvers.newton_low_rank(key, log_density, start, num_samples=8)
     with pytest.raises(TypeError, match="MeanField"):
-        elbojax.linear_response(key, log_density, elbojax.full_rank(start, jnp.eye(2)))
+        elbojax.solvers.linear_response(key, log_density, elbojax.full_rank(start, jnp.eye(2)))
 
 
 # A posterior that is not Gaussian: 30 binary observations, four coefficients.
@@ -150,11 +154,11 @@ def logistic_fits():
     @jax.jit
     def fit(key, start):
         laplace, _ = elbojax.laplace(key, log_density, start)
-        factorised, dadvi_info = elbojax.dadvi(key, log_density, start)
-        response, _ = elbojax.linear_response(key, log_density, factorised)
-        matched, match_info = elbojax.batch_and_match(key, log_density, laplace)
+        factorised, dadvi_info = elbojax.solvers.dadvi(key, log_density, start)
+        response, _ = elbojax.solvers.linear_response(key, log_density, factorised)
+        matched, match_info = elbojax.solvers.batch_and_match(key, log_density, laplace)
         proposal = elbojax.full_rank(laplace.loc, 1.3 * laplace.scale_tril)
-        draws, log_q = elbojax.sample_many(jax.random.key(9), proposal, 100_000)
+        draws, log_q = elbojax.families.sample_many(jax.random.key(9), proposal, 100_000)
         weights = jax.nn.softmax(jax.vmap(log_density)(draws) - log_q)
         mean = weights @ draws
         covariance = (weights * (draws - mean).T) @ (draws - mean)
@@ -188,7 +192,7 @@ def test_linear_response_is_the_dense_formula():
         eta = jnp.concatenate([q.loc, q.log_scale])
         inverse = jnp.linalg.inv(jax.hessian(loss)(eta))
         jacobian = jax.jacobian(lambda eta: jnp.mean(jax.vmap(functions)(place(eta)), axis=0))(eta)
-        (_, found), info = elbojax.linear_response_of(key, log_density, q, functions, tolerance=1e-10)
+        (_, found), info = elbojax.solvers.linear_response_of(key, log_density, q, functions, tolerance=1e-10)
         return inverse[:4, :4], jacobian @ inverse @ jacobian.T, found, info
 
     dense, wanted, found, info = both(q)
@@ -203,8 +207,8 @@ def test_linear_response_is_exact_on_a_gaussian(num_draws):
 
     def fit(key):
         settings = {"num_draws": num_draws, "num_replicates": 0, "tolerance": 1e-9}
-        q, _ = elbojax.dadvi(key, log_density, jnp.asarray(START), **settings)
-        return q, *elbojax.linear_response(key, log_density, q, num_draws=num_draws)
+        q, _ = elbojax.solvers.dadvi(key, log_density, jnp.asarray(START), **settings)
+        return q, *elbojax.solvers.linear_response(key, log_density, q, num_draws=num_draws)
 
     q, response, info = jax.jit(fit)(jax.random.key(1))
     np.testing.assert_allclose((q.loc - MEAN) / SD, 0, atol=1e-6)
@@ -215,7 +219,7 @@ def test_linear_response_is_exact_on_a_gaussian(num_draws):
 def test_sandwich_error_is_calibrated():
     log_density = logistic()
     start = logistic_fits()[1][0]
-    fit = jax.jit(jax.vmap(lambda key: elbojax.dadvi(key, log_density, start, num_draws=16)))
+    fit = jax.jit(jax.vmap(lambda key: elbojax.solvers.dadvi(key, log_density, start, num_draws=16)))
     q, info = fit(jax.random.split(jax.random.key(7), 32))
     for spread, error in ((q.loc, info.loc_error), (q.log_scale, info.log_scale_error)):
         ratio = np.sqrt(np.mean(np.asarray(error) ** 2, axis=0)) / np.std(spread, axis=0, ddof=1)
@@ -226,7 +230,7 @@ def test_sandwich_error_is_calibrated():
 def test_draws_double_where_the_error_is_too_large():
     log_density, start = logistic(), logistic_fits()[1][0]
     settings = {"num_draws": 8, "max_doublings": 1}
-    fit = jax.jit(lambda key, bound: elbojax.dadvi(key, log_density, start, max_error=bound, **settings)[1])
+    fit = jax.jit(lambda key, bound: elbojax.solvers.dadvi(key, log_density, start, max_error=bound, **settings)[1])
     plain, doubled = fit(jax.random.key(0), 10.0), fit(jax.random.key(0), 1e-6)
     assert plain.num_draws == 8 and doubled.num_draws == 16
     assert doubled.num_gradients > plain.num_gradients
@@ -255,6 +259,6 @@ def test_without_second_derivatives_differences_of_gradients(name):
     assert info.status == Status.CONVERGED
     assert_moments(q, MEAN, covariance, max(tolerance, 1e-5))
     if name == "dadvi":
-        response = lambda q: elbojax.linear_response(jax.random.key(1), once_differentiable, q, num_draws=8)  # noqa: E731
+        response = lambda q: elbojax.solvers.linear_response(jax.random.key(1), once_differentiable, q, num_draws=8)  # noqa: E731
         with pytest.warns(RuntimeWarning, match="no second derivatives"):
             assert_moments(jax.jit(response)(q)[0], MEAN, COVARIANCE, 1e-5)

@@ -41,7 +41,7 @@ def rosenbrock(z):
 def test_lbfgs_climbs_and_records(log_density, start, mode, sd, most, dtype):
     if log_density is scaled and dtype == jnp.float32:
         pytest.skip("six orders of magnitude need double precision: the slope of the widest is rounding to the rest")
-    path = jax.jit(lambda start: elbojax.lbfgs(log_density, start))(jnp.array(start, dtype))
+    path = jax.jit(lambda start: elbojax.solvers.lbfgs(log_density, start))(jnp.array(start, dtype))
     assert path.positions.dtype == path.values.dtype == path.gradients.dtype == dtype
     assert path.status == Status.CONVERGED and path.num_gradients < most
     np.testing.assert_allclose((path.positions[-1] - np.array(mode)) / np.array(sd), 0, atol=0.05)
@@ -99,7 +99,7 @@ def test_pathfinder_of_many_coordinates_is_low_rank():
         return -0.5 * u @ u - 0.5 * (direction @ u) ** 2
 
     q, info = jax.jit(lambda start: elbojax.pathfinder(KEY, log_density, start))(scale)
-    assert isinstance(q, elbojax.LowRank) and info.status != Status.NON_FINITE
+    assert isinstance(q, elbojax.families.LowRank) and info.status != Status.NON_FINITE
     variance = 1 - direction**2 / (1 + direction @ direction)
     np.testing.assert_allclose(q.loc / scale, 0, atol=0.3)
     np.testing.assert_allclose(np.median(np.sqrt(q.variance()) / scale / np.sqrt(variance)), 1, atol=0.3)
@@ -114,7 +114,7 @@ def test_paths_meet_in_one_mixture():
         return jnp.where(z[0] > 50, jnp.nan, jax.nn.logsumexp(log_kernel, b=mass) - jnp.log(2 * jnp.pi))
 
     starts = jnp.array([[-4.0, -4.0], [5.0, 5.0], [99.0, 0.0]])
-    fit = jax.jit(lambda starts: elbojax.multipathfinder(KEY, log_density, starts, num_samples=3000))
+    fit = jax.jit(lambda starts: elbojax.solvers.multipathfinder(KEY, log_density, starts, num_samples=3000))
     q, info = fit(starts)
     assert info.status == Status.CONVERGED and info.paths.status[2] == Status.NON_FINITE
     assert info.best == 1 and np.allclose(q.loc, 6, atol=0.05)
@@ -127,9 +127,9 @@ def test_paths_meet_in_one_mixture():
 def test_svgd_spreads_over_a_gaussian():
     loc, sd = jnp.array([2.0, -1.0]), jnp.array([1.0, 0.5])
     density = lambda z: jnp.where(z[0] > 20, -jnp.inf, -0.5 * jnp.sum(((z - loc) / sd) ** 2))  # noqa: E731
-    solver = elbojax.svgd(density, optax.adam(0.1))
+    solver = elbojax.solvers.svgd(density, optax.adam(0.1))
     start = jax.random.normal(KEY, (50, 2), jnp.float32).at[0].set(21.0)
-    result = elbojax.run(KEY, solver, elbojax.particles(start, 1.0), num_steps=500)
+    result = elbojax.run(KEY, solver, elbojax.families.particles(start, 1.0), num_steps=500)
     x = result.q.locations
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(jnp.mean(x[1:], axis=0), loc, atol=0.1)
@@ -140,8 +140,8 @@ def test_svgd_loss_is_the_squared_stein_discrepancy():
     """Against the definition, term by term, by automatic differentiation of the kernel."""
     log_density = lambda z: -jnp.sum(jnp.cosh(z))  # noqa: E731
     x = jax.random.normal(KEY, (6, 2))
-    solver = elbojax.svgd(log_density, optax.sgd(1.0), bandwidth=0.7)
-    state, info = solver.step(KEY, solver.init(elbojax.particles(x, 1.0)), None)
+    solver = elbojax.solvers.svgd(log_density, optax.sgd(1.0), bandwidth=0.7)
+    state, info = solver.step(KEY, solver.init(elbojax.families.particles(x, 1.0)), None)
     kernel = lambda a, b: jnp.exp(-0.5 * jnp.sum((a - b) ** 2) / 0.7**2)  # noqa: E731
     score = jax.grad(log_density)
 

@@ -25,7 +25,7 @@ def bound(key, q, weights, x):
 
 
 def encode(params, x):
-    return elbojax.MeanField(params[:2] * x[:2] + params[2:4], params[4:])
+    return elbojax.families.MeanField(params[:2] * x[:2] + params[2:4], params[4:])
 
 
 @functools.partial(jax.jit, static_argnames="num_steps")
@@ -70,7 +70,7 @@ def test_it_closes_the_gap_that_the_encoder_left(seed):
 @functools.cache
 def best_bounds():
     loss = lambda key, q, x: -bound(key, q, WEIGHTS, x)  # noqa: E731
-    solver = elbojax.polynomial_averaging(elbojax.svi(loss, optax.adam(0.05)))
+    solver = elbojax.solvers.polynomial_averaging(elbojax.svi(loss, optax.adam(0.05)))
     start = jax.vmap(lambda x: PRIOR)(DATA)
     fits = elbojax.run_batch(jax.random.key(9), solver, start, DATA, max_steps=600)
     keys = jax.random.split(jax.random.key(10), 200)

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from elbojax import Status, as_loss, elbo, loss_plateau, mean_field, moments_stable, run, svi
+from elbojax import Status, as_loss, elbo, mean_field, moments_stable, run, svi
+from elbojax.solvers import loss_plateau
 
 LENGTH = 400
 

@@ -5,8 +5,10 @@ import optax
 import pytest
 from optax import contrib
 
-from elbojax import Status, annealed_svi, as_loss, elbo, elbo_at, elbo_stl, mean_field, polynomial_averaging, run, svi
+from elbojax import Status, as_loss, elbo, elbo_stl, mean_field, run, svi
 from elbojax.noise import whitened
+from elbojax.objectives import elbo_at
+from elbojax.solvers import annealed_svi, polynomial_averaging
 from elbojax.solvers.svi import descend
 
 MEAN, SD = np.array([1.0, -2.0]), np.array([0.5, 2.0])

@@ -37,7 +37,7 @@ def log_likelihood(position, datum):
 
 @functools.cache
 def calibrate(seed, width=1.0):
-    return elbojax.simulation_based_calibration(
+    return elbojax.studies.simulation_based_calibration(
         jax.random.key(seed),
         sample_prior,
         SIMULATE[width],
@@ -85,10 +85,10 @@ def test_the_picture_has_a_panel_for_each():
 
 def test_misuse():
     with pytest.raises(ValueError, match="num_replicates"):
-        elbojax.simulation_based_calibration(
+        elbojax.studies.simulation_based_calibration(
             jax.random.key(0), sample_prior, SIMULATE[1.0], log_density, {"z": jnp.zeros(2)}, num_replicates=0
         )
     with pytest.raises(ValueError, match="like init"):
-        elbojax.simulation_based_calibration(
+        elbojax.studies.simulation_based_calibration(
             jax.random.key(0), sample_prior, SIMULATE[1.0], log_density, {"z": jnp.zeros(3)}, num_replicates=2
         )

@@ -21,7 +21,7 @@ def log_following(z, past, y):
 
 
 def run(**settings):
-    return elbojax.backtest(jax.random.key(0), log_density, log_following, 0.0, Y, window=WINDOW, **settings)
+    return elbojax.studies.backtest(jax.random.key(0), log_density, log_following, 0.0, Y, window=WINDOW, **settings)
 
 
 @pytest.mark.slow

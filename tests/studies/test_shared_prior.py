@@ -31,7 +31,7 @@ def exact_evidence(mu, tau, y=Y):
 
 @functools.cache
 def learnt(seed):
-    return elbojax.empirical_bayes(
+    return elbojax.studies.empirical_bayes(
         jax.random.key(seed),
         log_prior,
         log_likelihood,
@@ -72,7 +72,7 @@ def test_the_last_fits_are_those_of_the_last_prior():
 
 
 def test_a_group_scale_of_zero_is_no_answer():
-    result = elbojax.empirical_bayes(
+    result = elbojax.studies.empirical_bayes(
         jax.random.key(1),
         log_prior,
         log_likelihood,
@@ -97,7 +97,7 @@ def test_poisson_rates():
         shape, rate = np.exp(log_hyper)
         return -nbinom.logpmf(counts, shape, rate / (rate + exposure)).sum()
 
-    result = elbojax.empirical_bayes(
+    result = elbojax.studies.empirical_bayes(
         jax.random.key(0),
         lambda z, hyper: elbojax.densities.gamma(z, hyper["shape"], hyper["rate"]),
         lambda z, datum: jax.scipy.stats.poisson.logpmf(datum[0], z * datum[1]),

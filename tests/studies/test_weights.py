@@ -32,7 +32,7 @@ def posterior(weights):
 
 @functools.cache
 def left_out():
-    return elbojax.leave_one_out(jax.random.key(0), log_prior, log_likelihood, 0.0, Y)
+    return elbojax.studies.leave_one_out(jax.random.key(0), log_prior, log_likelihood, 0.0, Y)
 
 
 def test_leave_one_out():
@@ -47,25 +47,25 @@ def test_leave_one_out():
 
 def test_folds_as_given_and_as_dealt():
     groups = np.array(["b", "a", *"cdefghijklmnop", "a", "b"])  # sixteen groups, two of them pairs
-    result = elbojax.k_fold(jax.random.key(0), log_prior, log_likelihood, 0.0, Y, folds=groups)
+    result = elbojax.studies.k_fold(jax.random.key(0), log_prior, log_likelihood, 0.0, Y, folds=groups)
     mean, sd = posterior((groups != groups[:, None]).astype(float))
     np.testing.assert_allclose(result.pointwise, norm.logpdf(Y, mean, np.sqrt(1 + sd**2)), atol=0.01)
     assert len(result.fits) == 16
-    dealt = elbojax.k_fold(jax.random.key(3), log_prior, log_likelihood, 0.0, Y, folds=16)
+    dealt = elbojax.studies.k_fold(jax.random.key(3), log_prior, log_likelihood, 0.0, Y, folds=16)
     assert sorted(np.bincount(dealt.folds)) == [1] * 14 + [2, 2]
 
 
 def test_misuse_of_folds():
     for folds, said in ((1, "folds"), (N + 1, "folds"), (np.zeros(3), "each of 18")):
         with pytest.raises(ValueError, match=said):
-            elbojax.k_fold(jax.random.key(0), log_prior, log_likelihood, 0.0, Y, folds=folds)
+            elbojax.studies.k_fold(jax.random.key(0), log_prior, log_likelihood, 0.0, Y, folds=folds)
     with pytest.raises(ValueError, match="one observation"):
-        elbojax.k_fold(jax.random.key(0), log_prior, lambda z, y: log_likelihood(z, y)[None], 0.0, Y)
+        elbojax.studies.k_fold(jax.random.key(0), log_prior, lambda z, y: log_likelihood(z, y)[None], 0.0, Y)
 
 
 @pytest.mark.parametrize("bayesian", (False, True))
 def test_bootstrap(bayesian):
-    result = elbojax.bootstrap(
+    result = elbojax.studies.bootstrap(
         jax.random.key(1), log_prior, log_likelihood, 0.0, Y, num_replicates=64, bayesian=bayesian
     )
     weights = np.asarray(result.weights)
@@ -84,7 +84,7 @@ def test_no_second_compilation():
     left_out()
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *a, **k: compiled.append(name))
-    again = elbojax.leave_one_out(jax.random.key(0), log_prior, log_likelihood, 0.0, Y + 1)
+    again = elbojax.studies.leave_one_out(jax.random.key(0), log_prior, log_likelihood, 0.0, Y + 1)
     assert not [name for name in compiled if "backend_compile" in name]
     assert again.elpd < left_out().elpd
     jax.jit(lambda x: x + 0.123456)(1.0)
@@ -107,7 +107,7 @@ def test_prior_sensitivity():
         prior = elbojax.densities.normal(z, hyper["loc"], hyper["scale"])
         return prior + jnp.sum(elbojax.densities.normal(y, z, 1.0))
 
-    result = elbojax.prior_sensitivity(jax.random.key(0), log_density, 0.0, Y, grid)
+    result = elbojax.studies.prior_sensitivity(jax.random.key(0), log_density, 0.0, Y, grid)
     precision = N + grid["scale"] ** -2
     mean = (Y.sum() + grid["loc"] / grid["scale"] ** 2) / precision
     np.testing.assert_allclose(result.shift, (mean - mean[0]) * np.sqrt(precision[0]), atol=0.02)
@@ -138,7 +138,7 @@ def test_leave_one_out_beside_psis_loo():
         x, y = observation
         return elbojax.densities.normal(y, p["b"][0] + p["b"][1] * x, p["sigma"])
 
-    exact = elbojax.leave_one_out(jax.random.key(0), prior, likelihood, init, (x, y), support=support)
+    exact = elbojax.studies.leave_one_out(jax.random.key(0), prior, likelihood, init, (x, y), support=support)
     assert exact.fits.certificate.certified.all()
     # Of all data, as many times, so that the same program serves.
     everything = np.ones((30, 30)), repeated((x, y), 30)

@@ -110,7 +110,7 @@ def solvers(size):
     shifts = jnp.linspace(-1.0, 1.0, 16)
     keys = jax.random.split(jax.random.key(0), 16)
     for name in ("newton", "pathfinder", "multipathfinder", "dadvi", "batch_and_match", "gsm", "laplace"):
-        solver = getattr(elbojax, name)
+        solver = getattr(elbojax.solvers, name)
 
         def one(key, shift, name=name, solver=solver):
             start = elbojax.full_rank(jnp.zeros(size), jnp.eye(size)) if name == "newton" else jnp.zeros(size)
