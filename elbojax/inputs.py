@@ -24,7 +24,85 @@ def check_key(key: Any) -> None:
     if typed and shape == () or dtype == jnp.uint32 and len(shape or ()) == 1:
         return
     given = type(key).__name__ if dtype is None else f"{'keys' if typed else str(dtype)} of shape {shape}"
-    raise TypeError(f"key must be one random key, such as jax.random.key(0), got {given}")
+    first = "; the key comes first" if dtype is None and not isinstance(key, int | str | None) else ""
+    raise TypeError(f"key must be one random key, such as jax.random.key(0), got {given}{first}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise TypeError unless a static number is an int, ValueError unless it is large enough.
+
+    Args:
+      name: of the argument, for the message.
+      value: anything.
+      least: the smallest that is allowed.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a Python int, got a traced value: it sets the shape of the draws; close over it, or name it in "
+            "static_argnames of jit"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def as_array(value: Any, name: str) -> Array:
+    """`jnp.asarray(value)` of what is an array of numbers and has no masked entries.
+
+    Args:
+      value: array-like.
+      name: of the argument, for the message.
+
+    Returns:
+      An array.
+
+    Raises:
+      TypeError: something that is no array of numbers.
+      ValueError: masked, or lists of unequal lengths.
+
+    Example:
+      >>> as_array({"a": 1.0}, "loc")
+      Traceback (most recent call last):
+      TypeError: loc must be an array of numbers, got a dict
+    """
+    return jnp.asarray(_numbers(value, name))
+
+
+def _numbers(value: Any, name: str) -> Any:
+    """The value without a mask, once it is known to be an array of numbers, or lists that may be one."""
+    value = unmasked(value, name)
+    if isinstance(value, jax.Array | bool | int | float | complex | list | tuple) or hasattr(value, "__jax_array__"):
+        return value
+    try:
+        dtype = np.asarray(value).dtype
+    except Exception:
+        dtype = np.dtype(object)
+    if not jnp.issubdtype(dtype, np.number) and dtype.kind != "b":
+        raise TypeError(f"{name} must be an array of numbers, got {what(value, call=True)}")
+    return value
+
+
+def what(value: Any, call: bool = False) -> str:
+    """A value that is of the wrong kind, in a message.
+
+    Args:
+      value: anything.
+      call: whether a function or a class was to be called.
+
+    Example:
+      >>> what(None), what({}), what(np.array(["a"])), what(dict, call=True)
+      ('None', 'a dict', 'an array of dtype <U1', 'the class dict; call it to make one')
+    """
+    if value is None or isinstance(value, str):
+        return repr(value)
+    if callable(value) and hasattr(value, "__name__"):
+        kind = "class" if isinstance(value, type) else "function"
+        return f"the {kind} {value.__name__}{'; call it to make one' if call else ''}"
+    if isinstance(value, jax.Array | np.ndarray):
+        is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        return "a random key" if is_key else f"an array of dtype {value.dtype}"
+    return f"a {type(value).__name__}"
 
 
 def unmasked(tree: PyTree, name: str = "data") -> PyTree:
@@ -83,7 +161,7 @@ def as_real(name: str, value: Any, dtype: Any) -> Array:
       [1.0, 2.0]
     """
     check_real(value, name)
-    return jnp.asarray(unmasked(value, name), dtype)
+    return jnp.asarray(_numbers(value, name), dtype)
 
 
 def check_real(tree: PyTree, name: str) -> None:

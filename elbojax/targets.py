@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from elbojax import bijectors, structures
 from elbojax.bijectors import Bijector
-from elbojax.inputs import as_real, check_real, unmasked
+from elbojax.inputs import as_real, check_real, unmasked, what
 from elbojax.minibatches import Expansion, count_rows
 from elbojax.types import Array, LogDensity, PyTree, Scalar
 
@@ -418,7 +418,9 @@ def _space(init: PyTree, support: PyTree) -> _Space:
 def _check_leaf(name: str, leaf: Any, bijector: Bijector) -> None:
     """Raises TypeError unless the leaf is floating point, ValueError unless it fits its bijector."""
     if isinstance(leaf, str) or not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
-        raise TypeError(f"{name} must be a floating-point array, got a {type(leaf).__name__}")
+        raise TypeError(f"{name} must be a floating-point array, got {what(leaf)}")
+    if getattr(getattr(leaf, "dtype", None), "kind", "") in tuple("OUSM"):
+        raise TypeError(f"{name} must be a floating-point array, got {what(leaf)}")
     dtype = jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {dtype}: {leaf}")
@@ -449,18 +451,54 @@ def _check_scalar(log_density: Callable[..., Scalar], init: PyTree, data: PyTree
         shapes = {"position": like} if data is None else {"position": like, "data": data}
         like_this = [f"{name}: {jax.tree.map(_aval, tree)}" for name, tree in shapes.items()]
         error.add_note(f"raised by {called} with\n  " + "\n  ".join(like_this))
-        if isinstance(error, TypeError) and "list" in str(error):
-            error.add_note("A list of arrays is a pytree and no array: np.stack makes one of equal shapes.")
+        for hint in _hints(error, like, data):
+            error.add_note(hint)
         raise
-    if not isinstance(value, jax.ShapeDtypeStruct):
-        given = f"a {type(value).__name__}"
+    if value is None:
+        given, hint = "None", "Has it a return?"
+    elif not isinstance(value, jax.ShapeDtypeStruct):
+        given, hint = f"a {type(value).__name__}", "Return the log-density alone."
     elif value.shape != ():
-        given = f"an array of shape {value.shape}"
+        given, hint = f"an array of shape {value.shape}", "Sum over data."
     elif not jnp.issubdtype(value.dtype, jnp.floating):
-        given = f"a scalar of dtype {value.dtype}"
+        given, hint = f"a scalar of dtype {value.dtype}", "It is to be a sum of log-probabilities."
     else:
         return
-    raise TypeError(f"log_density must return one floating-point scalar, shape (); it returns {given}. Sum over data.")
+    raise TypeError(f"log_density must return one floating-point scalar, shape (); it returns {given}. {hint}")
+
+
+TRACED = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.ConcretizationTypeError,
+)
+
+
+def _hints(error: Exception, init: PyTree, data: PyTree) -> list[str]:
+    """What may have led to an error in a user's log-density."""
+    found, words = [], str(error)
+    if isinstance(error, TypeError) and "list" in words:
+        found.append("A list of arrays is a pytree and no array: np.stack makes one of equal shapes.")
+    for name, tree in (("init", init), ("data", data)):
+        leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: leaf is None)[0]
+        empty = [name + jax.tree_util.keystr(path) for path, leaf in leaves if leaf is None and path]
+        if empty and isinstance(error, TypeError | AttributeError) and "NoneType" in words:
+            found.append(
+                f"{', '.join(empty[:5])} {'is' if len(empty) == 1 else 'are'} None: give an array, or leave it out."
+            )
+    if isinstance(error, TRACED):
+        found.append(
+            "JAX traces the log-density: jnp in place of np, jnp.where in place of if, no float() or int(). One in NumPy is an"
+            " object with a method value_and_gradient(points)."
+        )
+    frame = error.__traceback__
+    while frame is not None:
+        module = frame.tb_frame.f_globals.get("__name__", "")
+        if module == "numpyro.primitives":
+            found.append("A NumPyro model goes to elbojax.fit_model(key, model, *args), as it is written.")
+            break
+        frame = frame.tb_next
+    return found
 
 
 def labelled(target: Target, labels: tuple[str, ...] | None) -> Target:

@@ -12,6 +12,7 @@ LAYERS = (
     (
         "types",
         "structures",
+        "calls",
         "closures",
         "former",
         "inputs",

@@ -78,7 +78,9 @@ def _lookup(entry: Any, place: str) -> Bijector:
             raise ValueError(f"unknown support {entry!r} of {place}; the names are {', '.join(NAMES)}")
         return NAMES[entry]()
     hint = "; call it to make one" if inspect.isclass(entry) or inspect.isfunction(entry) else ""
-    raise TypeError(f"support of {place} must be a bijector or the name of one, got {entry!r}{hint}")
+    raise TypeError(
+        f"support of {place} must be a bijector or the name of one, got {entry!r}{hint}; the names are {', '.join(NAMES)}"
+    )
 
 
 __all__ = [

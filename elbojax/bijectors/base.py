@@ -159,7 +159,10 @@ def expand(support: PyTree, like: PyTree, lookup: Callable[[Any, str], Bijector]
     like_parts, like_structure = _one_level(like)
     wanted, given = type(like).__name__, type(support).__name__
     if like_parts is None:
-        raise TypeError(f"support of {place} must be one bijector or name, for it is a leaf, got a {given}")
+        raise TypeError(
+            f"support of {place} must be one bijector or name, for it is a leaf, got a {given}; such as 'positive', or"
+            " elbojax.bijectors.interval(low, high). Constraints of NumPyro come with a NumPyro model: fit_model"
+        )
     if isinstance(support, Mapping) and isinstance(like, Mapping):
         if unknown := [key for key in support if key not in like]:
             raise ValueError(f"support names {', '.join(map(repr, unknown))}, which {place} lacks; it has {list(like)}")

@@ -10,6 +10,7 @@ import numpy as np
 from elbojax import targets
 from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.single import fit
+from elbojax.inputs import check_key
 from elbojax.interop import numpyro_model, pymc_model, stan_model
 from elbojax.interop.base import Model
 from elbojax.results.fit import Fit
@@ -49,6 +50,7 @@ def fit_model(key: Key, model: Any = None, *args: Any, **kwargs: Any) -> Fit:
       >>> bool(fit.certificate.certified), round(float(fit.mean()["mu"]), 1)
       (True, 2.0)
     """
+    check_key(key)
     options: dict[str, Any] = {}
     if model is None or pymc_model.is_pymc(model):
         model = pymc_model.from_pymc(model)
@@ -114,6 +116,7 @@ def fit_model_batch(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fits:
       >>> jnp.round(fits.mean()["mu"], 1).tolist()
       [2.0, 6.0]
     """
+    check_key(key)
     options: dict[str, Any] = {}
     if isinstance(model, Model):
         known = tuple(inspect.signature(fit_batch).parameters)[4:]

@@ -24,7 +24,7 @@ from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
 from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
-from elbojax.loops.checks import check_data, check_host, check_key, check_log_density
+from elbojax.loops.checks import check_data, check_host, check_key, check_log_density, check_needs_no_data
 from elbojax.loops.indices import may_index, warn_outside
 from elbojax.loops.progress import Progress, printing, watched
 from elbojax.loops.strict import relaxed
@@ -128,6 +128,8 @@ def fit(
             else:
                 check_log_density(log_density)
                 check_data(data)
+                if data is None:
+                    check_needs_no_data(log_density)
                 data = widened(unmasked(data))
                 target, start = prepare(log_density, init, support, data)  # type: ignore[arg-type]
                 look_for_indices(log_density, target, start, data)
@@ -317,7 +319,9 @@ def prepare(
     check_data(data)
 
     def widen(x):
-        is_number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
+        is_number = getattr(getattr(x, "dtype", None), "kind", "O") not in tuple("OUSM") or isinstance(
+            x, int | float | complex
+        )
         return np.asarray(x, np.float64) if is_number and jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
 
     wide = jax.tree.map(widen, unmasked(init, "init"))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import thresholds
+from elbojax.inputs import as_array
 from elbojax.types import Array, Scalar
 
 
@@ -70,6 +71,7 @@ def smooth(log_ratios: Array) -> tuple[Psis, Scalar]:
     Raises:
       ValueError: not a vector, or empty.
     """
+    log_ratios = as_array(log_ratios, "log_ratios")
     if log_ratios.ndim != 1 or log_ratios.size == 0:
         raise ValueError(f"log_ratios must be a vector [S] with S >= 1, got shape {log_ratios.shape}")
     size = log_ratios.size

@@ -15,7 +15,8 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import structures
-from elbojax.inputs import unmasked
+from elbojax.calls import explained
+from elbojax.inputs import as_array, check_count, check_key, what
 from elbojax.types import Array, Event, Key, Scalar
 
 C = TypeVar("C")
@@ -68,8 +69,10 @@ class Family(abc.ABC):
     def log_prob(self, event: Event) -> Scalar:
         """Normalised log-density (or log-mass) of one event."""
 
+    @explained
     def sample(self, key: Key) -> Event:
         """One event."""
+        check_key(key)
         return self.sample_and_log_prob(key)[0]
 
     def entropy(self) -> Scalar:
@@ -78,7 +81,10 @@ class Family(abc.ABC):
 
     def kl(self, other: "Family") -> Scalar:
         r"""Closed form of :math:`\mathrm{KL}(q \| p) = \mathrm E_q[\log q - \log p]`, where there is one."""
-        raise TypeError(f"no closed-form KL from {type(self).__name__} to {type(other).__name__}")
+        raise TypeError(
+            f"no closed-form KL from {type(self).__name__} to {type(other).__name__}; elbo estimates it by draws, the"
+            " log-density being that of prior and data together"
+        )
 
     def kl_by_part(self, other: "Family") -> Array:
         """The terms [J] of `kl`, one for each independent part, where both are made of such parts."""
@@ -139,8 +145,10 @@ class Reparameterised(Family):
         """One event and its log-probability."""
         return self.transport_and_log_prob(noises.iid(key, 1, self.noise_size, self.dtype)[0])
 
+    @explained
     def sample(self, key: Key) -> Event:
         """One event."""
+        check_key(key)
         return self.transport(noises.iid(key, 1, self.noise_size, self.dtype)[0])
 
 
@@ -296,7 +304,8 @@ def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:
       Events with a leading axis S, and [S].
 
     Raises:
-      ValueError: S is below 1.
+      TypeError: `q` is no `Family`, or S no int.
+      ValueError: S is below 1, or `q` a stack of models.
 
     Example:
       >>> import elbojax, jax, jax.numpy as jnp
@@ -304,8 +313,10 @@ def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:
       >>> events.shape, log_q.shape
       ((5, 2), (5,))
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    check_key(key)
+    check_family(q)
+    check_one(q)
+    check_count("num_samples", num_samples)
     if isinstance(q, Reparameterised):
         return jax.vmap(q.transport_and_log_prob)(noises.iid(key, num_samples, q.noise_size, q.dtype))
     return jax.vmap(q.sample_and_log_prob)(jax.random.split(key, num_samples))
@@ -386,13 +397,32 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
       TypeError: not floating point.
       ValueError: not a vector, empty, or of another size.
     """
-    array = jnp.asarray(unmasked(value, name))
+    array = as_array(value, name)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {array.dtype}")
     if array.ndim != 1 or array.size == 0 or (size is not None and array.size != size):
         wanted = "[D] with D >= 1" if size is None else f"[{size}]"
         raise ValueError(f"{name} must be a vector {wanted}, got shape {array.shape}")
     return array
+
+
+def check_family(q: Any) -> None:
+    """Raise TypeError unless it is a `Family`.
+
+    Args:
+      q: anything.
+    """
+    if isinstance(q, Family):
+        return
+    if hasattr(q, "log_prob") and not isinstance(q, type):
+        more = "; elbojax.interop.distributions.distribution_family makes a family of a distribution of another library"
+    elif isinstance(q, jax.Array):
+        more = "; the order is key, q, log_density"
+    else:
+        more = ""
+    raise TypeError(
+        f"q must be a Family, such as elbojax.mean_field makes, got {what(q, call=isinstance(q, type))}{more}"
+    )
 
 
 def check_one(q: Family) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.families.base import Enumerable, Family, check_vector, family
-from elbojax.inputs import unmasked
+from elbojax.inputs import as_array
 from elbojax.numerics import softplus
 from elbojax.types import Array, Key, Scalar
 
@@ -202,7 +202,7 @@ def categorical(logits: Any) -> Categorical:
       >>> q.enumerate().tolist(), round(float(jnp.exp(q.log_prob(0))), 6)
       ([0, 1, 2], 0.5)
     """
-    logits = jnp.asarray(unmasked(logits, "logits"))
+    logits = as_array(logits, "logits")
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     if logits.ndim == 0 or logits.size == 0:

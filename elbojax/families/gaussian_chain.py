@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import recursions
 from elbojax.families.base import Family, Reparameterised, check_event, check_tril, family, log_standard, static
-from elbojax.inputs import as_real, unmasked
+from elbojax.inputs import as_array, as_real
 from elbojax.types import Array, Scalar
 
 
@@ -130,7 +130,7 @@ def gaussian_chain(loc: Any, scale_tril: Any, transition: Any, *, parallel: bool
     References:
       Archer et al. 2015, https://arxiv.org/abs/1511.07367
     """
-    loc = jnp.asarray(unmasked(loc, "loc"))
+    loc = as_array(loc, "loc")
     if not jnp.issubdtype(loc.dtype, jnp.floating):
         raise TypeError(f"loc must be floating point, got {loc.dtype}")
     if loc.ndim != 2 or loc.size == 0:
@@ -187,7 +187,7 @@ def linear_dynamics(
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
-    initial_loc = jnp.asarray(unmasked(initial_loc, "initial_loc"))
+    initial_loc = as_array(initial_loc, "initial_loc")
     if initial_loc.ndim != 1:
         raise ValueError(f"initial_loc must have shape [d], got {initial_loc.shape}")
     size, dtype = initial_loc.size, initial_loc.dtype

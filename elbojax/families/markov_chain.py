@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax.families.base import Enumerable, Family, family
-from elbojax.inputs import unmasked
+from elbojax.inputs import as_array, unmasked
 from elbojax.types import Array, Key, Scalar
 
 LARGEST_ENUMERATION = 2**20
@@ -136,8 +136,8 @@ def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
       >>> [round(float(x), 3) for x in q.marginals()[1]]
       [0.55, 0.45]
     """
-    initial_logits = jnp.asarray(unmasked(initial_logits, "initial_logits"))
-    transition_logits = jnp.asarray(unmasked(transition_logits, "transition_logits"))
+    initial_logits = as_array(initial_logits, "initial_logits")
+    transition_logits = as_array(transition_logits, "transition_logits")
     for name, value in (("initial_logits", initial_logits), ("transition_logits", transition_logits)):
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} must be floating point, got {value.dtype}")

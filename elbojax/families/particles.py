@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax.families.base import Reparameterised, check_positive, family
-from elbojax.inputs import as_real, unmasked
+from elbojax.inputs import as_array, as_real
 from elbojax.types import Array, Scalar
 
 
@@ -75,7 +75,7 @@ def particles(locations: Any, bandwidth: Any) -> Particles:
       >>> q.mean().tolist(), q.variance().tolist()
       ([0.0], [1.25])
     """
-    locations = jnp.asarray(unmasked(locations, "locations"))
+    locations = as_array(locations, "locations")
     if not jnp.issubdtype(locations.dtype, jnp.floating):
         raise TypeError(f"locations must be floating point, got {locations.dtype}")
     if locations.ndim != 2 or locations.size == 0:

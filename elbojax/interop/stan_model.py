@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from elbojax.inputs import what
 from elbojax.interop.base import Model
 from elbojax.types import Key, PyTree
 
@@ -64,7 +65,9 @@ def from_stan(
     if model is None:
         model = _by_stanli(stan_file, stan_code, data)
     if not all(hasattr(model, name) for name in ("log_density_gradient", "param_constrain", "param_unc_num")):
-        raise TypeError(f"a bridgestan.StanModel is wanted, got {type(model).__name__}")
+        raise TypeError(
+            f"a bridgestan.StanModel is wanted, got {what(model)}; a program goes by name, stan_file= or stan_code="
+        )
     density = StanDensity(model)
     columns = _Columns(model)
     generated = columns.names(generated=True)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.inputs import as_array, unmasked, what
 from elbojax.inputs import check_key as check_key
-from elbojax.inputs import unmasked
 from elbojax.solvers import Solver, StopRule
 from elbojax.types import PyTree
 
@@ -146,9 +146,25 @@ def check_log_density(log_density: Any) -> None:
         return  # some callables of C have none
     if not any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
         raise TypeError(
-            f"{wanted}, got one that takes no position; of a NumPyro model take its log-density: "
-            "lambda z: numpyro.infer.util.log_density(model, args, kwargs, z)[0]"
+            f"{wanted}, got one that takes no position; a NumPyro model goes to elbojax.fit_model(key, model, *args), as it is"
+            " written"
         )
+
+
+def check_needs_no_data(log_density: Any) -> None:
+    """Raise TypeError where a log-density cannot be called with a position alone.
+
+    Args:
+      log_density: a function.
+    """
+    try:
+        signature = inspect.signature(log_density)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(f"log_density{signature} takes data, and none were given ({error}): fit(..., data=)") from None
 
 
 def check_keys(keys: Any) -> None:
@@ -177,9 +193,14 @@ def check_mesh(mesh: Any) -> None:
 def check_settings(solver: Any, stop: Any, num_steps: Any) -> None:
     """Raise unless solver, stop rule and number of steps are what a loop needs."""
     if not isinstance(solver, Solver):
-        raise TypeError(f"solver must be a Solver(init, step), got {type(solver).__name__}")
+        raise TypeError(
+            f"solver must be a Solver(init, step), such as elbojax.svi(loss, optimizer) makes, got {what(solver)}"
+        )
     if not isinstance(stop, StopRule):
-        raise TypeError(f"stop must be a StopRule(init, update) or None, got {type(stop).__name__}")
+        raise TypeError(
+            f"stop must be a StopRule(init, update), such as elbojax.moments_stable() makes, or None, got"
+            f" {what(stop, call=True)}"
+        )
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"the number of steps must be an int of at least 1, got {num_steps!r}")
     if num_steps > MOST_STEPS:
@@ -205,8 +226,8 @@ def trained_leaves(q: PyTree, *, may_be_nan: bool = False) -> PyTree:
         raise ValueError(f"q has no array leaf to train: {q}")
 
     def settle(path, leaf):
-        array = jnp.asarray(leaf)
         name = "q" + jax.tree_util.keystr(path)
+        array = as_array(leaf, name)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise TypeError(f"leaf {name} must be floating point to be trained, got {array.dtype}")
         if not may_be_nan and not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):

@@ -7,6 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 
+from elbojax.calls import in_words, never_began
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,7 +27,7 @@ def relaxed(function: Callable[P, R]) -> Callable[P, R]:
 
     Positions are widened to float64 while data stay as they are; optax multiplies arrays of different dtypes; all lanes of
     a batch share a key by design; NaN is a status here. None of it is a mistake of the user's, and what a user's own
-    function does is checked where a user calls it.
+    function does is checked where a user calls it. A call with other arguments than there are is told in words.
 
     Args:
       function: any.
@@ -40,6 +42,12 @@ def relaxed(function: Callable[P, R]) -> Callable[P, R]:
             for name, (context, default) in MODES.items():
                 if getattr(jax.config, name) != default:
                     settings.enter_context(context(default))
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                if not never_began(error):
+                    raise
+                words = in_words(function, args, kwargs, error)
+        raise TypeError(words)
 
     return call

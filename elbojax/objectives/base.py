@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from elbojax.families import Family, Reparameterised
-from elbojax.families.base import check_one
-from elbojax.inputs import check_key, check_real
+from elbojax.families.base import check_family, check_one
+from elbojax.inputs import check_count, check_key, check_real
 from elbojax.noise import Draws
 from elbojax.numerics import magic_box, stop_gradient
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
@@ -28,6 +27,10 @@ def evaluate(log_density: LogDensity, event: Event) -> Scalar:
     Raises:
       TypeError: it returned something else than one scalar array.
     """
+    if hasattr(log_density, "log_prob"):
+        raise TypeError(
+            f"log_density must be a function, got the distribution {type(log_density).__name__}; pass a sum of its log_prob"
+        )
     if not callable(log_density):
         raise TypeError(
             f"log_density must be a function, got {type(log_density).__name__}; an optimiser is given "
@@ -60,6 +63,7 @@ def draw_noise(key: Key, q: Family, num_samples: int, draws: Draws) -> Array:
       TypeError: `q` is not reparameterised.
       ValueError: `num_samples` is below 1.
     """
+    check_family(q)
     if not isinstance(q, Reparameterised):
         raise TypeError(
             f"a pathwise gradient needs a Reparameterised q, got {type(q).__name__}; "
@@ -119,8 +123,7 @@ def sample_events(key: Key, q: Family, num_samples: int) -> tuple[Any, Array]:
     Raises:
       ValueError: `num_samples` is below 1.
     """
-    if not isinstance(q, Family):
-        raise TypeError(f"q must be a Family, such as elbojax.mean_field makes, got {type(q).__name__}")
+    check_family(q)
     check_one(q)
     check_samples("num_samples", num_samples)
     check_key(key)
@@ -176,15 +179,7 @@ def draw_groups(key: Key, q: Family, num_samples: int, num_importance: int, draw
 
 def check_samples(name: str, value: Any, least: int = 1) -> None:
     """Raise TypeError unless a number of draws is an int, ValueError unless it is large enough."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name} must be a Python int, got a traced value: it sets the shape of the draws; close over it, or name it in "
-            "static_argnames of jit"
-        )
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_count(name, value, least)
 
 
 def check_groups(num_samples: int, num_importance: int, least: int = 1) -> None:

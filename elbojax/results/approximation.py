@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax import thresholds, xla
 from elbojax.families import Reparameterised
+from elbojax.inputs import check_count, check_key
 from elbojax.interop import arviz
 from elbojax.loops.strict import relaxed
 from elbojax.results import display, pictures, predictive, quantities
@@ -71,8 +72,8 @@ class Approximation(abc.ABC):
         Raises:
           ValueError: `num_samples` is below 1.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_key(key)
+        check_count("num_samples", num_samples)
         with jax.enable_x64(True):
             draws = jax.tree.map(np.asarray, drawn(key, in_double(self._q), self._constrain, num_samples))
         return self._handed(draws)

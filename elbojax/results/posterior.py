@@ -14,6 +14,7 @@ import numpy as np
 
 from elbojax import structures
 from elbojax.families import Family, static
+from elbojax.inputs import check_count, check_key
 from elbojax.interop import arviz
 from elbojax.interop.base import Model
 from elbojax.loops.strict import relaxed
@@ -78,8 +79,8 @@ class Posterior(abc.ABC):
         Raises:
           ValueError: `num_samples` is below 1.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_key(key)
+        check_count("num_samples", num_samples)
         if is_traced(key, self):
             self._warn_if_narrowed()
             draws, log_weights = narrowed((self.draws, self.log_weights))

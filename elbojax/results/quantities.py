@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from elbojax.inputs import check_count, check_key, what
 from elbojax.results.certificate import Certificate
 from elbojax.results.mapped import mapped
 from elbojax.results.summary import PosteriorSummary, of_posterior
@@ -58,6 +59,8 @@ class Quantities:
           key: consumed.
           num_samples: any number, repeats included.
         """
+        check_key(key)
+        check_count("num_samples", num_samples)
         chosen = np.asarray(pick(key, jax.device_put(np.asarray(self.log_weights)), num_samples))
         return jax.tree.map(lambda x: x[chosen], self.values)
 
@@ -140,4 +143,6 @@ def evaluated(
       log_weights: [S], normalised.
       certificate: of the fit, or words.
     """
+    if not callable(function):
+        raise TypeError(f"evaluate takes a function (position, *args) -> pytree, got {what(function)}")
     return Quantities(mapped(function, positions, *rest), np.asarray(log_weights, float), certificate)

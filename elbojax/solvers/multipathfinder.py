@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from elbojax.diagnostics import psis
 from elbojax.families import Gaussian
 from elbojax.families.base import check_vector, sample_many
-from elbojax.inputs import check_real, unmasked
+from elbojax.inputs import as_array, check_real
 from elbojax.numerics import log_mean_exp
 from elbojax.solvers.pathfinder import PathfinderInfo, pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -88,7 +88,7 @@ def multipathfinder(
     References:
       Zhang, Carpenter, Gelman, Vehtari 2022, https://jmlr.org/papers/v23/21-0889.html
     """
-    start = jnp.asarray(unmasked(start, "start"))
+    start = as_array(start, "start")
     check_real(start, "start")
     start_key, path_key, draw_key, choice_key = jax.random.split(key, 4)
     if start.ndim == 1:

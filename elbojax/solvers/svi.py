@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from elbojax.inputs import what
 from elbojax.signs import direction
 from elbojax.solvers.base import Solver
 from elbojax.types import Key, PyTree, Scalar
@@ -71,9 +72,18 @@ def as_loss(
       >>> loss(jax.random.key(0), elbojax.mean_field(jnp.zeros(2), jnp.ones(2)), None).shape
       ()
     """
+    if hasattr(log_density, "log_prob"):
+        raise TypeError(
+            f"log_density must be a function, got the distribution {type(log_density).__name__}; pass a sum of its log_prob"
+        )
     for name, value in (("objective", objective), ("log_density", log_density)):
         if not callable(value):
             raise TypeError(f"{name} must be a function, got {_told(value)}")
+    if getattr(log_density, "objective", False):
+        raise TypeError(
+            f"log_density must be a function of an event, got the objective {log_density.__name__}: the order is"
+            " as_loss(objective, log_density)"
+        )
     if lower is not None and not isinstance(lower, bool):
         raise TypeError(f"lower must be True, False or None, got {lower!r}")
 
@@ -145,7 +155,9 @@ def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
             "such as optax.adam(0.01)"
         )
     if not callable(getattr(optimizer, "update", None)) or not callable(getattr(optimizer, "init", None)):
-        raise TypeError(f"optimizer must be an optax GradientTransformation, got {type(optimizer).__name__}")
+        raise TypeError(
+            f"optimizer must be an optax GradientTransformation, such as optax.adam(0.01), got {what(optimizer, call=True)}"
+        )
 
     def init(q: PyTree) -> SviState:
         return SviState(q, optimizer.init(q))

@@ -104,7 +104,7 @@ def test_a_stan_model_is_taken_as_it_is_and_files_too(tmp_path):
 def test_misuse(monkeypatch):
     with pytest.raises(TypeError, match="one of: a bridgestan.StanModel, stan_file=, stan_code="):
         elbojax.from_stan()
-    with pytest.raises(TypeError, match="StanModel is wanted, got dict"):
+    with pytest.raises(TypeError, match="StanModel is wanted, got a dict"):
         elbojax.from_stan({})
     monkeypatch.setitem(sys.modules, "stanli", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'elbojax\[stan\]'"):

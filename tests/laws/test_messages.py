@@ -69,7 +69,7 @@ CASES = {
         TypeError,
         ["num_samples", "1.5"],
     ),
-    "no q": (lambda: elbojax.forward_kl(KEY, None, log_density), TypeError, ["Family", "NoneType"]),
+    "no q": (lambda: elbojax.forward_kl(KEY, None, log_density), TypeError, ["Family", "None"]),
     "no density": (lambda: elbojax.elbo(KEY, Q, None), TypeError, ["log_density", "as_loss"]),
     "bare objective": (lambda: elbojax.svi(elbojax.elbo, optax.adam(0.1)), TypeError, ["as_loss(elbo, log_density)"]),
     "no loss": (lambda: elbojax.svi(None, optax.adam(0.1)), TypeError, ["as_loss", "None"]),
@@ -247,6 +247,124 @@ CASES = {
         TypeError,
         ["NumPyro's Adam", "optax.adam"],
     ),
+    # Calls with other arguments.
+    "no key to fit": (
+        lambda: elbojax.fit(log_density, 0.0),
+        TypeError,
+        ["'init'", "the key comes first", "fit(key, log"],
+    ),
+    "init left out": (lambda: elbojax.fit(KEY, log_density), TypeError, ["'init'", "fit(key, log_density, init, *"]),
+    "key last": (lambda: elbojax.fit(log_density, KEY, 0.0), TypeError, ["the key comes first"]),
+    "key left out of fit_model": (lambda: elbojax.fit_model(model), TypeError, ["key must be", "the key comes first"]),
+    "data by place": (lambda: elbojax.fit(KEY, log_density, 0.0, TWO), TypeError, ["by name", "data="]),
+    "a word of others": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, progress_bar=True),
+        TypeError,
+        ["'progress_bar'", "did you mean 'progress'?"],
+    ),
+    "draws of fit": (
+        lambda: elbojax.fit(KEY, log_density, 0.0, num_samples=9),
+        TypeError,
+        ["fit.sample(key, num_samples)"],
+    ),
+    "a rate for fit": (lambda: elbojax.fit(KEY, log_density, 0.0, learning_rate=0.1), TypeError, ["nothing to tune"]),
+    "num_steps of run_batch": (
+        lambda: elbojax.run_batch(KEY, SVI, STACK, num_steps=2),
+        TypeError,
+        ["did you mean 'max_steps'?"],
+    ),
+    "no likelihood": (
+        lambda: elbojax.fit_minibatches(KEY, log_density, 0.0, TWO),
+        TypeError,
+        ["log_prior, log_likelihood"],
+    ),
+    "data forgotten": (
+        lambda: elbojax.fit(KEY, lambda z, rows: log_density(z, rows), 0.0),
+        TypeError,
+        ["(z, rows)", "none were given", "data="],
+    ),
+    "sizes of q.sample": (lambda: Q.sample(KEY, (10,)), TypeError, ["sample_many(key, q, num_samples)"]),
+    "seed of q.sample": (lambda: Q.sample(seed=0), TypeError, ["jax.random.key(0)"]),
+    "key of q.sample": (lambda: Q.sample(0), TypeError, ["jax.random.key(0)", "int"]),
+    "sample_many of a stack": (lambda: elbojax.families.sample_many(KEY, STACK, 5), ValueError, ["vmap", "(3, 2)"]),
+    # What is no array.
+    "dict for loc": (lambda: elbojax.mean_field({"a": 0.0}, 1.0), TypeError, ["loc must be an array", "dict"]),
+    "text for loc": (lambda: elbojax.full_rank("ab", EYE), TypeError, ["loc must be an array", "'ab'"]),
+    "nothing for loc": (lambda: elbojax.mean_field(None, 1.0), TypeError, ["loc must be an array", "None"]),
+    "dict for scale": (lambda: elbojax.mean_field(TWO, {"a": 1.0}), TypeError, ["scale must be an array", "dict"]),
+    "text for logits": (lambda: elbojax.bernoulli("a"), TypeError, ["logits must be an array", "'a'"]),
+    "dict for a start": (lambda: elbojax.laplace(KEY, log_density, {"a": 0.0}), TypeError, ["start must be an array"]),
+    "q for a start": (
+        lambda: elbojax.pathfinder(KEY, log_density, Q),
+        TypeError,
+        ["start must be an array", "MeanField"],
+    ),
+    "class for q": (
+        lambda: elbojax.run(KEY, SVI, elbojax.mean_field, num_steps=2),
+        TypeError,
+        ["q must be an array", "mean_field", "call it"],
+    ),
+    "objects for init": (
+        lambda: elbojax.fit(KEY, log_density, {"a": np.array([1, None])}),
+        TypeError,
+        ["init['a']", "dtype object"],
+    ),
+    # Of another kind.
+    "key for q": (lambda: elbojax.elbo(Q, KEY, log_density), TypeError, ["must be a Family", "key, q, log_density"]),
+    "dict for q": (lambda: elbojax.elbo(KEY, {"loc": TWO}, log_density), TypeError, ["must be a Family", "dict"]),
+    "NumPyro's distribution for q": (
+        lambda: elbojax.elbo(KEY, pytest.importorskip("numpyro").distributions.Normal(0, 1), log_density),
+        TypeError,
+        ["Normal", "distribution_family"],
+    ),
+    "distribution for a density": (lambda: elbojax.elbo(KEY, Q, Q), TypeError, ["distribution MeanField", "log_prob"]),
+    "distribution as_loss": (
+        lambda: elbojax.as_loss(elbojax.elbo, Q),
+        TypeError,
+        ["distribution MeanField", "log_prob"],
+    ),
+    "as_loss the other way": (
+        lambda: elbojax.as_loss(log_density, elbojax.elbo),
+        TypeError,
+        ["objective elbo", "as_loss(objective, log_density)"],
+    ),
+    "assess the other way": (
+        lambda: elbojax.assess(KEY, log_density, Q),
+        TypeError,
+        ["must be a Family", "log_density"],
+    ),
+    "assess a stack": (lambda: elbojax.assess(KEY, STACK, log_density), ValueError, ["vmap", "(3, 2)"]),
+    "no closed form": (
+        lambda: elbojax.families.kl_divergence(Q, elbojax.bernoulli(TWO)),
+        TypeError,
+        ["MeanField", "Bernoulli", "elbo"],
+    ),
+    "optimiser not made": (lambda: elbojax.svi(LOSS, optax.adam), TypeError, ["optax.adam(0.01)", "call it"]),
+    "rate for an optimiser": (lambda: elbojax.svi(LOSS, 0.01), TypeError, ["optax.adam(0.01)", "float"]),
+    "stop rule not made": (
+        lambda: elbojax.run(KEY, SVI, Q, num_steps=2, stop=elbojax.moments_stable),
+        TypeError,
+        ["moments_stable", "call it"],
+    ),
+    "optimiser for a solver": (
+        lambda: elbojax.run(KEY, optax.adam(0.1), Q, num_steps=2),
+        TypeError,
+        ["svi(loss, optimizer)", "GradientTransformation"],
+    ),
+    "tuple for a support": (
+        lambda: elbojax.fit(KEY, log_density, 1.0, support=(0, None)),
+        TypeError,
+        ["support of init", "tuple", "interval(low, high)"],
+    ),
+    "number for a support": (
+        lambda: elbojax.fit(KEY, log_density, 1.0, support=0),
+        TypeError,
+        ["names are", "positive"],
+    ),
+    "None returned": (lambda: elbojax.fit(KEY, lambda z: None, 0.0), TypeError, ["returns None", "Has it a return?"]),
+    "pair returned": (lambda: elbojax.fit(KEY, lambda z: (z, z), 0.0), TypeError, ["a tuple", "log-density alone"]),
+    "vector returned": (lambda: elbojax.fit(KEY, lambda z: -(z**2), TWO), TypeError, ["shape (2,)", "Sum over data."]),
+    "file name for a Stan model": (lambda: elbojax.from_stan("a.stan"), TypeError, ["'a.stan'", "stan_file="]),
     "batch of a model": (lambda: elbojax.fit_batch(KEY, model, 0.0, np.ones(2)), TypeError, ["takes no position"]),
 }
 
@@ -312,6 +430,58 @@ def test_a_list_in_arithmetic_is_told_of_stack():
     with pytest.raises(TypeError) as caught:
         elbojax.fit(KEY, log_density, 0.0, data=[TWO, TWO])
     assert any("np.stack" in note for note in caught.value.__notes__)
+
+
+def branches(z):
+    return -z if z > 0 else z
+
+
+def unseeded(z):
+    numpyro = pytest.importorskip("numpyro")
+    return numpyro.sample("a", numpyro.distributions.Normal(0.0, 1.0)) + z
+
+
+NOTES = {
+    "None in init": (lambda z: -(z["a"] ** 2), {"a": None, "b": 0.0}, None, "init['a'] is None"),
+    "None in data": (lambda z, d: log_density(z, d["y"]), 0.0, {"y": None}, "data['y'] is None"),
+    "NumPy": (lambda z: -np.sum(np.asarray(z) ** 2), TWO, None, "jnp in place of np"),
+    "if": (branches, 0.0, None, "jnp.where in place of if"),
+    "float": (lambda z: -(float(z) ** 2), 0.0, None, "no float()"),
+    "a NumPyro model with an argument": (unseeded, 0.0, None, "fit_model(key, model"),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_errors_of_a_log_density_are_noted(name):
+    function, init, data, words = NOTES[name]
+    with pytest.raises(Exception) as caught:
+        elbojax.fit(KEY, function, init, data=data)
+    assert any(words in note for note in caught.value.__notes__), caught.value.__notes__
+
+
+FIT = elbojax.fit(KEY, log_density, TWO)
+RUN = elbojax.run(KEY, SVI, Q, num_steps=2).approximation()
+ANSWERS = {"fit": FIT, "run": RUN, "quantities": FIT.evaluate(lambda z: z[0])}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_misuse_of_draws_is_told(name):
+    answer = ANSWERS[name]
+    assert len(answer.sample(KEY, np.int64(3))) == 3
+    for arguments, words in (
+        ((0, 5), "jax.random.key(0)"),
+        ((KEY, (5,)), "must be an int"),
+        ((KEY, 5.0), "must be an int"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            answer.sample(*arguments)
+        assert words in str(caught.value)
+    with pytest.raises(ValueError, match="at least 1"):
+        answer.sample(KEY, 0)
+    with pytest.raises(TypeError, match="function"):
+        FIT.evaluate(3)
+    with pytest.raises(TypeError, match="the key comes first.*sample\\(key, num_samples\\)"):
+        FIT.sample(5)
 
 
 def hierarchy(z, data):

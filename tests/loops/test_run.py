@@ -209,7 +209,7 @@ def test_takes_plain_floats_and_keeps_the_callers_arrays():
     ("arguments", "error", "message"),
     [
         (dict(solver=optax.sgd(0.1)), TypeError, r"solver must be a Solver.*GradientTransformation"),
-        (dict(solver=lambda: None), TypeError, "solver must be a Solver.*got function"),
+        (dict(solver=lambda: None), TypeError, "solver must be a Solver.*got the function"),
         (dict(stop=lambda: None), TypeError, "stop must be a StopRule.*got function"),
         (dict(num_steps=0), ValueError, "at least 1, got 0"),
         (dict(num_steps=-3), ValueError, "at least 1, got -3"),
