@@ -11,6 +11,7 @@ from elbojax import bijectors as bijectors
 from elbojax import densities as densities
 from elbojax import diagnostics as diagnostics
 from elbojax import families as families
+from elbojax import former as _former
 from elbojax import interop as interop
 from elbojax import loops as loops
 from elbojax import minibatch as minibatch
@@ -222,22 +223,21 @@ if not TYPE_CHECKING:  # to a type checker a module with this has any name
         import difflib
         import warnings
 
-        from elbojax import former
-
-        now = former.place(name)
+        now = _former.place(name)
         if now is not None:
             warnings.warn(
                 f"elbojax.{name} has become elbojax.{now}; the old name goes with the next release",
                 DeprecationWarning,
                 stacklevel=2,
             )
-            return former.found(name)
+            return _former.found(name)
 
-        near = difflib.get_close_matches(name, [*__all__, *_MODULES, *former.MOVED], n=1)
-        hint = f"; did you mean {former.place(near[0]) or near[0]!r}?" if near else "; dir(elbojax) lists the names"
+        near = difflib.get_close_matches(name, [*__all__, *_MODULES, *_former.MOVED], n=1)
+        hint = f"; did you mean {_former.place(near[0]) or near[0]!r}?" if near else "; dir(elbojax) lists the names"
         raise AttributeError(f"module 'elbojax' has no attribute {name!r}{hint}")
 
 
+_former.know_modules()
 _workarounds.install()
 
 __version__ = "0.1.0"

@@ -36,10 +36,11 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
 
     Example:
       >>> @explained
-      ... def fit(key, init, *, progress=None): ...
-      >>> fit(0, 1, progress_bar=True)
+      ... def area(side, *, unit="m"):
+      ...     return f"{side**2} {unit}2"
+      >>> area(2, units="km")
       Traceback (most recent call last):
-      TypeError: fit() got an unexpected keyword argument 'progress_bar'; did you mean 'progress'? ...
+      TypeError: area() got an unexpected keyword argument 'units'; did you mean 'unit'?; it is called area(side, *, unit=)
     """
 
     @functools.wraps(function)

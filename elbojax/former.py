@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -91,6 +92,20 @@ def likelihood_first(hmm_smoother: Callable[[Any, Any, Any], R]) -> Callable[[An
 
 REORDERED = {"smoother": likelihood_first}
 """Former names whose arguments came in another order, and what makes them of what took their place."""
+
+
+CASCADE = ("certificate", "posterior")
+"""Modules that stood in `elbojax.cascade`, and are in `elbojax.results` now."""
+
+
+def know_modules() -> None:
+    """Let pickles find `Fit`, `Certificate` and the like by the names of the modules where they stood.
+
+    What a pickle of an earlier version lacks is told when it is opened: see `Fit.__setstate__`.
+    """
+    results = sys.modules["elbojax.results"]
+    for name in CASCADE:
+        sys.modules.setdefault(f"elbojax.cascade.{name}", results)
 
 
 def place(name: str) -> str | None:

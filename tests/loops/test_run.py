@@ -210,7 +210,7 @@ def test_takes_plain_floats_and_keeps_the_callers_arrays():
     [
         (dict(solver=optax.sgd(0.1)), TypeError, r"solver must be a Solver.*GradientTransformation"),
         (dict(solver=lambda: None), TypeError, "solver must be a Solver.*got the function"),
-        (dict(stop=lambda: None), TypeError, "stop must be a StopRule.*got function"),
+        (dict(stop=lambda: None), TypeError, "stop must be a StopRule.*got the function"),
         (dict(num_steps=0), ValueError, "at least 1, got 0"),
         (dict(num_steps=-3), ValueError, "at least 1, got -3"),
         (dict(num_steps=2.5), ValueError, "int of at least 1, got 2.5"),

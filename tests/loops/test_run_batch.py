@@ -344,7 +344,7 @@ _KEYS, _QS, _DATA = _batch()
         (dict(lanes=-1), ValueError, "lanes must be at least 1, got -1"),
         (dict(max_steps=0), ValueError, "at least 1, got 0"),
         (dict(solver=optax.sgd(0.1)), TypeError, "solver must be a Solver"),
-        (dict(stop=0.1), TypeError, "stop must be a StopRule.*got float"),
+        (dict(stop=0.1), TypeError, "stop must be a StopRule.*got a float"),
     ],
 )
 def test_errors_say_what_was_wanted_and_given(arguments, error, message):

@@ -13,6 +13,7 @@ import pytest
 from results import made
 
 import elbojax
+from elbojax import former
 from elbojax.results import storage
 
 D = made.SIZE
@@ -281,3 +282,28 @@ def test_pickles_of_other_versions():
     with pytest.raises(ValueError, match="it has weights"):
         older.__setstate__(vars(fit) | {"weights": 1})
     assert np.isnan(elbojax.Certificate(*fit.certificate[:-1]).sd_error)
+
+
+def test_pickles_that_name_modules_which_have_moved():
+    fit = made.fit(gaussian())
+    now = pickle.dumps(fit, protocol=2)
+    for name in ("fit", "certificate"):
+        assert f"celbojax.results.{name}\n".encode() in now
+    old = now.replace(b"celbojax.results.fit\n", b"celbojax.cascade.posterior\n")
+    same(pickle.loads(old.replace(b"celbojax.results.certificate\n", b"celbojax.cascade.certificate\n")), fit)
+
+
+@pytest.mark.parametrize(("old", "new"), [pair for pair in former.RENAMED.items() if pair[0][0].isupper()])
+def test_files_name_classes_that_were_renamed(old, new, tmp_path):
+    if not hasattr(elbojax.families, new):
+        pytest.skip(f"{new} is no family, and in no file")
+    fit = made.fit(elbojax.families.with_student_t_tails(gaussian(), df=5))
+    fit.save(tmp_path / "fit.npz")
+    rewrite(tmp_path / "fit.npz", tmp_path / "old.npz", lambda header: renamed(header["contents"]["q"], new, old))
+    storage.seal(tmp_path / "old.npz")
+    same(elbojax.load(tmp_path / "old.npz"), fit)
+
+
+def renamed(node, new, old):
+    assert node["object"] == new
+    node["object"] = old
