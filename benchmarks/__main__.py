@@ -5,7 +5,8 @@
     python -m benchmarks cold --only schools,elbojax      of some problems, some contenders
     python -m benchmarks certificate --set ENOUGH=200       with another threshold (docs/thresholds.md)
     python -m benchmarks certificate --sweep ENOUGH=100,200,400 --seeds 3
-    python -m benchmarks --compare OLD.json NEW.json
+    python -m benchmarks --compare OLD.json NEW.json      what got slower or less accurate; the suite first, where the name of the
+                                                          second file does not begin with it
 
 Rows go to a JSON file and a page of the same name: of the short form, and of thresholds that are not the defaults, to
 `build/benchmarks`, else to `benchmarks/results`.
@@ -19,7 +20,7 @@ from typing import Any
 from benchmarks import suites
 from benchmarks.harness import settings
 from benchmarks.harness import suite as running
-from benchmarks.harness.compare import compare
+from benchmarks.harness.compare import compare, name_of
 from benchmarks.harness.page import page, where
 from benchmarks.harness.record import Store
 from benchmarks.harness.suite import Suite
@@ -46,7 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
         absent = [file for file in args.compare if not pathlib.Path(file).is_file()]
         if absent:
             parser.error(f"no such file: {', '.join(absent)}")
-        print(compare(*map(Store, args.compare)))
+        name = args.suites[0] if len(args.suites) == 1 else name_of(args.compare[1], suites.NAMES)
+        if name not in suites.NAMES:
+            parser.error(f"of which suite are they? name one of {', '.join(suites.NAMES)}")
+        print(compare(*map(Store, args.compare), suites.load(name)))
         return
     unknown = [name for name in args.suites if name not in suites.NAMES]
     if unknown:
@@ -93,7 +97,9 @@ def swept(name: str, folder: pathlib.Path, quick: bool, args: argparse.Namespace
             text.append(suite.sweep(threshold, [(value, store.rows) for value, store in stores]))
         else:
             (first, base), *rest = stores
-            text += [f"## {threshold} = {value} beside {first}\n\n{compare(base, store)}" for value, store in rest]
+            text += [
+                f"## {threshold} = {value} beside {first}\n\n{compare(base, store, suite)}" for value, store in rest
+            ]
         environments = dict.fromkeys(where(one, store) for _, store in stores for one in store.environments)
         page_ = "\n\n".join([f"# Sweeps: {name}", *environments, *text]).rstrip() + "\n"
         written(folder / f"{name}-sweeps.md", page_)

@@ -66,3 +66,9 @@ def clock(call: Callable[[], Any]) -> tuple[Any, float, float]:
 def ratio(times: list[float], base: list[float]) -> float:
     """Median over rounds of one contender's time over another's in the same round."""
     return statistics.median(a / b for a, b in zip(times, base, strict=True))
+
+
+def spread(times: list[float]) -> float:
+    """Width of the middle half of the rounds' times over their median."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return (high - low) / middle

@@ -38,6 +38,7 @@ FIELDS = {
     "changed_cpu_seconds": "processor time of a call with a log-density whose text has been changed",
     "steps": "of a timed fit",
     "rounds": "of interleaved timings, over which medians are taken",
+    "spread": "of the rounds' processor times, the width of their middle half over their median",
     "microseconds": "wall time of a step, of one model of a batch",
     "cpu_microseconds": "processor time of the same",
     "ratio": "of wall time to that of the suite's first contender, round by round, the median",

@@ -4,6 +4,7 @@ import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from benchmarks.harness import machine, process
@@ -43,6 +44,10 @@ class Suite(NamedTuple):
       on_request: jobs that are run only where `--only` names one of their contenders.
       sweep: `(name, [(value, rows)]) -> markdown`, what a sweep of a threshold comes to; without it, the first value beside each
         other.
+      costs: fields that are the better the smaller they are, compared as ratios: times, counts, memory.
+      errors: field -> the smallest difference that counts, in its unit; the better the nearer to zero.
+      gains: field -> the same; the better the larger.
+      right: whether the answer of a row is as it should be, where that is more than being there.
     """
 
     question: str
@@ -55,6 +60,10 @@ class Suite(NamedTuple):
     picture: Callable[[list[Row], pathlib.Path], list[pathlib.Path]] | None = None
     on_request: Callable[[], list[Job]] | None = None
     sweep: Callable[[str, list[tuple[Any, list[Row]]]], str] | None = None
+    costs: tuple[str, ...] = ()
+    errors: Mapping[str, float] = MappingProxyType({})
+    gains: Mapping[str, float] = MappingProxyType({})
+    right: Callable[[Row], bool | None] | None = None
 
 
 def run(

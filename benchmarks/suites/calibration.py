@@ -145,4 +145,7 @@ SUITE = Suite(
     seconds=7200.0,
     quick_seconds=300.0,
     picture=picture,
+    costs=("first_seconds", "first_cpu_seconds", "gradients"),
+    gains={"certified_share": 0.02},
+    right=lambda row: row["status"] == "done" and row["calibrated"] != ("prior times" in row["problem"]),
 )

@@ -241,4 +241,7 @@ SUITE = Suite(
     quick_seconds=180.0,
     on_request=on_request,
     sweep=sweep,
+    costs=("gradients", "values", "cpu_seconds"),
+    errors={"mean_error": 0.02, "sd_error": 0.02},
+    right=lambda row: row["status"] == "done" and not (row["certified"] and not worst(row) <= WRONG),
 )

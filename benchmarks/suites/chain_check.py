@@ -112,4 +112,6 @@ SUITE = Suite(
     sections,
     seconds=3600.0,
     quick_seconds=300.0,
+    costs=("gradients", "cpu_seconds"),
+    right=lambda row: row.get("verdict") == "agrees" if row.get("kind") == "right" else row.get("verdict") != "agrees",
 )

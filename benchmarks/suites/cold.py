@@ -65,4 +65,6 @@ SUITE = Suite(
     jobs,
     lambda job, quick: known.rows(job, again=True),
     sections,
+    costs=(*(f"{when}_cpu_seconds" for when in TIMES), "gradients", "values", "peak_mb"),
+    errors={"mean_error": 0.02, "sd_error": 0.02},
 )

@@ -121,4 +121,6 @@ SUITE = Suite(
     rows,
     sections,
     seconds=900.0,
+    costs=("variance", "gradients", "value_sd"),
+    errors={"value_difference": AGREE, "gradient_difference": AGREE},
 )

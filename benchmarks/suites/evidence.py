@@ -48,4 +48,6 @@ SUITE = Suite(
     jobs,
     lambda job, quick: known.rows(job, again=False),
     sections,
+    costs=("gradients", "values", "first_cpu_seconds", "log_evidence_se"),
+    errors={"log_evidence_error": 0.02, "mean_error": 0.02, "sd_error": 0.02},
 )

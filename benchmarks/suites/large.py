@@ -118,4 +118,6 @@ SUITE = Suite(
     sections,
     seconds=1800.0,
     quick_seconds=300.0,
+    costs=("gradients", "compile_seconds", "first_seconds", "warm_seconds", "warm_cpu_seconds", "planned_mb"),
+    errors={f"{what}_error{end}": 0.02 for what in ("mean", "sd") for end in ("", "_rms")},
 )

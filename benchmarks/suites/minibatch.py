@@ -136,4 +136,6 @@ SUITE = Suite(
     seconds=1800.0,
     quick_seconds=300.0,
     x64=False,
+    costs=("gradients", "warm_seconds", "ratio"),
+    errors={"mean_error": 0.02, "mean_error_rms": 0.01, "sd_error": 0.02},
 )

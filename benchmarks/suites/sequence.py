@@ -67,6 +67,7 @@ def rows(job: Job, quick: bool) -> Iterator[Row]:
         yield {
             "contender": name,
             "rounds": len(t.wall),
+            "spread": clock.spread(t.cpu),
             "microseconds": 1e6 * statistics.median(t.wall),
             "cpu_microseconds": 1e6 * statistics.median(t.cpu),
             "planned_mb": planned[name],
@@ -158,4 +159,6 @@ SUITE = Suite(
     quick_seconds=300.0,
     x64=False,
     picture=picture,
+    costs=("microseconds", "cpu_microseconds", "planned_mb"),
+    gains={"elbo": 1.0},
 )

@@ -95,6 +95,7 @@ def rows(job: Job, quick: bool) -> Iterator[Row]:
                 "status": "done" if abs(reached[name] - reached[HAND]) <= allowed else "another bound",
                 "steps": steps,
                 "rounds": len(t.wall),
+                "spread": clock.spread(t.cpu),
                 "microseconds": 1e6 * statistics.median(t.wall) / per_step,
                 "cpu_microseconds": 1e6 * statistics.median(t.cpu) / per_step,
                 "ratio": clock.ratio(t.wall, base.wall),
@@ -165,4 +166,6 @@ SUITE = Suite(
     rows,
     sections,
     x64=False,
+    costs=("microseconds", "cpu_microseconds", "ratio", "cpu_ratio", "first_seconds"),
+    gains={"elbo": TOLERANCE},
 )

@@ -10,7 +10,7 @@ from benchmarks import suites
 from benchmarks.contenders import CONTENDERS, EVIDENCE, MOMENTS, Contender
 from benchmarks.harness import process
 from benchmarks.harness import suite as running
-from benchmarks.harness.compare import changed, compare
+from benchmarks.harness.compare import changed, compare, name_of
 from benchmarks.harness.page import number, page
 from benchmarks.harness.record import FIELDS, Store, median, plain
 from benchmarks.harness.suite import Job, Suite, rounds
@@ -142,32 +142,122 @@ def test_a_page_says_where_and_what_gave_no_answer(tmp_path):
     assert "load 1.5 to 1.5" in text and "## Times" in text and "| c | p | 1 | `crashed` |" in text
 
 
+JUDGED = Suite(
+    "Why?",
+    None,
+    None,
+    None,
+    costs=("gradients", "variance", "first_cpu_seconds", "microseconds"),
+    errors={"mean_error": 0.02, "log_evidence_error": 0.02},
+    gains={"elbo": 1.0},
+)
+
+
 @pytest.mark.parametrize(
     ("field", "before", "after", "said"),
     [
         ("first_cpu_seconds", 1.0, 1.1, ""),
         ("first_cpu_seconds", 1.0, 1.3, "WORSE"),
         ("first_cpu_seconds", 1.3, 1.0, "better"),
-        ("first_cpu_seconds", 0.001, 0.01, ""),
+        # No unit is so small that nothing counts in it.
+        ("first_cpu_seconds", 0.001, 0.01, "WORSE"),
+        ("microseconds", 0.6, 1.2, "WORSE"),
         ("gradients", 100, 111, "WORSE"),
+        ("variance", 1.0, 1.15, ""),
+        ("variance", 2.0, 1.0, "better"),
         ("mean_error", 0.001, 0.02, ""),
         ("mean_error", 0.1, 0.2, "WORSE"),
         ("log_evidence_error", -0.5, 0.1, "better"),
+        ("elbo", -10.0, -10.5, ""),
+        ("elbo", -10.0, -12.0, "WORSE"),
+        ("elbo", -12.0, -10.0, "better"),
         ("mean_error", None, 0.2, ""),
-        ("load", 1.0, 9.0, ""),
     ],
 )
 def test_what_counts_as_worse(field, before, after, said):
-    assert field in FIELDS and changed(field, before, after) == said
+    assert field in FIELDS and changed(field, [row(**{field: before})], [row(**{field: after})], JUDGED) == said
+
+
+def test_what_repeats_differ_by_is_no_change():
+    """Medians 1 and 1.5: of seeds that agree a change, of seeds that are 0.4 apart and more, none; and so of rounds."""
+    of = lambda *values: [row(seed, microseconds=value) for seed, value in enumerate(values)]  # noqa: E731
+    assert changed("microseconds", of(0.99, 1.0, 1.01), of(1.49, 1.5, 1.51), JUDGED) == "WORSE"
+    assert changed("microseconds", of(0.6, 1.0, 1.6), of(0.9, 1.5, 2.1), JUDGED) == ""
+    for spread, said in ((0.02, "WORSE"), (0.9, "")):
+        before, after = ([row(microseconds=value, spread=spread, rounds=9)] for value in (1.0, 1.5))
+        assert changed("microseconds", before, after, JUDGED) == said
+    # What is counted has no spread of rounds.
+    before, after = ([row(gradients=value, spread=0.9, rounds=9)] for value in (100, 150))
+    assert changed("gradients", before, after, JUDGED) == "WORSE"
 
 
 def test_two_files_side_by_side(tmp_path):
     old = store(tmp_path, [row(0, gradients=100, certified=True), row(1, gradients=100), row(5, gradients=1)], "old")
     new = store(tmp_path, [row(0, gradients=150, certified=False), row(1, gradients=150)], "new")
-    text = compare(old, new)
-    assert "| p | c | certified true | 1 of 2 | 0 of 2 | WORSE |" in text
+    text = compare(old, new, JUDGED)
+    assert "| p | c | certified | 1 of 2 | 0 of 2 | WORSE |" in text and "| right |" not in text
     assert "| p | c | gradients | 100 | 150 | WORSE |" in text
-    assert compare(old, old).startswith("Nothing got slower")
+    assert compare(old, old, JUDGED).startswith("Nothing got slower")
+    judged = JUDGED._replace(right=lambda row: row["gradients"] == 150)
+    assert "| p | c | right | 0 of 2 | 2 of 2 | better |" in compare(old, new, judged)
+
+
+NEUTRAL = {
+    "seed",
+    "load",
+    "quick",
+    "certified",
+    "steps",
+    "rounds",
+    "spread",
+    "replicates",
+    "estimates",
+    "heavy",
+    "withheld",
+}
+NEUTRAL |= {"hidden", "khat", "ess", "calibrated", "p_value", "peak_mb"}
+"""Numbers of which less is neither better nor worse, or that say how much was done."""
+OTHERWISE = {
+    "certificate": {"moment_sd_error"},  # as sd_error, but where that is of quantiles
+    "chain_check": {"mean_error", "sd_error", "correlation_error"},  # of what is on trial, not of the check
+    "cold": {"log_evidence_error", "log_evidence_se", "first_seconds"},  # the suite `evidence`; and by the clock
+    "estimators": {"bias", "bias_by_chance", "signal_to_noise", "value"},  # of 2,048 estimates: noise
+}
+
+
+@pytest.mark.parametrize("name", suites.NAMES)
+def test_every_suite_declares_what_is_compared(name):
+    suite, file = suites.load(name), command.RESULTS / f"{name}.json"
+    declared = [*suite.costs, *suite.errors, *suite.gains]
+    assert declared and set(declared) <= set(FIELDS) and len(set(declared)) == len(declared)
+    found = Store(file) if file.is_file() else None
+    for one in found.rows if found else ():
+        numbers = {field for field, value in one.items() if isinstance(value, int | float)}
+        assert numbers <= NEUTRAL | OTHERWISE.get(name, set()) | set(declared), numbers
+    if found is not None:
+        assert compare(found, found, suite).startswith("Nothing got slower")
+
+
+@pytest.mark.parametrize("name", ["certificate", "chain_check", "calibration"])
+def test_verdicts_that_turn_wrong_are_seen(name, tmp_path):
+    suite, found = suites.load(name), Store(command.RESULTS / f"{name}.json")
+    worse = {"certificate": {"certified": True, "mean_error": 0.7}, "calibration": {"calibrated": False}}
+    worse["chain_check"] = {"verdict": "shifted"}
+    place, old = next((i, one) for i, one in enumerate(found.rows) if suite.right(one))
+    if name == "calibration":
+        place, old = next((i, one) for i, one in enumerate(found.rows) if one["calibrated"])
+    if name == "chain_check":
+        place, old = next((i, one) for i, one in enumerate(found.rows) if one["kind"] == "right" and suite.right(one))
+    new = store(tmp_path, [{key: value for key, value in old.items() if key != "environment"} | worse[name]], "new")
+    assert f"| {old['problem']} | {old['contender']} | right | 1 of 1 | 0 of 1 | WORSE |" in compare(found, new, suite)
+
+
+def test_the_suite_of_a_file_is_in_its_name():
+    assert name_of("a/step-jax-0.12.json", suites.NAMES) == "step" == name_of("step.json", suites.NAMES)
+    assert (
+        name_of("certificate-ENOUGH=200.json", suites.NAMES) == "certificate"
+        and name_of("steps.json", ("step",)) is None
+    )
 
 
 def test_every_suite_has_jobs_that_can_be_run():
@@ -194,6 +284,19 @@ def test_the_command_knows_its_suites(capsys):
     with pytest.raises(SystemExit):
         command.main(["--compare", "a.json", "b.json"])
     assert "no such file: a.json, b.json" in capsys.readouterr().err
+
+
+def test_two_files_are_compared_by_the_command(tmp_path, capsys):
+    for name, count in (("old", 100), ("step-new", 100)):
+        store(tmp_path, [row(microseconds=count * (1 + (name != "old")))], name)
+    files = [str(tmp_path / f"{name}.json") for name in ("old", "step-new")]
+    command.main(["--compare", *files])
+    assert "| p | c | microseconds | 100 | 200 | WORSE |" in capsys.readouterr().out
+    command.main(["evidence", "--compare", *files])
+    assert "Nothing got slower" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command.main(["--compare", *reversed(files)])
+    assert "of which suite are they?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
