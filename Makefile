@@ -28,7 +28,7 @@ test-slow: export XLA_FLAGS ?=
 laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench bench-posteriordb notebooks thresholds benchmarks-page docs pictures package extras clean
+.PHONY: help venv demo test test-slow laws lint format types bench notebooks thresholds benchmarks-page docs pictures package extras clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -67,9 +67,6 @@ types: $(READY) ## static types of the package
 
 bench: $(READY) ## elbojax beside what people would use in its place, the short form; BENCH_ARGS=cold for one suite in full
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
-
-bench-posteriordb: $(READY) ## errors and costs on known posteriors; goes on where it was cut off
-	@$(BIN)/python benchmarks/posteriordb.py $(BENCH_ARGS)
 
 notebooks: $(READY) ## run every notebook in its short form
 	@ELBOJAX_SHORT=1 $(BIN)/python notebooks/run.py

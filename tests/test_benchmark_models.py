@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from benchmarks import models, reference
+from benchmarks import models
 from benchmarks.models.differential_equations import log_concentration, log_populations
+from benchmarks.problems import reference
 
 # Here the published values come from a solver with an error of its own, or through an ill-conditioned map.
 TOLERANCE = {

@@ -4,18 +4,16 @@ To add one: a line in the function of its suite, or a function and an entry in `
 """
 
 import functools
-import json
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.errors import GOOD, WRONG
+from benchmarks.harness.errors import GOOD, WRONG
 from benchmarks.harness.record import Row, Store
 from benchmarks.harness.record import median as over_rows
-from benchmarks.ledger import Ledger
-from benchmarks.suites import certificate, cold, step
-from benchmarks.summary import MCMC, NUTS, firsts, is_good, summary, worst
+from benchmarks.pages.accuracy import MCMC, NUTS, firsts, is_good, summary, worst
+from benchmarks.suites import certificate, cold, kinds, step, structured, vae
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -48,16 +46,19 @@ class Figure(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Rows of one file, and the words that go with all figures of them."""
+    """Rows of one file, and the device of each of its environments."""
 
     page: str
     rows: list[Row]
-    devices: list[str]
+    devices: dict[str, str]
 
     def figure(self, value: Any, words: str, rows: Iterable[Row] | None = None) -> Figure:
-        dates = sorted({row["date"] for row in (self.rows if rows is None else rows) if row.get("date")})
+        some = self.rows if rows is None else list(rows)
+        dates = sorted({row["date"] for row in some if row.get("date")})
         told = dates[0] + f" to {dates[-1]}" * (len(dates) > 1) if dates else "date not kept"
-        return Figure(float(value), words, self.page, told, ", ".join(self.devices))
+        places = {row.get("environment") for row in some} or {None}
+        where = dict.fromkeys(place for name, place in self.devices.items() if name in places or None in places)
+        return Figure(float(value), words, self.page, told, ", ".join(where))
 
 
 def device(environment: dict[str, Any]) -> str:
@@ -67,7 +68,7 @@ def device(environment: dict[str, Any]) -> str:
 def stored(name: str) -> Source:
     """Of a suite of the harness."""
     store = Store(RESULTS / f"{name}.json")
-    return Source(name, store.rows, list(dict.fromkeys(map(device, store.environments.values()))))
+    return Source(name, store.rows, {place: device(one) for place, one in store.environments.items()})
 
 
 def of_certificate() -> Iterator[tuple[str, Figure]]:
@@ -92,14 +93,13 @@ def of_certificate() -> Iterator[tuple[str, Figure]]:
 
 
 def of_posteriordb() -> Iterator[tuple[str, Figure]]:
-    for stem in ("posteriordb", "posteriordb-unseen"):
-        ledger = Ledger(RESULTS / f"{stem}.json")
-        source = Source(stem, ledger.rows, [device(ledger.environment)])
-        table = firsts(ledger.rows)
+    for stem in ("posteriordb", "unseen"):
+        source = stored(stem)
+        table = firsts(source.rows)
         fits, nuts = table["fit"], table[NUTS]
         beside, mcmc = summary(fits, nuts), summary(fits, table.get(MCMC, {}))
         own = list(fits.values())
-        of_fit = [row for row in ledger.rows if row["method"] == "fit"]
+        of_fit = [row for row in source.rows if row["contender"] == "fit"]
         yield f"{stem}/run", source.figure(len(fits), "posteriors", own)
         yield f"{stem}/good", source.figure(beside["good"], f"`fit`: every mean and sd within {GOOD}", own)
         good = sum(map(is_good, nuts.values()))
@@ -119,53 +119,60 @@ def of_posteriordb() -> Iterator[tuple[str, Figure]]:
                 yield f"{stem}/{what}", source.figure(value, words, own)
         for method, rows in (("fit", fits), ("nuts", nuts)):
             for name, row in rows.items():
-                if row.get("cold_cpu_seconds"):
+                if row.get("first_cpu_seconds"):
                     told = f"{name}, {method}: first call, processor seconds"
-                    yield f"{stem}/{name}/{method}/cold", source.figure(row["cold_cpu_seconds"], told, [row])
+                    yield f"{stem}/{name}/{method}/cold", source.figure(row["first_cpu_seconds"], told, [row])
         for name in fits:
-            runs = [row for row in of_fit if row["posterior"] == name]
+            runs = [row for row in of_fit if row["problem"] == name]
             yield f"{stem}/{name}/runs", source.figure(len(runs), f"{name}: runs of `fit`", runs)
             found = sum(bool(row["certified"]) for row in runs)
             yield f"{stem}/{name}/certified", source.figure(found, f"{name}: certified", runs)
 
 
 def of_batch() -> Iterator[tuple[str, Figure]]:
-    parts = json.loads((RESULTS / "batch.json").read_text())
-    where = parts["environment"]
-    parts = parts["parts"]
-
-    def source(part: dict[str, Any]) -> Source:
-        return Source("batch", [part], [f"{where['device']} ({part.get('processor', where['processor'])})"])
-
-    r = parts["throughput"]
-    ratios = list(r["ratios"].values())
+    source = stored("batch")
+    at = {(row["problem"], row["contender"]): row for row in source.rows}
+    rivals = [row for row in source.rows if "cpu_over" in row]
     for name, pick in (("least", min), ("most", max)):
-        for what, field, words in (("warm", "cpu", "compiled"), ("cold", "cold", "compilation included")):
-            told = f"`fit_batch` over vmapped Adam, processor time, {words}, the {name} of {len(ratios)} rivals"
-            yield f"batch/{what}_{name}", source(r).figure(pick(one[field] for one in ratios), told)
-    adam = [row["elbo"] for name, row in r["rows"].items() if name != "fit_batch"]
-    yield "batch/elbo", source(r).figure(r["rows"]["fit_batch"]["elbo"], "`fit_batch`: mean ELBO, nats")
-    yield "batch/elbo_rivals", source(r).figure(max(adam), "the best of the rivals' mean ELBOs, nats")
-    r = parts["refill"]
-    yield "batch/refill", source(r).figure(r["cpu_share"], "`run_batch`: share of the ideal gain, processor time")
-    nuts = {}
-    for kind, r in parts["kinds"]["records"].items():
-        one = source(r)
-        name = f"{r['models']:,} {r['name']}"
-        nuts[kind] = next((row for words, row in r["rows"].items() if words.startswith("NUTS")), None)
-        ours = r["rows"]["fit_batch"]
-        yield f"batch/{kind}/models", one.figure(r["models"], f"{name}: models")
-        yield f"batch/{kind}/certified", one.figure(r["certified"], f"{name}: certified")
+        for what, field, words in (("warm", "cpu_over", "compiled"), ("cold", "cold_over", "compilation included")):
+            told = f"`fit_batch` over vmapped Adam, processor time, {words}, the {name} of {len(rivals)} rivals"
+            yield f"batch/{what}_{name}", source.figure(pick(one[field] for one in rivals), told, rivals)
+    ours = at["throughput", "fit_batch"]
+    yield "batch/elbo", source.figure(ours["elbo"], "`fit_batch`: mean ELBO, nats", [ours])
+    best = max(row["elbo"] for row in rivals)
+    yield "batch/elbo_rivals", source.figure(best, "the best of the rivals' mean ELBOs, nats", rivals)
+    lanes = at["refill", "run_batch"]
+    told = "`run_batch`: share of the ideal gain, processor time"
+    yield "batch/refill", source.figure(lanes["cpu_gain_share"], told, [lanes])
+
+
+def of_kinds() -> Iterator[tuple[str, Figure]]:
+    source = stored("kinds")
+    at = {(row["problem"], row["contender"]): row for row in source.rows if row["status"] == "done"}
+    for kind in dict.fromkeys(row["problem"] for row in source.rows):
+        ours, nuts = at[kind, kinds.OURS], at.get((kind, kinds.NUTS))
+        name = f"{ours['batch']:,} {ours['description']}"
+        yield f"kinds/{kind}/models", source.figure(ours["batch"], f"{name}: models", [ours])
+        yield f"kinds/{kind}/certified", source.figure(ours["certified_count"], f"{name}: certified", [ours])
         for what, bound in (("wrong", WRONG), ("rough", GOOD)):
             told = f"{name}: certified and off by more than {bound}, of those whose truth is known"
-            yield f"batch/{kind}/{what}", one.figure(r["certified_rates"][what], told)
-        if nuts[kind] is not None:
+            yield f"kinds/{kind}/{what}", source.figure(ours[f"certified_{what}"], told, [ours])
+        if nuts is not None:
+            both = [ours, nuts]
             told = f"{name}: NUTS over `fit_batch`, processor seconds, compilation included"
-            yield f"batch/{kind}/nuts_cold", one.figure(nuts[kind]["cold_cpu_seconds"] / ours["cold_cpu_seconds"], told)
+            value = nuts["batch_cpu_seconds"] / ours["batch_cpu_seconds"]
+            yield f"kinds/{kind}/nuts_cold", source.figure(value, told, both)
             told = f"{name}: `fit_batch` over NUTS, processor time of a model, compiled"
-            yield f"batch/{kind}/over_nuts", one.figure(ours["warm_cpu_ms"] / nuts[kind]["warm_cpu_ms"], told)
-            yield f"batch/{kind}/nuts_rough", one.figure(nuts[kind]["rough"], f"{name}: NUTS off by more than {GOOD}")
-            yield f"batch/{kind}/nuts_known", one.figure(nuts[kind]["known"], f"{name}: models that NUTS was given")
+            yield (
+                f"kinds/{kind}/over_nuts",
+                source.figure(ours["cpu_milliseconds"] / nuts["cpu_milliseconds"], told, both),
+            )
+            told = f"{name}: NUTS off by more than {GOOD}"
+            yield f"kinds/{kind}/nuts_rough", source.figure(nuts["rough"], told, [nuts])
+            yield (
+                f"kinds/{kind}/nuts_known",
+                source.figure(nuts["known"], f"{name}: models that NUTS was given", [nuts]),
+            )
 
 
 def of_calibration() -> Iterator[tuple[str, Figure]]:
@@ -223,39 +230,38 @@ def of_chain_check() -> Iterator[tuple[str, Figure]]:
 
 
 def of_structured() -> Iterator[tuple[str, Figure]]:
-    ledger = Ledger(RESULTS / "structured.json")
-    source = Source("structured", ledger.rows, [device(ledger.environment)])
-    date = [{"date": ledger.environment["date"]}]
-    own = [row for row in ledger.rows if row["method"] == "fit"]
-    yield "structured/run", source.figure(len(own), "posteriors", date)
+    source = stored("structured")
+    own = [row for row in source.rows if row["contender"] == structured.FIT]
+    yield "structured/run", source.figure(len(own), "posteriors", own)
     certified = sum(bool(row.get("certified")) for row in own)
-    yield "structured/certified", source.figure(certified, "`fit`: certified within the limit", date)
+    yield "structured/certified", source.figure(certified, "`fit`: certified within the limit", own)
     for row in own:
-        if row.get("num_gradients"):
-            told = f"{row['posterior']}: gradients of `fit`"
-            yield f"structured/{row['posterior']}/gradients", source.figure(row["num_gradients"], told, date)
+        if row.get("gradients"):
+            told = f"{row['problem']}: gradients of `fit`"
+            yield f"structured/{row['problem']}/gradients", source.figure(row["gradients"], told, [row])
 
 
 def of_vae() -> Iterator[tuple[str, Figure]]:
-    record = json.loads((RESULTS / "vae.json").read_text())
-    source = Source("vae", [], [device(record["environment"])])
-    for row in record["step"]:
-        told = f"autoencoder of {row['size']['name']}: a step of `train` over the hand-written scan, wall time"
-        yield f"vae/{row['size']['pixels']}", source.figure(row["contenders"]["elbojax"]["ratio"], told)
+    source = stored("vae")
+    for row in source.rows:
+        if row["contender"] == vae.OURS and "ratio" in row:
+            told = f"autoencoder of {row['problem']}: a step of `train` over the hand-written scan, wall time"
+            yield f"vae/{vae.STEPS[row['problem']].pixels}", source.figure(row["ratio"], told, [row])
 
 
 def of_growth() -> Iterator[tuple[str, Figure]]:
-    rows = json.loads((RESULTS / "structure_growth.json").read_text())
-    source = Source("structure_growth", [], ["two busy cores"])
-    for name, row in rows.items():
-        for field, words in (("num_gradients", "gradients"), ("cpu_seconds", "processor seconds"), ("megabytes", "MB")):
-            yield f"structure_growth/{name}/{field}", source.figure(row[field], f"{name}, D = {row['D']:,}: {words}")
+    source = stored("structure_growth")
+    for row in source.rows:
+        for field, words in (("gradients", "gradients"), ("first_cpu_seconds", "processor seconds"), ("peak_mb", "MB")):
+            told = f"{row['problem']}, D = {row['parameters']:,}: {words}"
+            yield f"structure_growth/{row['problem']}/{field}", source.figure(row[field], told, [row])
 
 
 READERS: tuple[Callable[[], Iterator[tuple[str, Figure]]], ...] = (
     of_certificate,
     of_posteriordb,
     of_batch,
+    of_kinds,
     of_calibration,
     of_cold,
     of_step,

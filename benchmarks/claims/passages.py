@@ -37,8 +37,8 @@ PASSAGES = (
     Passage(
         "README.md",
         "{posteriordb/good} of {posteriordb/run} posteriors of posteriordb have each of them within 0.1 sd, and"
-        " {posteriordb-unseen/good} of {posteriordb-unseen/run} others; NUTS with 500 + 500 draws, whose means are uncertain by"
-        " some 0.045 sd at best, {posteriordb/nuts_good} and {posteriordb-unseen/nuts_good}",
+        " {unseen/good} of {unseen/run} others; NUTS with 500 + 500 draws, whose means are uncertain by"
+        " some 0.045 sd at best, {posteriordb/nuts_good} and {unseen/nuts_good}",
     ),
     Passage(
         "README.md",
@@ -65,14 +65,14 @@ PASSAGES = (
         "README.md",
         "logistic regressions: {batch/warm_least:.2f} to {batch/warm_most:.2f} of the processor time of vmapped Adam once"
         " compiled, {batch/cold_least:.2f} to {batch/cold_most:.2f} with compilation, and Adam ends at worse posteriors."
-        " Of {batch/funnels/models} funnels {batch/funnels/certified} are certified, {batch/funnels/wrong:words} of them off by"
-        " more than half an sd and {batch/funnels/rough:words} by more than a tenth; of {batch/hierarchies/models} hierarchies"
-        " {batch/hierarchies/certified}, {batch/hierarchies/wrong:words} and {batch/hierarchies/rough}. NUTS with 500 + 500 draws"
-        " takes {batch/funnels/nuts_cold:.1f} and {batch/hierarchies/nuts_cold:.1f} of the time, and is off by more than a tenth"
-        " in {batch/funnels/nuts_rough} of {batch/funnels/nuts_known} and in {batch/hierarchies/nuts_rough} of"
-        " {batch/hierarchies/nuts_known}. Bananas are dear: of {batch/bananas/models}, {batch/bananas/certified} are certified,"
-        " {batch/bananas/wrong:words} off by more than half an sd and {batch/bananas/rough} by more than a tenth, at"
-        " {batch/bananas/over_nuts:.0f} times the time of NUTS",
+        " Of {kinds/funnels/models} funnels {kinds/funnels/certified} are certified, {kinds/funnels/wrong:words} of them off by"
+        " more than half an sd and {kinds/funnels/rough:words} by more than a tenth; of {kinds/hierarchies/models} hierarchies"
+        " {kinds/hierarchies/certified}, {kinds/hierarchies/wrong:words} and {kinds/hierarchies/rough}. NUTS with 500 + 500 draws"
+        " takes {kinds/funnels/nuts_cold:.1f} and {kinds/hierarchies/nuts_cold:.1f} of the time, and is off by more than a tenth"
+        " in {kinds/funnels/nuts_rough} of {kinds/funnels/nuts_known} and in {kinds/hierarchies/nuts_rough} of"
+        " {kinds/hierarchies/nuts_known}. Bananas are dear: of {kinds/bananas/models}, {kinds/bananas/certified} are certified,"
+        " {kinds/bananas/wrong:words} off by more than half an sd and {kinds/bananas/rough} by more than a tenth, at"
+        " {kinds/bananas/over_nuts:.0f} times the time of NUTS",
     ),
     Passage(
         "README.md",
@@ -92,8 +92,8 @@ PASSAGES = (
     ),
     Passage(
         "docs/concepts.md",
-        "took {posteriordb-unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, its errors half of those of NUTS with"
-        " 500 + 500 draws in {posteriordb-unseen/sine-gaussian_process/nuts/cold:.1f}",
+        "took {unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, its errors half of those of NUTS with"
+        " 500 + 500 draws in {unseen/sine-gaussian_process/nuts/cold:.1f}",
     ),
     Passage(
         "docs/concepts.md",
@@ -102,8 +102,8 @@ PASSAGES = (
     ),
     Passage(
         "docs/nested.md",
-        "certified by chains, {structure_growth/logit-2000/num_gradients} gradients,"
-        " {structure_growth/logit-2000/cpu_seconds:.0f} processor seconds, {structure_growth/logit-2000/megabytes:.0f} MB",
+        "certified by chains, {structure_growth/logit-2000/gradients} gradients,"
+        " {structure_growth/logit-2000/first_cpu_seconds:.0f} processor seconds, {structure_growth/logit-2000/peak_mb:.0f} MB",
     ),
     Passage("docs/choose.md", "compares them on {posteriordb/run} posteriors with known answers"),
 )

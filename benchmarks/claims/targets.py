@@ -67,7 +67,7 @@ def targets() -> tuple[Target, ...]:
         Target("chain_check/wrong_passed", 0.01, False, "chain_check/wrong", "`chain_check`: wrong `q` that pass"),
         Target("chain_check/right_passed", 0.9, True, "chain_check/right", "`chain_check`: right `q` that pass"),
     ]
-    for stem in ("posteriordb", "posteriordb-unseen"):
+    for stem in ("posteriordb", "unseen"):
         found += [
             Target(f"{stem}/good", 1.0, True, f"{stem}/run"),
             Target(f"{stem}/wrong", 0.01, False, f"{stem}/certified"),
@@ -85,7 +85,7 @@ def targets() -> tuple[Target, ...]:
         Target("batch/cold_most", 0.3),
         Target("batch/refill", 0.85, True),
         *(
-            Target(f"batch/{kind}/certified", 0.95, True, f"batch/{kind}/models")
+            Target(f"kinds/{kind}/certified", 0.95, True, f"kinds/{kind}/models")
             for kind in ("funnels", "hierarchies", "bananas", "windows")
         ),
         *(Target(f"step/{name}", cell.wanted) for name, cell in step.CELLS.items() if cell.wanted is not None),

@@ -49,7 +49,7 @@ def where(environment: str, store: Store) -> str:
     dates = sorted({row["date"] for row in rows})
     loads = [row["load"] for row in rows if row.get("load") is not None]
     return (
-        f"{len(rows)} rows: {one['device']} ({one['processor']}, {one['cores']} cores), Python {one['python']}; {versions};"
-        f" float{64 if one['x64'] else 32}; {dates[0]}{f' to {dates[-1]}' * (len(dates) > 1)}"
+        f"{len(rows)} rows: {one['device']} ({one['processor']}, {one['cores']} cores), Python {one['python']};"
+        f"{f' {versions};' * bool(versions)} float{64 if one['x64'] else 32}; {dates[0]}{f' to {dates[-1]}' * (len(dates) > 1)}"
         + (f"; load {min(loads)} to {max(loads)}." if loads else ".")
     )

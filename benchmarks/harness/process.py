@@ -14,6 +14,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from benchmarks.harness.suite import Job, Suite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOOK = 0.5
+"""Seconds between two looks at the rows of a process that runs."""
 LAST_WORDS = 200
 """Characters that are kept of the error of a process that ended without its rows."""
 
@@ -36,7 +39,7 @@ def rows(
 
     Args:
       name: of the suite.
-      suite: for its limit.
+      suite: for its limits.
       job: what to run.
       quick: the short form.
       settings: thresholds that are in force.
@@ -46,23 +49,17 @@ def rows(
         file, log = pathlib.Path(folder) / "rows", pathlib.Path(folder) / "log"
         file.touch()
         command = [sys.executable, "-m", "benchmarks.harness.process", name, json.dumps(job), str(file)]
-        command += ["--settings", json.dumps(dict(settings))]
+        command += ["--settings", json.dumps(dict(settings))] + ["--quick"] * quick
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path}
+        silent = subprocess.DEVNULL
         with log.open("w") as said:
-            try:
-                ended = subprocess.run(
-                    command + ["--quick"] * quick,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    env={**os.environ, "PYTHONPATH": path},
-                    cwd=ROOT,
-                    timeout=limit,
-                )
-                words = log.read_text(errors="replace").strip().splitlines() or [f"exit {ended.returncode}"]
-                why = words[-1][:LAST_WORDS]
-            except subprocess.TimeoutExpired:
-                why = f"more than {limit:g} s"
+            process = subprocess.Popen(command, stdin=silent, stdout=silent, stderr=said, env=environment, cwd=ROOT)
+            exceeded = waited(
+                process, file, limit, limit if suite.row_seconds is None else min(suite.row_seconds, limit)
+            )
+        words = log.read_text(errors="replace").strip().splitlines() or [f"exit {process.returncode}"]
+        why = words[-1][:LAST_WORDS] if exceeded is None else f"more than {exceeded:g} s"
         found = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
     yield from found
     for contender in job.contenders:
@@ -70,6 +67,39 @@ def rows(
         left = [seed for seed in range(job.seed, job.seed + job.seeds) if seed not in done]
         # A crash costs one seed; a later call goes on with the others.
         yield from ({"problem": job.problem, "contender": contender, "seed": seed, "status": why} for seed in left[:1])
+
+
+def waited(process: subprocess.Popen, file: pathlib.Path, limit: float, of_row: float) -> float | None:
+    """Wait for its end, and end it where it takes too long.
+
+    Args:
+      process: which adds to the file.
+      file: of rows.
+      limit: seconds of all.
+      of_row: seconds since the file was last added to.
+
+    Returns:
+      The limit that was exceeded, if one was.
+    """
+    began = since = time.monotonic()
+    size = 0
+    try:
+        while True:
+            now = time.monotonic()
+            if file.stat().st_size > size:
+                size, since = file.stat().st_size, now
+            left = {limit: began + limit - now, of_row: since + of_row - now}
+            exceeded = next((one for one, seconds in left.items() if seconds <= 0), None)
+            if exceeded is not None:
+                return exceeded
+            try:
+                process.wait(min(LOOK, *left.values()))
+            except subprocess.TimeoutExpired:
+                continue
+            return None
+    finally:
+        process.kill()
+        process.wait()
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ class Suite(NamedTuple):
       sections: `rows -> [markdown]`, what the page says of them below its head.
       seconds: limit of one job, imports and compilation included.
       quick_seconds: the same of the short form.
+      row_seconds: limit of each row of a job that has several; none but that of the job without.
       x64: whether it is double precision.
       picture: `(rows, path) -> files`, which draws at `path` and beside it what the page is to show; called where matplotlib is
         installed and there are rows.
@@ -56,6 +57,7 @@ class Suite(NamedTuple):
     sections: Callable[[list[Row]], list[str]]
     seconds: float = 300.0
     quick_seconds: float = 120.0
+    row_seconds: float | None = None
     x64: bool = True
     picture: Callable[[list[Row], pathlib.Path], list[pathlib.Path]] | None = None
     on_request: Callable[[], list[Job]] | None = None

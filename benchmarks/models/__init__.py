@@ -1,13 +1,12 @@
 """Posteriors of posteriordb as JAX log-densities in the user's own (constrained) space.
 
 `load(name)` gives one of `NAMES` as a `Model`. The models are written here; data and reference draws are read from a
-posteriordb on disk (see `benchmarks.reference`). Double precision is wanted throughout.
+posteriordb on disk (see `benchmarks.problems.reference`). Double precision is wanted throughout.
 """
 
 import os
 from collections.abc import Callable
 
-from benchmarks import reference
 from benchmarks.models import (
     differential_equations,
     gaussian_process,
@@ -18,6 +17,7 @@ from benchmarks.models import (
     time_series,
 )
 from benchmarks.models.base import Model, Raw
+from benchmarks.problems import reference
 
 BUILDERS: dict[str, Callable[[Raw], Model]] = {
     "arK-arK": time_series.ark,
@@ -53,7 +53,7 @@ def load(name: str, path: str | os.PathLike | None = None) -> Model:
 
     Args:
       name: one of `NAMES`.
-      path: where the posteriordb is; see `benchmarks.reference.find`.
+      path: where the posteriordb is; see `benchmarks.problems.reference.find`.
 
     Returns:
       The `Model`.

@@ -1,7 +1,7 @@
 """Posteriors that are in no database: fresh ground for what was tuned on posteriordb. The data come with packages.
 
 Ten kinds of likelihood on data that scikit-learn, statsmodels and arch bundle, and a Gaussian process on simulated data;
-`benchmarks.long_runs` finds the truth.
+`benchmarks.problems.long_runs` finds the truth.
 """
 
 from collections.abc import Callable

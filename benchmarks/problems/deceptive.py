@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special, stats
 
-from benchmarks.errors import HEAVY
+from benchmarks.harness.errors import HEAVY
 
 EXACT = 400_000
 """Draws of the target itself, for quantiles and for which columns are heavy: their own error is 0.003 sd."""

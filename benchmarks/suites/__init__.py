@@ -15,6 +15,13 @@ NAMES = (
     "chain_check",
     "large",
     "calibration",
+    "batch",
+    "kinds",
+    "posteriordb",
+    "unseen",
+    "structured",
+    "structure_growth",
+    "vae",
 )
 """In the order in which `python -m benchmarks` runs them."""
 

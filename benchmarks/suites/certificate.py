@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 import elbojax
-from benchmarks.errors import GOOD, HEAVY, NORMAL_90, WRONG
+from benchmarks.harness.errors import GOOD, HEAVY, NORMAL_90, WRONG
 from benchmarks.harness.page import number, table
 from benchmarks.harness.record import Row
 from benchmarks.harness.suite import Job, Suite

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.errors import NORMAL_90, errors, weighted_quantiles
-from benchmarks.reference import Reference
+from benchmarks.harness.errors import NORMAL_90, errors, weighted_quantiles
+from benchmarks.problems.reference import Reference
 
 
 def reference_of(draws):

@@ -1,6 +1,8 @@
 """Rows are kept and told apart; a job that fails leaves a row that says why; pages and comparisons say what rows say."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +119,19 @@ def test_a_process_that_takes_too_long_is_ended():
     assert found["status"] == "more than 0.01 s"
 
 
+@pytest.mark.parametrize(
+    ("limit", "of_row", "said", "lines"), [(60.0, 20.0, None, 3), (60.0, 1.5, 1.5, 2), (1.5, 60.0, 1.5, 2)]
+)
+def test_each_row_has_the_limit_anew(tmp_path, limit, of_row, said, lines):
+    """Rows after 0.2, 0.4 and 5 seconds: what is there stays, whatever comes of the rest."""
+    file = tmp_path / "rows"
+    file.touch()
+    code = "import sys, time\nfor wait in (0.2, 0.2, 4.6):\n time.sleep(wait)\n print(1, file=open(sys.argv[1], 'a'))"
+    child = subprocess.Popen([sys.executable, "-c", code, str(file)])
+    assert process.waited(child, file, limit, of_row) == said
+    assert len(file.read_text().splitlines()) == lines and child.returncode is not None
+
+
 def test_a_library_that_is_not_there_is_a_row(monkeypatch):
     absent = Contender(("no_such_library",), None, "")
     monkeypatch.setitem(CONTENDERS, "absent", absent)
@@ -142,7 +157,7 @@ def test_a_page_says_where_and_what_gave_no_answer(tmp_path):
     assert "load 1.5 to 1.5" in text and "## Times" in text and "| c | p | 1 | `crashed` |" in text
 
 
-JUDGED = Suite(
+COMPARED = Suite(
     "Why?",
     None,
     None,
@@ -175,31 +190,31 @@ JUDGED = Suite(
     ],
 )
 def test_what_counts_as_worse(field, before, after, said):
-    assert field in FIELDS and changed(field, [row(**{field: before})], [row(**{field: after})], JUDGED) == said
+    assert field in FIELDS and changed(field, [row(**{field: before})], [row(**{field: after})], COMPARED) == said
 
 
 def test_what_repeats_differ_by_is_no_change():
     """Medians 1 and 1.5: of seeds that agree a change, of seeds that are 0.4 apart and more, none; and so of rounds."""
     of = lambda *values: [row(seed, microseconds=value) for seed, value in enumerate(values)]  # noqa: E731
-    assert changed("microseconds", of(0.99, 1.0, 1.01), of(1.49, 1.5, 1.51), JUDGED) == "WORSE"
-    assert changed("microseconds", of(0.6, 1.0, 1.6), of(0.9, 1.5, 2.1), JUDGED) == ""
+    assert changed("microseconds", of(0.99, 1.0, 1.01), of(1.49, 1.5, 1.51), COMPARED) == "WORSE"
+    assert changed("microseconds", of(0.6, 1.0, 1.6), of(0.9, 1.5, 2.1), COMPARED) == ""
     for spread, said in ((0.02, "WORSE"), (0.9, "")):
         before, after = ([row(microseconds=value, spread=spread, rounds=9)] for value in (1.0, 1.5))
-        assert changed("microseconds", before, after, JUDGED) == said
+        assert changed("microseconds", before, after, COMPARED) == said
     # What is counted has no spread of rounds.
     before, after = ([row(gradients=value, spread=0.9, rounds=9)] for value in (100, 150))
-    assert changed("gradients", before, after, JUDGED) == "WORSE"
+    assert changed("gradients", before, after, COMPARED) == "WORSE"
 
 
 def test_two_files_side_by_side(tmp_path):
     old = store(tmp_path, [row(0, gradients=100, certified=True), row(1, gradients=100), row(5, gradients=1)], "old")
     new = store(tmp_path, [row(0, gradients=150, certified=False), row(1, gradients=150)], "new")
-    text = compare(old, new, JUDGED)
+    text = compare(old, new, COMPARED)
     assert "| p | c | certified | 1 of 2 | 0 of 2 | WORSE |" in text and "| right |" not in text
     assert "| p | c | gradients | 100 | 150 | WORSE |" in text
-    assert compare(old, old, JUDGED).startswith("Nothing got slower")
-    judged = JUDGED._replace(right=lambda row: row["gradients"] == 150)
-    assert "| p | c | right | 0 of 2 | 2 of 2 | better |" in compare(old, new, judged)
+    assert compare(old, old, COMPARED).startswith("Nothing got slower")
+    other = COMPARED._replace(right=lambda row: row["gradients"] == 150)
+    assert "| p | c | right | 0 of 2 | 2 of 2 | better |" in compare(old, new, other)
 
 
 NEUTRAL = {
@@ -215,10 +230,14 @@ NEUTRAL = {
     "heavy",
     "withheld",
 }
-NEUTRAL |= {"hidden", "khat", "ess", "calibrated", "p_value", "peak_mb"}
+NEUTRAL |= {"hidden", "khat", "ess", "calibrated", "p_value", "peak_mb", "parameters", "rhat"}
+NEUTRAL |= {"batch", "models", "known", "right", "lanes", "devices", "refused_right", "same_steps"}
 """Numbers of which less is neither better nor worse, or that say how much was done."""
 OTHERWISE = {
     "certificate": {"moment_sd_error"},  # as sd_error, but where that is of quantiles
+    "batch": {"ideal_gain", "scheduled_gain"},  # of the queue, not of the loop
+    "kinds": {f"certified_{what}" for what in ("known", "wrong", "median_error", "worst_error")},  # `right`, and of all
+    "vae": {"log_likelihood_se", "over_vae_se"},
     "chain_check": {"mean_error", "sd_error", "correlation_error"},  # of what is on trial, not of the check
     "cold": {"log_evidence_error", "log_evidence_se", "first_seconds"},  # the suite `evidence`; and by the clock
     "estimators": {"bias", "bias_by_chance", "signal_to_noise", "value"},  # of 2,048 estimates: noise

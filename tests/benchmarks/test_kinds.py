@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import batch, kinds, many
+from benchmarks import __main__ as command
+from benchmarks.harness.record import FIELDS, Store
+from benchmarks.problems import kinds
+from benchmarks.suites import kinds as suite
 
 DRAWS = 40_000
 STANDARD_ERRORS = 5
@@ -73,12 +76,37 @@ def test_errors_by_hand():
     mean[0, 1] += 0.2 * kind.sd[0, 1]
     sd[1, 0] *= 0.4
     sd[2, 1] = np.nan
-    errors, withheld = many.off(mean, sd, kind)
+    errors, withheld = suite.off(mean, sd, kind)
     np.testing.assert_allclose(errors, [0.2, 0.6, 0.0], atol=1e-12)
     assert withheld == 1
-    found = many.rates(errors)
+    found = suite.rates(errors)
     assert (found["known"], found["wrong"], found["rough"]) == (3, 1, 2)
-    assert np.isinf(many.off(np.full((3, 2), np.nan), np.full((3, 2), np.nan), kind)[0]).all()
+    assert np.isinf(suite.off(np.full((3, 2), np.nan), np.full((3, 2), np.nan), kind)[0]).all()
+
+
+def test_certified_answers_that_are_wrong_are_counted():
+    """Of three bananas one is off by 0.2 sd, one by 0.7; certified are the first two."""
+    kind = kinds.bananas(3)
+    errors = np.array([0.2, 0.7, 0.01])
+
+    class Certificate:
+        certified = np.array([True, True, False])
+        num_gradients = np.array([10, 20, 60])
+        stage, status = np.ones(3, int), np.zeros(3, int)
+
+    class Fits:
+        certificate = Certificate
+
+    row = suite.certificates(Fits, errors, 1, kind)
+    assert (row["certified_count"], row["certified_known"], row["certified_wrong"], row["certified_rough"]) == (
+        2,
+        2,
+        1,
+        2,
+    )
+    assert (row["right"], row["refused_right"], row["gradients"], row["gradients_mean"]) == (1, 1, 20, 30)
+    assert not suite.right({"status": "done"} | row) and suite.right({"status": "done", "certified_wrong": 0})
+    assert set(row) <= set(FIELDS)
 
 
 @pytest.mark.slow
@@ -86,8 +114,19 @@ def test_a_kind_ends_as_a_section():
     pytest.importorskip("numpyro")
     # In single precision, as the page is.
     with jax.enable_x64(False):
-        record = many.measured("funnels", 6, 1) | {"load": [0, 0]}
-    assert record["certified"] == 6 and record["certified_rates"]["wrong"] == 0
-    assert record["rows"]["fit_batch"]["worst_error"] < 0.1
-    page = "\n".join(batch.kind_section(record))
+        found = list(suite.measured("funnels", 6, 1, suite.jobs(True)[0].contenders, 50))
+    found = [{"problem": "funnels", "seed": 0, "status": "done", "date": "2026-11-30"} | one for one in found]
+    ours = found[0]
+    assert ours["contender"] == suite.OURS and ours["certified_count"] == 6 and ours["certified_wrong"] == 0
+    assert ours["worst_error"] < 0.1 and ours["models"] == ours["batch"] == ours["known"] == 6
+    assert [row["contender"] for row in found] == list(suite.jobs(True)[0].contenders)
+    (page,) = suite.sections(found)
     assert "## 6 two-dimensional funnels" in page and "Certified: 6 of 6 (100.0%)" in page
+
+
+@pytest.mark.slow
+def test_the_short_form_runs(tmp_path):
+    command.main(["kinds", "--quick", "--only", suite.OURS, "--output", str(tmp_path)])
+    (row,) = Store(tmp_path / "kinds.json").rows
+    assert row["status"] == "done" and row["certified_wrong"] == 0 and row["batch"] == 16, row
+    assert "## 16 two-dimensional funnels" in (tmp_path / "kinds.md").read_text()

@@ -1,6 +1,5 @@
-"""What is run, what is not run again, and what a run that fails leaves behind."""
+"""What the suites `posteriordb` and `unseen` run: methods on a posterior, and what their rows say of it."""
 
-import argparse
 import json
 
 import jax
@@ -8,100 +7,34 @@ import numpy as np
 import pytest
 from jax.scipy import stats
 
-from benchmarks import cell, peers, posteriordb
-from benchmarks.ledger import Ledger
-from benchmarks.methods import METHODS
+from benchmarks import __main__ as command
+from benchmarks.contenders import peers
+from benchmarks.contenders.methods import METHODS
+from benchmarks.harness.record import FIELDS, Store, plain
+from benchmarks.harness.suite import Job
 from benchmarks.models.base import build
-from benchmarks.problem import of_model
-from benchmarks.reference import Reference
+from benchmarks.problems import reference
+from benchmarks.problems.posterior import of_model
+from benchmarks.problems.reference import Reference
+from benchmarks.suites import posteriordb, unseen
 
 
-def row(seed, status="done"):
-    return {"posterior": "p", "method": "fit", "seed": seed, "status": status, "certified": None}
+def test_methods_stand_next_to_each_other_on_a_posterior():
+    jobs = posteriordb.SUITE.jobs(False)
+    assert [job.contenders for job in jobs[: len(METHODS)]] == [(method,) for method in METHODS]
+    assert len({job.problem for job in jobs[: len(METHODS)]}) == 1
+    assert {job.contenders[0]: job.seeds for job in jobs} == dict.fromkeys(METHODS, 1) | {"fit": posteriordb.SEEDS}
+    assert {job.seeds for job in unseen.SUITE.jobs(False)} == {1}
 
 
-def test_a_ledger_goes_on_where_it_was(tmp_path):
-    file = tmp_path / "rows.json"
-    ledger = Ledger(file)
-    ledger.environment = {"cores": 2}
-    ledger.add(row(0))
-    ledger.add(row(1))
-    ledger.add(row(0, "again"))
-    later = Ledger(file)
-    assert ("p", "fit", 0) in later and ("p", "fit", 2) not in later
-    assert later.environment == {"cores": 2}
-    assert [r["status"] for r in later.rows] == ["again", "done"]
-    assert len(json.loads(file.read_text())["rows"]) == 2
+def test_a_package_that_is_not_installed_is_a_row(monkeypatch):
+    def absent(problem):
+        raise ModuleNotFoundError("No module named 'c'", name="c")
 
-
-@pytest.mark.parametrize(
-    ("again", "since", "wanted"),
-    [
-        (False, "", [[1], [0, 1]]),
-        (True, "", [[0, 1], [0, 1]]),
-        (False, "2026-11-28", [[1], [0, 1]]),
-        (False, "2026-11-29", [[0, 1], [0, 1]]),
-    ],
-)
-def test_only_what_is_missing_is_run(tmp_path, monkeypatch, again, since, wanted):
-    asked = []
-
-    def cells(name, method, seeds, limit, path):
-        asked.append(seeds)
-        yield from ({**row(seed), "posterior": name} for seed in seeds)
-
-    monkeypatch.setattr(posteriordb, "cells", cells)
-    ledger = Ledger(tmp_path / "rows.json")
-    ledger.add({**row(0), "date": "2026-11-28"})
-    args = argparse.Namespace(again=again, since=since, limit=1.0, path=None)
-    posteriordb.settle(ledger, ["p", "other"], ["fit"], [0, 1], args)
-    assert asked == wanted
-    assert len(Ledger(tmp_path / "rows.json").rows) == 4
-    # What is measured anew keeps what it was before.
-    (first,) = (r for r in Ledger(tmp_path / "rows.json").rows if r["posterior"] == "p" and r["seed"] == 0)
-    assert first.get("before", first)["date"] == "2026-11-28" and ("before" in first) == (0 in wanted[0])
-
-
-def test_methods_take_turns(tmp_path, monkeypatch):
-    asked = []
-
-    def cells(name, method, seeds, limit, path):
-        asked.append((name, method))
-        yield {**row(0), "posterior": name, "method": method}
-
-    monkeypatch.setattr(posteriordb, "cells", cells)
-    args = argparse.Namespace(again=False, since="", limit=1.0, path=None)
-    posteriordb.settle(Ledger(tmp_path / "rows.json"), ["p", "q"], ["fit", "nuts"], [0], args)
-    assert asked == [("p", "fit"), ("p", "nuts"), ("q", "fit"), ("q", "nuts")]
-
-
-def test_a_failure_costs_one_seed(monkeypatch):
-    def process(name, method, seeds, limit, path):
-        if seeds[0] == 0:
-            yield row(0), ""
-            yield None, "time limit"
-        else:
-            yield from ((row(seed), "") for seed in seeds)
-
-    monkeypatch.setattr(posteriordb, "_process", process)
-    found = list(posteriordb.cells("p", "fit", [0, 1, 2], 1.0, None))
-    assert [(r["seed"], r["status"]) for r in found] == [(0, "done"), (1, "time limit"), (2, "done")]
-
-
-def test_a_process_that_crashes_says_why():
-    (found,) = posteriordb.cells("no such posterior", "laplace", [0], 60.0, None)
-    assert found["status"].startswith("crashed: ValueError: wanted one of")
-
-
-def test_a_process_that_takes_too_long_is_ended():
-    (found,) = posteriordb.cells("no such posterior", "laplace", [0], 0.0, None)
-    assert found["status"] == "time limit"
-
-
-def test_names_by_their_parts():
-    assert posteriordb.select(("a-b", "a-c", "d"), "a,d", exact=False) == ["a-b", "a-c", "d"]
-    with pytest.raises(SystemExit, match="wanted a;"):
-        posteriordb.select(("a-b",), "a", exact=True)
+    monkeypatch.setitem(posteriordb.METHODS, "laplace", absent)
+    monkeypatch.setattr(posteriordb, "load_problem", lambda name: None)
+    found = list(posteriordb.rows(Job("p", ("laplace",), 0, 3), quick=True))
+    assert found == [{"contender": "laplace", "status": "not installed: c"}]
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +56,16 @@ def problem():
 
 @pytest.mark.parametrize("method", ["fit", "laplace"])
 def test_rows_of_a_posterior_that_is_normal_in_flat_coordinates(problem, method):
-    first, second = cell.run("normal", method, [0, 1], problem)
-    assert first["columns"] == ["x", "s"] and first["size"] == 2
-    for found in (first, second):
-        assert found["max_mean_error"] < 0.04 and found["max_sd_error"] < 0.04 and found["max_wasserstein"] < 0.05
-        assert found["status"] == "converged" and found["num_gradients"] > 0
+    first, second = (plain(row) for row in posteriordb.run(method, range(2), problem))
+    assert first["columns"] == ["x", "s"] and first["parameters"] == 2 and set(first) <= set(FIELDS)
+    for seed, found in enumerate((first, second)):
+        assert found["mean_error"] < 0.04 and found["sd_error"] < 0.04 and found["wasserstein"] < 0.05
+        assert found["mean_error"] == max(map(abs, found["mean_errors"])) and found["seed"] == seed
+        assert found["status"] == "done" and found["ended"] == "converged" and found["gradients"] > 0
         assert found["certified"] is (True if method == "fit" else None)
         json.dumps(found, allow_nan=False)
-    assert first["cold_seconds"] > first["warm_seconds"] > 0
-    assert second["cold_seconds"] is None and second["warm_seconds"] > 0
-    assert 50 < first["peak_mb"] < 1e5 and len(first["date"]) == 10
+    assert first["first_seconds"] > first["warm_seconds"] > 0
+    assert second["first_seconds"] is second["first_cpu_seconds"] is None and second["warm_seconds"] > 0
 
 
 ROUGH = {"svgd": 0.5, "numpyro_nuts": 0.5, "numpyro_mcmc": 0.5, "pathfinder": np.inf, "blackjax_pathfinder": np.inf}
@@ -145,7 +78,27 @@ whether they are asked rightly."""
 def test_every_method_can_be_asked(problem, method):
     if method in peers.METHODS:
         pytest.importorskip(method.partition("_")[0])
-    (found,) = cell.run("normal", method, [0], problem)
+    (found,) = posteriordb.run(method, range(1), problem)
     tolerance = ROUGH.get(method, 0.15)
-    assert found["max_mean_error"] < tolerance and found["max_sd_error"] < tolerance, found
-    assert found["num_gradients"] > 0 and found["cold_seconds"] > 0
+    assert found["mean_error"] < tolerance and found["sd_error"] < tolerance, found
+    assert found["gradients"] > 0 and found["first_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_the_short_forms_run(tmp_path):
+    """A method that fails has its row, and `--only` chooses."""
+    try:
+        reference.find()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    command.main(["posteriordb", "unseen", "--quick", "--only", "fit,pathfinder", "--output", str(tmp_path)])
+    for name, problems in (("posteriordb", posteriordb.QUICK), ("unseen", unseen.QUICK)):
+        found = Store(tmp_path / f"{name}.json").rows
+        assert {(r["problem"], r["contender"]) for r in found} == {
+            (p, m) for p in problems for m in ("fit", "pathfinder")
+        }
+        for row in found:
+            assert row["status"] == "done" and row["peak_mb"] > 100, row
+            assert row["contender"] != "fit" or (row["certified"] and max(row["mean_error"], row["sd_error"]) < 0.1)
+        text = (tmp_path / f"{name}.md").read_text()
+        assert "## `fit` against its targets" in text and "## Methods" in text

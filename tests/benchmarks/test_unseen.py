@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.models import unseen
-from benchmarks.problem import of_model
+from benchmarks.problems.posterior import of_model
 
 pytest.importorskip("sklearn")
 pytest.importorskip("statsmodels")

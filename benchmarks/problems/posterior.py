@@ -8,7 +8,7 @@ import jax
 
 from benchmarks import models
 from benchmarks.models import Model, unseen
-from benchmarks.reference import Reference, load
+from benchmarks.problems.reference import Reference, load
 from elbojax import targets
 from elbojax.types import Array, LogDensity
 
@@ -64,7 +64,7 @@ def load_problem(name: str, path: str | os.PathLike | None = None) -> Problem:
 
     Args:
       name: of `models.NAMES` or of `unseen.NAMES`.
-      path: where the posteriordb is; see `benchmarks.reference.find`.
+      path: where the posteriordb is; see `benchmarks.problems.reference.find`.
 
     Returns:
       The `Problem`.
@@ -76,7 +76,7 @@ def load_problem(name: str, path: str | os.PathLike | None = None) -> Problem:
     """
     if name in unseen.NAMES:
         model = unseen.load(name)
-        from benchmarks import long_runs
+        from benchmarks.problems import long_runs
 
         return of_model(model, long_runs.reference(name, of_model(model)))
     model = models.load(name, path)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.reference import Reference
+from benchmarks.problems.reference import Reference
 
 HEAVY = 50.0
 """Excess kurtosis of the reference draws above which their own mean and sd are noise: such a column is compared by quantiles."""

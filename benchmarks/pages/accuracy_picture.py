@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.errors import GOOD
-from benchmarks.ledger import Row
-from benchmarks.summary import worst
+from benchmarks.harness.errors import GOOD
+from benchmarks.harness.record import Row
+from benchmarks.pages.accuracy import worst
 
 LINE = 0.07
 """Height of a line of text, in decades of the error."""
@@ -76,11 +76,11 @@ def _labels(axes, places: dict[str, tuple[float, float]]) -> None:
 def _costs(axes, table) -> None:
     places = {}
     for method, rows in table.items():
-        known = [row for row in rows.values() if row.get("rms_mean_error") and row.get("num_gradients")]
+        known = [row for row in rows.values() if row.get("mean_error_rms") and row.get("gradients")]
         if not known:
             continue
-        cost = [row["num_gradients"] for row in known]
-        error = [max(row["rms_mean_error"], row["rms_sd_error"]) for row in known]
+        cost = [row["gradients"] for row in known]
+        error = [max(row["mean_error_rms"], row["sd_error_rms"]) for row in known]
         colour = PEERS if method.startswith(("numpyro", "blackjax")) else OURS
         at = statistics.median(cost), statistics.median(error)
         axes.scatter(cost, error, s=6, color=colour, alpha=0.25, linewidths=0)

@@ -1,4 +1,4 @@
-"""Kinds of posteriors of which `benchmarks/batch.py` fits a thousand in one call, with the truth of each.
+"""Kinds of posteriors of which the suite `kinds` fits many in one call, with the truth of each.
 
 Funnels and bananas have moments in closed form; hierarchies by quadrature over their one scale, all else being Gaussian given
 it; volatility windows by long chains, of a sample of them.

@@ -1,6 +1,6 @@
 """References for posteriors that no database has: long chains of NumPyro's NUTS, or exact draws, kept on disk.
 
-python -m benchmarks.long_runs [POSTERIOR ...]
+python -m benchmarks.problems.long_runs [POSTERIOR ...]
 """
 
 import os
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.models import unseen
-from benchmarks.reference import Reference
+from benchmarks.problems.reference import Reference
 
 VARIABLE = "ELBOJAX_LONG_RUNS"
 NUM_CHAINS, NUM_WARMUP, NUM_SAMPLES, THIN = 4, 2000, 5000, 2
@@ -23,7 +23,7 @@ RHAT, DIVERGENT = 1.01, 0.001
 
 def folder() -> pathlib.Path:
     """Where references are kept: the environment variable ELBOJAX_LONG_RUNS, or build/long_runs of the checkout."""
-    return pathlib.Path(os.environ.get(VARIABLE) or pathlib.Path(__file__).resolve().parents[1] / "build" / "long_runs")
+    return pathlib.Path(os.environ.get(VARIABLE) or pathlib.Path(__file__).resolve().parents[2] / "build" / "long_runs")
 
 
 def reference(name: str, problem: Any) -> Reference:
@@ -87,7 +87,7 @@ def _chains(key: Any, name: str, problem: Any) -> np.ndarray:
 
 def main() -> None:
     """References of the posteriors named, or of all."""
-    from benchmarks.problem import load_problem
+    from benchmarks.problems.posterior import load_problem
 
     jax.config.update("jax_enable_x64", True)
     for name in sys.argv[1:] or unseen.NAMES:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import elbojax
-from benchmarks.problem import Problem
+from benchmarks.problems.posterior import Problem
 from elbojax import noise
 from elbojax.types import Array, Key
 

@@ -12,9 +12,9 @@ import numpy as np
 import optax
 
 import elbojax
-from benchmarks import peers
-from benchmarks.answers import Answer, from_family, name_of
-from benchmarks.problem import Problem
+from benchmarks.contenders import peers
+from benchmarks.contenders.answers import Answer, from_family, name_of
+from benchmarks.problems.posterior import Problem
 
 Method = Callable[[Problem], tuple[Callable, Callable]]
 

@@ -61,7 +61,7 @@ def find(path: str | os.PathLike | None = None) -> pathlib.Path:
         places = [pathlib.Path(chosen).expanduser()]
     else:
         places = [
-            pathlib.Path(__file__).resolve().parents[2] / "shared" / "posteriordb",
+            pathlib.Path(__file__).resolve().parents[3] / "shared" / "posteriordb",
             *([pathlib.Path(os.environ["POSTERIOR_DB_PATH"])] if os.environ.get("POSTERIOR_DB_PATH") else []),
             pathlib.Path.home() / ".posteriordb" / "posterior_database",
         ]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 import elbojax
-from benchmarks.answers import NUM_DRAWS, Answer, from_family
-from benchmarks.problem import Problem
+from benchmarks.contenders.answers import NUM_DRAWS, Answer, from_family
+from benchmarks.problems.posterior import Problem
 from elbojax.diagnostics import psis
 
 NUM_STEPS, RATE, INIT_SCALE = 10_000, 0.01, 0.1

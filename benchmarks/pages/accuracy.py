@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.errors import GOOD, WRONG
-from benchmarks.ledger import Ledger, Row
+from benchmarks.harness.errors import GOOD, WRONG
+from benchmarks.harness.record import Row
 
 NUTS, MCMC = "numpyro_nuts", "numpyro_mcmc"
 """The sampler in one jitted scan, and by the call that its pages show."""
@@ -13,7 +13,7 @@ NUTS, MCMC = "numpyro_nuts", "numpyro_mcmc"
 
 def worst(row: Row) -> float | None:
     """The largest |mean error| or |sd error|; None where there was no answer."""
-    errors = row.get("max_mean_error"), row.get("max_sd_error")
+    errors = row.get("mean_error"), row.get("sd_error")
     return None if None in errors else max(errors)
 
 
@@ -32,7 +32,7 @@ def firsts(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
     """Method -> posterior -> the row of the lowest seed."""
     table: dict[str, dict[str, Row]] = {}
     for row in sorted(rows, key=lambda row: row["seed"]):
-        table.setdefault(row["method"], {}).setdefault(row["posterior"], row)
+        table.setdefault(row["contender"], {}).setdefault(row["problem"], row)
     return table
 
 
@@ -45,7 +45,7 @@ def summary(rows: dict[str, Row], nuts: dict[str, Row]) -> dict[str, Any]:
     """What the page says of one method, from one row a posterior, beside NUTS on the same posteriors."""
     both = [(row, nuts[name]) for name, row in rows.items() if worst(row) is not None and name in nuts]
     both = [(row, other) for row, other in both if worst(other) is not None]
-    cheap = [(row, other) for row, other in both if row["num_gradients"] <= other["num_gradients"] / 20]
+    cheap = [(row, other) for row, other in both if row["gradients"] <= other["gradients"] / 20]
 
     def ratio(key: str) -> float | None:
         """Of gradients whenever counted; of seconds where both were measured on one day."""
@@ -56,31 +56,31 @@ def summary(rows: dict[str, Row], nuts: dict[str, Row]) -> dict[str, Any]:
         "run": len(rows),
         "failed": sum(worst(row) is None for row in rows.values()),
         "good": sum(map(is_good, rows.values())),
-        "rms_mean_error": median(row.get("rms_mean_error") for row in rows.values()),
-        "rms_sd_error": median(row.get("rms_sd_error") for row in rows.values()),
+        "mean_error_rms": median(row.get("mean_error_rms") for row in rows.values()),
+        "sd_error_rms": median(row.get("sd_error_rms") for row in rows.values()),
         "certified": sum(bool(row.get("certified")) for row in rows.values()),
-        "gradients_small": median(row["num_gradients"] for row in rows.values() if 0 < row.get("size", 0) <= 20),
-        "gradients_large": median(row["num_gradients"] for row in rows.values() if 20 < row.get("size", 0) <= 200),
+        "gradients_small": median(row["gradients"] for row in rows.values() if 0 < row.get("parameters", 0) <= 20),
+        "gradients_large": median(row["gradients"] for row in rows.values() if 20 < row.get("parameters", 0) <= 200),
         "beside_nuts": len(both),
-        "gradients_to_nuts": ratio("num_gradients"),
+        "gradients_to_nuts": ratio("gradients"),
         "cheap": len(cheap),
         "cheap_and_no_worse": sum(worst(row) <= worst(other) for row, other in cheap),  # type: ignore[operator]
-        "cold_seconds": median(row.get("cold_seconds") for row in rows.values()),
+        "first_seconds": median(row.get("first_seconds") for row in rows.values()),
         "warm_seconds": median(row.get("warm_seconds") for row in rows.values()),
-        "cold_cpu_seconds": median(row.get("cold_cpu_seconds") for row in rows.values()),
+        "first_cpu_seconds": median(row.get("first_cpu_seconds") for row in rows.values()),
         "warm_cpu_seconds": median(row.get("warm_cpu_seconds") for row in rows.values()),
-        "slowest": max((row.get("cold_cpu_seconds") or 0.0 for row in rows.values()), default=0.0) or None,
+        "slowest": max((row.get("first_cpu_seconds") or 0.0 for row in rows.values()), default=0.0) or None,
         "peak_mb": median(row.get("peak_mb") for row in rows.values()),
-        "cold_to_nuts": ratio("cold_seconds"),
+        "cold_to_nuts": ratio("first_seconds"),
         "warm_to_nuts": ratio("warm_seconds"),
-        "cold_cpu_to_nuts": ratio("cold_cpu_seconds"),
+        "cold_cpu_to_nuts": ratio("first_cpu_seconds"),
         "warm_cpu_to_nuts": ratio("warm_cpu_seconds"),
     }
 
 
 def calibration(rows: Iterable[Row]) -> dict[str, int]:
     """Over all seeds of `fit`: how many ran, are certified, are certified and wrong, are good."""
-    fits = [row for row in rows if row["method"] == "fit"]
+    fits = [row for row in rows if row["contender"] == "fit"]
     return {
         "runs": len(fits),
         "seeds": len({row["seed"] for row in fits}),
@@ -90,11 +90,11 @@ def calibration(rows: Iterable[Row]) -> dict[str, int]:
     }
 
 
-def targets(ledger: Ledger) -> list[tuple[str, str, str, bool | None]]:
+def targets(rows: list[Row]) -> list[tuple[str, str, str, bool | None]]:
     """(what, wanted, found, reached) for `fit`; reached is None where nothing is known."""
-    table = firsts(ledger.rows)
+    table = firsts(rows)
     fits, nuts = table.get("fit", {}), table.get(NUTS, {})
-    s, c = summary(fits, nuts), calibration(ledger.rows)
+    s, c = summary(fits, nuts), calibration(rows)
     share = c["wrong"] / c["certified"] if c["certified"] else None
     wanted_good = len(fits)
 
@@ -108,8 +108,8 @@ def targets(ledger: Ledger) -> list[tuple[str, str, str, bool | None]]:
             f"{s['good']} of {len(fits)}",
             s["good"] >= wanted_good if fits else None,
         ),
-        ("median rms error of the means", "0.015", number(s["rms_mean_error"]), below(s["rms_mean_error"], 0.015)),
-        ("median rms error of the sds", "0.015", number(s["rms_sd_error"]), below(s["rms_sd_error"], 0.015)),
+        ("median rms error of the means", "0.015", number(s["mean_error_rms"]), below(s["mean_error_rms"], 0.015)),
+        ("median rms error of the sds", "0.015", number(s["sd_error_rms"]), below(s["sd_error_rms"], 0.015)),
         (
             f"certified and wrong (an error above {WRONG}), all seeds",
             "1 %",

@@ -1,0 +1,1 @@
+"""What the longer pages say of rows."""
