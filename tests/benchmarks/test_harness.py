@@ -103,7 +103,7 @@ def test_only_what_is_missing_is_run(tmp_path, fake):
     assert [r["quick"] for r in found.rows if r["seed"] == 0 and r["problem"] == "p"] == [True, True]
 
 
-BROKEN = Suite("Why?", None, None, None, seconds=30.0)
+BROKEN = Suite("Why?", None, None, None, seconds=600.0)
 
 
 def test_a_process_that_crashes_says_why():
