@@ -336,7 +336,7 @@ def test_names(name):
             TypeError,
             r"init\['mu'\] must be one bijector or name, for it is a leaf, got a dict",
         ),
-        ({"mu": 3}, TypeError, r"init\['mu'\] must be a bijector or the name of one, got 3$"),
+        ({"mu": 3}, TypeError, r"init\['mu'\] must be a bijector or the name of one, got 3; the names are real"),
         ({"mu": bijectors.positive}, TypeError, r"init\['mu'\] must be .*call it to make one"),
         ({"group": ("positive",)}, TypeError, r"init\['group'\] must be a dict like it.*got a tuple"),
         ({"group": {"w": ("real",)}}, ValueError, r"init\['group'\]\['w'\] has 1 entries where init has 2"),
