@@ -120,6 +120,43 @@ LIGHT = _number(
 )
 COVERED_PER_PARAMETER = _number(4.0, "squared sds", "See COVERED.")
 
+_group("Narrow modes at the ends of paths")
+
+NARROW_EXCESS = _number(
+    2.5,
+    "nats",
+    "Of the posterior's density at the end of a path above that of the answer, from which its mass is measured.",
+    "a mode of a share of 0.05 whose density is e^2.5 times that of the answer gets 4 of 1,024 draws, and the weights tell"
+    " (computed)",
+)
+NARROW_LARGEST = _number(60, "parameters", "Above which none is measured: a curvature takes two gradients of each.")
+NARROW_LOOKED = _number(3, "modes", "That are measured after a stage, at most.", low=1)
+NARROW_LOOKED_THROUGH = _number(512, "draws", "Of chains, of which the highest is the start of a path.", low=1)
+NARROW_APART = _number(1e-3, "sds", "Of the draws, of any coordinate, up to which two paths have one end.")
+NARROW_STEP = _number(
+    1e-4, "sds", "Of the draws: the step of the differences of gradients that are the curvature there.", low=1e-9
+)
+NARROW_WITHIN = _number(
+    0.5, "share", "Of the Gaussian of mode and curvature that lies in the ellipsoid.", low=1e-3, high=0.999
+)
+NARROW_DRAWS = _number(64, "draws", "In it, for its mass.", low=2)
+NARROW_SHARE = _number(
+    0.02,
+    "share",
+    "Of the evidence, from which the mass in the ellipsoid counts.",
+    "twice that is the share of the mode: 0.04 at two sds moves a mean by 0.08 sds (computed)",
+)
+NARROW_WIDTH = _number(
+    0.5, "factor", "Of the sds of the draws in all directions, up to which a mode is narrow.", UNMEASURED
+)
+NARROW_TIMES = _number(
+    3.0,
+    "factor",
+    "By which that share exceeds the share of the draws there, with three standard errors of both, where these lack the mode.",
+    "the evidence of an answer that lacks half of the mass, or has it with heavy weights, is off by a factor of two",
+    low=1,
+)
+
 _group("Rays from the first Gaussian")
 
 RAYS = _number(

@@ -21,6 +21,7 @@ from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, recheck
 from elbojax.cascade.stages import funnel, sparse
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
+from elbojax.cascade.stages.narrow_modes import with_narrow
 from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
@@ -165,6 +166,7 @@ def _cascade(key, host, target, start, data, limits, say):
         objects.compare(host, target, outcome.q.loc)
     used = outcome.certificate.num_gradients + cost
     outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
+    outcome, paths = host.run(13, with_narrow, outcome, paths)
     host.best = first = outcome
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
@@ -204,6 +206,9 @@ def _cascade(key, host, target, start, data, limits, say):
             note = funnel.sentence(candidate.q, target.names)
         host.best = better(outcome, candidate)
         outcome = host.best = _second_look(key, host, target, host.best, data, say)
+        if outcome.certificate.certified:
+            outcome, paths = host.run(13, with_narrow, outcome, paths)
+            host.best = outcome
         limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
     status = int(outcome.certificate.status)
     if status == Status.NON_FINITE:

@@ -15,6 +15,7 @@ from elbojax.cascade.importance import Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
+from elbojax.cascade.stages.narrow_modes import with_narrow
 from elbojax.cascade.stages.paths import best_of
 from elbojax.families import FullRank, Funnel, Mixture
 from elbojax.host.requests import Stage
@@ -126,6 +127,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
       `Held`.
     """
     first, paths = yield from fit_gaussian(_rng(seed, 0), start)
+    first, paths = yield from with_narrow(_rng(seed, 13), first, paths)
     best = yield from second_look(_rng(seed, 6), first, target)
     held = Held(first, paths, best)
     for stage in (*STAGES[:3], *([] if structured is None else [structured]), *STAGES[3:]):
@@ -136,6 +138,9 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
             continue
         candidate = yield from stage.run(_rng(seed, stage.number), held, math.inf)
         best = yield from second_look(_rng(seed, 6), better(held.best, candidate), target)
+        if best.certificate.certified:
+            best, paths = yield from with_narrow(_rng(seed, 13), best, held.paths)
+            held = held._replace(paths=paths)
         held = held._replace(best=best)
     return held._replace(best=(yield from unless_endless(held)))
 
