@@ -44,9 +44,9 @@ def with_narrow(rng: np.random.Generator, outcome: Outcome, paths: Paths) -> Sta
        \quad (L L^\top)^{-1} = -\nabla^2 \log p(m)
 
     by draws of the Gaussian within A. Beside the evidence it is the share of A; the weights of the answer's draws in A are
-    another estimate of the same. Importance weights see such a mode only where a draw falls into it, and chains where one does: a mode a
-    tenth as wide as the rest, with half of the mass, in five dimensions gets none of 4,000 draws. Where the density of `q` at m,
-    times the evidence, is close to that of the posterior, draws would have, and nothing is computed.
+    another estimate of the same. Importance weights see such a mode only where a draw falls into it, and chains where one
+    does: a mode a tenth as wide as the rest, with half of the mass, in five dimensions gets none of 4,000 draws. Where the
+    density of `q` at m, times the evidence, is close to that of the posterior, draws would have, and nothing is computed.
 
     Args:
       rng: of the draws.
