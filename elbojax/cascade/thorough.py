@@ -213,6 +213,7 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
     if (
         int(outcome.certificate.stage) in NOT_RECHECKED
         or len(outcome.draws[0]) > thresholds.MANY
+        or len(outcome.draws) >= thresholds.SHARP_DRAWS  # a stage that has taken as many draws itself
         or not outcome.certificate.certified
         or _is_smooth(outcome, target)
     ):
