@@ -600,6 +600,12 @@ ENSEMBLE_SLOW = _number(
     " the same answers (2026-11-30)",
     low=1e-9,
 )
+BATCH_CHAINS = _number(
+    250_000,
+    "gradients",
+    "Of the chains of one model of a batch, at most; they are given up where their errors will not be small enough by then.",
+    "TODO",
+)
 ENSEMBLE_MIXED = _number(
     0.5,
     "correlation",

@@ -40,11 +40,13 @@ class Held(NamedTuple):
       first: of the first stage.
       paths: its paths.
       best: the answer.
+      chains_most: gradients that the chains may take.
     """
 
     first: Outcome
     paths: Paths
     best: Outcome
+    chains_most: float = math.inf
 
 
 class Richer(NamedTuple):
@@ -103,7 +105,7 @@ STAGES = (
         ),
         lambda size: chains.least(size),
         lambda rng, held, limit: chains.ensemble(
-            rng, held.paths, chains.begun(held.first, held.best) or held.best, limit
+            rng, held.paths, chains.begun(held.first, held.best) or held.best, limit, held.chains_most
         ),
     ),
 )
@@ -141,7 +143,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
     first, paths = yield from fit_gaussian(_rng(seed, 0), start)
     first, paths = yield from with_narrow(_rng(seed, 13), first, paths)
     best = yield from second_look(_rng(seed, 6), first, target)
-    held = Held(first, paths, best)
+    held = Held(first, paths, best, thresholds.BATCH_CHAINS)
     for stage in _stages_of_batches(structured):
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS:

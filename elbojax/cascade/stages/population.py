@@ -91,9 +91,7 @@ def wide(q: Mixture) -> Mixture:
     Returns:
       A `Mixture` of `StudentT`s.
     """
-    parts = [
-        each.narrowed(thresholds.POPULATION_WIDER).widened(thresholds.SHARP_TAILS) for each in q.components
-    ]
+    parts = [each.narrowed(thresholds.POPULATION_WIDER).widened(thresholds.SHARP_TAILS) for each in q.components]
     return Mixture(np.zeros(len(parts)), tuple(parts))
 
 
