@@ -489,8 +489,8 @@ POPULATION_COMPONENTS = _number(
     8,
     "Gaussians",
     "Of such a mixture.",
-    "41 GARCH models that a triangular map does not cover: of 4,096 draws 1,345 to 3,124 count, where a Student t leaves 434 to"
-    " 2,674, and the last look certifies 31 (2026-11-30)",
+    "30 GARCH models that neither a triangular map nor a Student t nor a Gaussian for each mode answers: 28 certified"
+    " (2026-11-30)",
     low=1,
 )
 POPULATION_DRAWS = _number(1024, "draws", "Picked by weight, that it is fitted to.", low=64)
@@ -503,11 +503,19 @@ POPULATION_WIDER = _number(
     " (2026-11-30)",
     low=1,
 )
-POPULATION_ROUNDS = _number(6, "rounds", "Of these, at most.", low=2)
+POPULATION_ROUNDS = _number(
+    6,
+    "rounds",
+    "Of these, at most.",
+    "30 GARCH models: 41,800 log-densities each, where the least is 20,480 (2026-11-30)",
+    low=2,
+)
 POPULATION_SETTLED = _number(
     0.04,
     "sds of a mean, share of an sd",
     "By which two looks in a row may differ where their answer is certified.",
+    "40 bananas: without it, and with components of ten degrees of freedom, ten of 22 certified had an sd 11 to 35 % off; with"
+    " both all 37 that come here are certified, 9 % off at the most (2026-11-30)",
     low=1e-9,
 )
 
@@ -604,7 +612,9 @@ BATCH_CHAINS = _number(
     250_000,
     "gradients",
     "Of the chains of one model of a batch, at most; they are given up where their errors will not be small enough by then.",
-    "TODO",
+    "40 bananas, before a mixture was fitted to weighted draws: 27 reached the chains, which took 9.8 million gradients and"
+    " certified one, after 152,000; with the bound 3.8 million and the same one (computed from their errors after each block)."
+    " Three GARCH models were certified after 127,000 to 209,000 (2026-11-30)",
 )
 ENSEMBLE_MIXED = _number(
     0.5,
