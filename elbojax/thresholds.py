@@ -515,7 +515,7 @@ POPULATION_SETTLED = _number(
     "sds of a mean, share of an sd",
     "By which two looks in a row may differ where their answer is certified.",
     "40 bananas: without it, and with components of ten degrees of freedom, ten of 22 certified had an sd 11 to 35 % off; with"
-    " both all 37 that come here are certified, 9 % off at the most (2026-11-30)",
+    " both all 34 that come here are certified, 9 % off at the most (2026-11-30)",
     low=1e-9,
 )
 
