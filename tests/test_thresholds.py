@@ -109,7 +109,7 @@ ALLOWED = {
     "evaluate_many.ROUGH_LEAST": "points in one call; what single precision gets wrong is held against COMPARED_ALIKE",
     "evaluate_many.TOGETHER": "points in one call",
     "stationarity.PASSES": "a schedule, which ends as soon as the test is precise",
-    "gaussian.RAY_MOST": "budget",
+    "search.CLIMB_MOST": "budget",
     "short_chains.FLAT": "rounding",
     "short_chains.ROOM": "draws in one call",
     "storage.FORMAT": "of files",

@@ -12,7 +12,7 @@ from elbojax.cascade.gaussian import Paths
 from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
-from elbojax.cascade.stages.rays import look_around
+from elbojax.cascade.stages.search import CLIMB_MOST, look_around
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
 from elbojax.host.newton import newton
@@ -20,9 +20,6 @@ from elbojax.host.requests import Stage
 from elbojax.results import certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.types import Status
-
-RAY_MOST = 100
-"""Gradients of a path that begins along a ray, for which there must be room."""
 
 
 def fit_gaussian(
@@ -52,9 +49,10 @@ def fit_gaussian(
     max_steps = affordable(limit - paths.num_gradients, draws_for(start.shape[-1]))
     q, info = yield from newton(rng, best_of(paths).narrowed(thresholds.NARROWED), max_steps=max_steps, late=late)
     looked = 0
-    if limit - paths.num_gradients - info.num_gradients > thresholds.RAY_PATHS * RAY_MOST and not late():
+    left = limit - paths.num_gradients - info.num_gradients
+    if left > thresholds.RAY_PATHS * CLIMB_MOST and not late():
         # Draws of their own, so that what follows is the same with and without them.
-        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths)
+        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths, left)
     cost = Cost(
         num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=looked,
