@@ -63,8 +63,24 @@ def test_where_there_is_none_it_costs_32_gradients(size):
         counts.append((outcome.certificate.num_gradients, outcome.certificate.num_log_densities, outcome.draws))
         assert len(paths.modes) == elbojax.thresholds.PATHS and int(outcome.certificate.modes) == 1
     assert counts[0][0] - counts[1][0] == 32
-    assert counts[0][1] - counts[1][1] == 9 * (64 + 2 * size) + 1
+    # Along rays, at the centre, and between it and the end of each path.
+    assert counts[0][1] - counts[1][1] == 9 * (64 + 2 * size) + 1 + 3 * elbojax.thresholds.PATHS
     np.testing.assert_array_equal(counts[0][2], counts[1][2])  # the answer is the same, draw by draw
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_paths_that_end_on_their_way_are_no_modes(seed):
+    """A regression with a scale: from afar a step gains little, and all paths may end there."""
+    x, y = jnp.linspace(4.0, 7.0, 7), jnp.array([60.0, 55.0, 40.0, 35.0, 20.0, 10.0, 5.0])
+
+    def log_density(p):
+        residual = (y - p["intercept"] - p["slope"] * x) / p["sigma"]
+        return -0.5 * jnp.sum(residual**2) - 8 * jnp.log(p["sigma"])
+
+    start = {"intercept": 0.0, "slope": 0.0, "sigma": 1.0}
+    certificate = elbojax.fit(jax.random.key(seed), log_density, start, support={"sigma": "positive"}).certificate
+    assert bool(certificate.certified) and int(certificate.modes) == 1
+    assert int(certificate.num_gradients) < 1500
 
 
 def anisotropic(z, data):

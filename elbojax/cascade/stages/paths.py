@@ -140,7 +140,9 @@ def count_modes(q: Gaussian, paths: Paths) -> Stage[int]:
         far &= paths.elbo > paths.elbo[best] - thresholds.LIGHT
         far |= np.sum(ends**2, axis=1) > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
-    # A wide mode is heavy though its density is low.
-    heavy = (paths.values > centre - thresholds.NEGLIGIBLE) | (paths.elbo > paths.elbo[best] - thresholds.LIGHT)
+    # A wide mode is heavy though its density is low. Beside the bound of the fit too, as it is where that is right: all paths
+    # may have ended on their way to it.
+    bound = max(paths.elbo[best], centre - 0.5 * len(q.loc) + q.half_log_det())
+    heavy = (paths.values > centre - thresholds.NEGLIGIBLE) | (paths.elbo > bound - thresholds.LIGHT)
     heavy &= paths.status == Status.CONVERGED
     return 1 + int(np.sum(far & heavy))

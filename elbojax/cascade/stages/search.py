@@ -20,6 +20,8 @@ from elbojax.types import Status
 
 CLIMB_MOST = 100
 """Gradients of a climb, for which there must be room."""
+BETWEEN = np.array([0.25, 0.5, 0.75])
+"""Shares of the way from one end to another at which the density is looked at."""
 
 
 class Basin(NamedTuple):
@@ -74,7 +76,7 @@ def look_around(
         return paths, 0
     rises, looked = yield from risen(rng, q)
     basins = yield from _known(q, paths)
-    looked, cost = looked + 1, 0.0
+    looked, cost = looked + 1 + len(BETWEEN) * len(paths.modes), 0.0
     for number in range(thresholds.SEARCH_ROUNDS):
         affordable = int(
             min((left - cost - thresholds.WIDE_STARTS) / CLIMB_MOST, thresholds.SEARCH_CLIMBS + len(rises))
@@ -125,9 +127,14 @@ def look_around(
 
 
 def _known(q: Gaussian, paths: Paths) -> Stage[list[Basin]]:
-    """That of the first fit, and those in which paths have ended that it does not cover."""
-    value = float((yield Values(q.loc[None]))[0])
-    covered = _covers(q, paths.modes)
+    """That of the first fit, and those in which paths have ended that it does not cover.
+
+    A path may end early on its way, where little is gained by a step: from there to the first fit the density rises.
+    """
+    between = q.loc + BETWEEN[:, None, None] * (paths.modes - q.loc)
+    values = yield Values(np.concatenate([q.loc[None], between.reshape(-1, len(q.loc))]))
+    value, lowest = float(values[0]), np.min(values[1:].reshape(len(BETWEEN), -1), axis=0)
+    covered = _covers(q, paths.modes) | (np.minimum(value, paths.values) - lowest < thresholds.RAY_RISE)
     basins = [Basin(q, q.loc, value, int(np.sum(covered)), None)]
     for i, one in enumerate(gaussians(paths)):
         if covered[i] or paths.status[i] != Status.CONVERGED or not np.all(np.isfinite(one.scale_tril)):
@@ -147,8 +154,7 @@ def _entered(basins: list[Basin], path: Path) -> Stage[int]:
     if path.status != Status.CONVERGED or _covers(basins[0].q, end.position[None])[0]:
         return 0
     # Two ends are of one mode where the density does not fall between them.
-    shares = np.array([0.25, 0.5, 0.75])[:, None]
-    between = [basin.end + shares * (end.position - basin.end) for basin in basins]
+    between = [basin.end + BETWEEN[:, None] * (end.position - basin.end) for basin in basins]
     lowest = np.min((yield Values(np.concatenate(between))).reshape(len(basins), -1), axis=1)
     lower_end = np.minimum([basin.value for basin in basins], end.value)
     dips = lower_end - lowest
@@ -162,7 +168,7 @@ def _entered(basins: list[Basin], path: Path) -> Stage[int]:
         except np.linalg.LinAlgError:
             factor = np.diag(np.sqrt(np.abs(np.diagonal(matrix))))
         basins.append(Basin(Gaussian(end.position, factor), end.position, end.value, 1, path))
-    return 3 * len(basins)
+    return len(BETWEEN) * len(basins)
 
 
 def _covers(q: Gaussian, points: np.ndarray) -> np.ndarray:
