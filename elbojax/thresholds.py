@@ -217,6 +217,13 @@ SEARCH_CLIMBS = _number(
     "the same 200 mixtures: certified wrong 12; with 6: 19, for 39 gradients fewer",
     low=0,
 )
+SEARCH_BETWEEN = _number(
+    (0.25, 0.5, 0.75),
+    "shares of the way",
+    "From one end of a climb to another, at which the density is looked at: where it does not fall they are of one mode.",
+    low=0,
+    high=1,
+)
 SEARCH_NEGLIGIBLE = _number(
     20.0, "nats", "Below the highest density seen, from which the end of a climb is no mode worth a look."
 )
@@ -1008,6 +1015,13 @@ LABEL_EVEN = _number(
     "On the smaller side of a gap, below which an answer covers labellings unevenly: each of two sides has half of the mass.",
     "three labellings of six found by paths (three groups of 30 numbers): a third; 256 draws leave half uncertain by 0.031",
     high=0.5,
+)
+LABEL_WIDENED = _number(
+    1.5,
+    "factor",
+    "By which the first fit is widened, whose draws are to show a gap: else labellings touch, and a search keeps those it finds.",
+    "two Gaussians of one width show it from 6.6 sds apart then; an answer shows it from 4.4 (computed)",
+    low=1,
 )
 LABEL_POWERS = _number(
     2, "steps", "Towards the direction of largest differences.", "more change nothing in tests", low=1

@@ -94,6 +94,7 @@ ALLOWED = {
     "objects.GRACE": "seconds",
     "objects.POLL": "seconds",
     "objects.ROOM": "points in one call",
+    "positions.FEW": "draws in one call",
     "positions.ROOM": "points in one call",
     "posterior.LEAST": "of another library",
     "programs.SMALL": "how well a program is compiled",

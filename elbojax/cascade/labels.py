@@ -9,7 +9,7 @@ over all of them are those of no component. The report says which.
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -258,24 +258,32 @@ def _sentence(point: np.ndarray, found: list[tuple[Map, float]], certified: bool
 def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
     """The maps, those of fewest numbers first, that make all labellings of a draw, and how many these are; 0 for very many."""
     chosen: list[tuple[Map, float]] = []
-    orbit = point[None]
+    known = point[None]
     for pair in sorted(found, key=lambda pair: len(pair[0].moved)):
-        if not _holds(orbit, pair[0](point)):
+        if not _holds(known, pair[0](point)):
             chosen.append(pair)
-            orbit = _orbit(point, [each for each, _ in chosen])
-            if len(orbit) > thresholds.LABEL_COUNTED:
+            known = orbit(point, [each for each, _ in chosen])
+            if len(known) > thresholds.LABEL_COUNTED:
                 return chosen, 0
-    return chosen, len(orbit)
+    return chosen, len(known)
 
 
-def _orbit(point: np.ndarray, maps: list[Map]) -> np.ndarray:
-    """All that the maps make of a point, or more than `MOST_COUNTED` of them."""
-    orbit = new = point[None]
-    while len(new) and len(orbit) <= thresholds.LABEL_COUNTED:
+def orbit(point: np.ndarray, maps: Sequence[Map]) -> np.ndarray:
+    """All that maps make of a point [P], itself the first; of very many, more than `thresholds.LABEL_COUNTED` of them.
+
+    Args:
+      point: [P].
+      maps: which are their own inverses.
+
+    Returns:
+      [N, P].
+    """
+    known = new = point[None]
+    while len(new) and len(known) <= thresholds.LABEL_COUNTED:
         images = np.unique(np.concatenate([each(new) for each in maps]).round(9), axis=0)
-        new = images[~_among(images, orbit)]
-        orbit = np.concatenate([orbit, new])
-    return orbit
+        new = images[~_among(images, known)]
+        known = np.concatenate([known, new])
+    return known
 
 
 def _among(points: np.ndarray, many: np.ndarray) -> np.ndarray:
@@ -283,8 +291,8 @@ def _among(points: np.ndarray, many: np.ndarray) -> np.ndarray:
     return np.array([row.tobytes() in marks for row in points.round(9) + 0.0], bool)
 
 
-def _holds(orbit: np.ndarray, point: np.ndarray) -> bool:
-    return bool(_among(point[None], orbit)[0])
+def _holds(known: np.ndarray, point: np.ndarray) -> bool:
+    return bool(_among(point[None], known)[0])
 
 
 def named(maps: Iterable[Map]) -> str:

@@ -15,6 +15,7 @@ from elbojax.cascade import diagnosis, flow, handover, labels, nested, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
+from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import UNCHECKED, fit_large
 from elbojax.cascade.programs import doubled_on_host, program
@@ -361,7 +362,7 @@ def _ended(outcome: Outcome, note: str, limits: Budget) -> tuple[Outcome, str]:
 def _gaussian(key, host, target, start, data, limit):
     if target.size > thresholds.LARGE:
         return host.compute(_large_program, key, target, start, data)
-    return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep)
+    return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep, Images(target))
 
 
 @program

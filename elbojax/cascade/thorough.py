@@ -11,6 +11,7 @@ from elbojax.cascade.check.chains import chain_gradients
 from elbojax.cascade.check.diagnosis import endless
 from elbojax.cascade.check.families import on_host
 from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, population, student
@@ -130,7 +131,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
 
     Args:
       seed: of all draws.
-      target: for its moments in the user's space; not evaluated.
+      target: for its moments and labels in the user's space; not evaluated.
       start: [D], or [K, D].
       structured: the stage by structure, which comes before chains, as in `fit`; None for none.
 
@@ -140,7 +141,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
     Returns:
       `Held`.
     """
-    first, paths = yield from fit_gaussian(_rng(seed, 0), start)
+    first, paths = yield from fit_gaussian(_rng(seed, 0), start, images=Images(target))
     first, paths = yield from with_narrow(_rng(seed, 13), first, paths)
     best = yield from second_look(_rng(seed, 6), first, target)
     held = Held(first, paths, best, thresholds.BATCH_CHAINS)

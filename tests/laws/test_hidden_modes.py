@@ -10,6 +10,7 @@ import pytest
 import elbojax
 from elbojax.cascade import batch
 from elbojax.cascade.evaluate import Compiled, drive
+from elbojax.cascade.images import Images
 from elbojax.cascade.stages.gaussian import fit_gaussian
 
 
@@ -146,3 +147,57 @@ def test_the_search_keeps_to_a_budget():
     for most in (600, 800, 1500):
         fit = elbojax.fit(jax.random.key(0), anisotropic, np.zeros(4), data=data, max_gradients=most)
         assert fit.certificate.num_gradients <= most
+
+
+def exchangeable(z, data):
+    """Gaussians of unit width at places and, where these are no image of themselves, at their images under the exchange."""
+    each = jax.vmap(lambda weight, place: jnp.log(weight) - 0.5 * jnp.sum((z - place) ** 2))
+    places = data["places"]
+    both = jnp.concatenate([each(data["weights"], places), each(data["weights"], places[:, ::-1])])
+    return jax.nn.logsumexp(both)
+
+
+def searched(data, start):
+    """Ends of the paths after the search, whether it knows of labels or not."""
+    target = elbojax.targets.ravel(exchangeable, jnp.zeros(2), data=data)
+    ends = []
+    for images in (Images(target), None):
+        with jax.enable_x64(True):
+            model = Compiled(target, data)
+            _, paths = drive(fit_gaussian(np.random.default_rng(0), np.asarray(start), images=images), model)
+        ends.append(paths.modes)
+    return ends
+
+
+def near(ends, place):
+    return bool(np.any(np.linalg.norm(ends - np.asarray(place), axis=1) < 1))
+
+
+def test_a_known_mode_under_other_labels_is_no_other_mode():
+    data = {"weights": np.array([1.0]), "places": np.array([[0.0, 12.0]])}
+    known, without = searched(data, [0.0, 12.0])
+    assert near(known, [0, 12]) and not near(known, [12, 0])
+    assert near(without, [0, 12]) and near(without, [12, 0])
+    fit = elbojax.fit(jax.random.key(0), exchangeable, np.array([0.0, 12.0]), data=data)
+    assert fit.certificate.status == elbojax.Status.MULTIMODAL and "describes one of 2 labellings" in fit.note
+    many = jax.tree.map(lambda x: np.stack([x, x]), data)
+    fits = elbojax.fit_batch(jax.random.key(0), exchangeable, np.array([0.0, 12.0]), many)
+    assert np.all(fits.certificate.status == elbojax.Status.MULTIMODAL) and "one of 2 labellings" in fits.note
+
+
+def test_a_mode_of_its_own_is_found_beside_labels():
+    data = {"weights": np.array([0.7, 0.3]), "places": np.array([[0.0, 12.0], [8.0, 24.0]])}
+    known, _ = searched(data, [0.0, 12.0])
+    assert near(known, [0, 12]) and not near(known, [12, 0])
+    assert near(known, [8, 24]) != near(known, [24, 8])
+    assert not elbojax.fit(jax.random.key(0), exchangeable, np.array([0.0, 12.0]), data=data).certificate.certified
+
+
+def test_where_a_mode_lies_between_labellings_all_are_kept():
+    """An answer without one would show no gap, and be certified: of 0.4, 0.4 and 0.2 it would lack 0.4."""
+    data = {"weights": np.array([0.4, 0.1]), "places": np.array([[0.0, 20.0], [10.0, 10.0]])}
+    for seed in range(3):
+        fit = elbojax.fit(jax.random.key(seed), exchangeable, np.array([0.0, 20.0]), data=data)
+        c = fit.certificate
+        assert not c.certified or np.allclose(fit.mean(), 10, atol=0.9)
+        assert c.certified

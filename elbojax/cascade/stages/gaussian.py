@@ -9,6 +9,7 @@ from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
@@ -28,6 +29,7 @@ def fit_gaussian(
     limit: float = math.inf,
     late: Callable[[], bool] = lambda: False,
     told: Callable[[Paths], None] = lambda paths: None,
+    images: Images | None = None,
 ) -> Stage[tuple[Outcome, Paths]]:
     """Paths, a full-rank Gaussian, and its check.
 
@@ -37,6 +39,7 @@ def fit_gaussian(
       limit: gradients above which the Gaussian is fitted no further; all paths end, for else modes would go uncounted.
       late: whether the Gaussian is to be fitted no further, likewise.
       told: is handed the paths, for those who are interrupted before there is more (`unchecked`).
+      images: under exchanges of labels, of modes that are not to be counted again; None for none.
 
     Yields:
       Requests.
@@ -52,7 +55,7 @@ def fit_gaussian(
     left = limit - paths.num_gradients - info.num_gradients
     if left > thresholds.RAY_PATHS * CLIMB_MOST and not late():
         # Draws of their own, so that what follows is the same with and without them.
-        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths, left)
+        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths, left, images)
     cost = Cost(
         num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=looked,

@@ -9,6 +9,7 @@ import numpy as np
 
 from elbojax import thresholds
 from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.images import Images
 from elbojax.cascade.stages.paths import assessed, gaussians
 from elbojax.cascade.stages.rays import risen
 from elbojax.host import noise as noises
@@ -20,8 +21,6 @@ from elbojax.types import Status
 
 CLIMB_MOST = 100
 """Gradients of a climb, for which there must be room."""
-BETWEEN = np.array([0.25, 0.5, 0.75])
-"""Shares of the way from one end to another at which the density is looked at."""
 
 
 class Basin(NamedTuple):
@@ -43,7 +42,7 @@ class Basin(NamedTuple):
 
 
 def look_around(
-    rng: np.random.Generator, q: Gaussian, paths: Paths, left: float = math.inf
+    rng: np.random.Generator, q: Gaussian, paths: Paths, left: float = math.inf, images: Images | None = None
 ) -> Stage[tuple[Paths, int]]:
     r"""The paths, with one into each mode that they have not seen and a search from the first fit has.
 
@@ -54,13 +53,15 @@ def look_around(
     share of climbs that would end in modes not seen is that of those seen once. The part of space that leads to a mode, not its
     mass, decides whether it is found: one of the width of the others has a fair part however many parameters there are, a
     narrow one has not. Modes without a share worth a look are left out, so that the stages to come are those without the
-    search.
+    search; so are those that are images of known ones under exchanges of labels, as long as the answer without them will be
+    seen to be of one labelling.
 
     Args:
       rng: of the starts.
       q: the first fit.
       paths: so far.
       left: gradients that may be taken.
+      images: of points, under exchanges of labels; None for none.
 
     Yields:
       `Values` and `Gradients`.
@@ -76,7 +77,8 @@ def look_around(
         return paths, 0
     rises, looked = yield from risen(rng, q)
     basins = yield from _known(q, paths)
-    looked, cost = looked + 1 + len(BETWEEN) * len(paths.modes), 0.0
+    relabelled: list[Path] = []
+    looked, cost = looked + 1 + len(thresholds.SEARCH_BETWEEN) * len(paths.modes), 0.0
     for number in range(thresholds.SEARCH_ROUNDS):
         affordable = int(
             min((left - cost - thresholds.WIDE_STARTS) / CLIMB_MOST, thresholds.SEARCH_CLIMBS + len(rises))
@@ -105,10 +107,12 @@ def look_around(
         )
         cost += sum(path.num_gradients for path in climbs)
         for path in sorted(climbs, key=lambda path: -path.points[-1].value):
-            looked += yield from _entered(basins, _unwhitened(path, origin))
+            looked += yield from _entered(basins, _unwhitened(path, origin), images, relabelled)
         if len(basins) == before and all(basin.seen > 1 for basin in basins[1:]):
             break
     new = [basin.path for basin in basins if basin.path is not None]
+    if images is not None and relabelled and not images.apart([basin.q for basin in basins]):
+        new += relabelled
     if not new:
         return _with_cost(paths, cost), looked
     noise = noises.whitened(rng, draws_for(size), size)  # few others leave more doubt than LIGHT with many parameters
@@ -131,9 +135,10 @@ def _known(q: Gaussian, paths: Paths) -> Stage[list[Basin]]:
 
     A path may end early on its way, where little is gained by a step: from there to the first fit the density rises.
     """
-    between = q.loc + BETWEEN[:, None, None] * (paths.modes - q.loc)
+    shares = np.asarray(thresholds.SEARCH_BETWEEN)
+    between = q.loc + shares[:, None, None] * (paths.modes - q.loc)
     values = yield Values(np.concatenate([q.loc[None], between.reshape(-1, len(q.loc))]))
-    value, lowest = float(values[0]), np.min(values[1:].reshape(len(BETWEEN), -1), axis=0)
+    value, lowest = float(values[0]), np.min(values[1:].reshape(len(shares), -1), axis=0)
     covered = _covers(q, paths.modes) | (np.minimum(value, paths.values) - lowest < thresholds.RAY_RISE)
     basins = [Basin(q, q.loc, value, int(np.sum(covered)), None)]
     for i, one in enumerate(gaussians(paths)):
@@ -148,27 +153,53 @@ def _known(q: Gaussian, paths: Paths) -> Stage[list[Basin]]:
     return basins
 
 
-def _entered(basins: list[Basin], path: Path) -> Stage[int]:
-    """Count a climb for the basin of its end, or begin one; the log-densities that it took to tell."""
+def _entered(basins: list[Basin], path: Path, images: Images | None, relabelled: list[Path]) -> Stage[int]:
+    """Count a climb for the basin of its end, or begin one; the log-densities that it took to tell.
+
+    One that ends in an image of a known mode counts for that, and is among the relabelled.
+    """
     end = path.points[-1]
     if path.status != Status.CONVERGED or _covers(basins[0].q, end.position[None])[0]:
         return 0
-    # Two ends are of one mode where the density does not fall between them.
-    between = [basin.end + BETWEEN[:, None] * (end.position - basin.end) for basin in basins]
-    lowest = np.min((yield Values(np.concatenate(between))).reshape(len(basins), -1), axis=1)
-    lower_end = np.minimum([basin.value for basin in basins], end.value)
-    dips = lower_end - lowest
-    at = int(np.argmin(dips))
-    if dips[at] < thresholds.RAY_RISE:
+    at, looked = yield from _joined(basins, np.broadcast_to(end.position, (len(basins), len(end.position))), end.value)
+    if at is None and images is not None and end.value > _highest(basins) - thresholds.SEARCH_NEGLIGIBLE:
+        moved, cost = yield from images.nearest(basins[0].q, end.position, np.stack([basin.end for basin in basins]))
+        looked += cost
+        if np.any(moved != end.position):
+            at, cost = yield from _joined(basins, moved)
+            looked += cost
+            if at is not None:
+                relabelled.append(path)
+    if at is not None:
         basins[at] = basins[at]._replace(seen=basins[at].seen + 1)
-    elif end.value > max(basin.value for basin in basins) - thresholds.SEARCH_NEGLIGIBLE:
+    elif end.value > _highest(basins) - thresholds.SEARCH_NEGLIGIBLE:
         matrix = end.matrix()
         try:
             factor = np.linalg.cholesky(matrix)
         except np.linalg.LinAlgError:
             factor = np.diag(np.sqrt(np.abs(np.diagonal(matrix))))
         basins.append(Basin(Gaussian(end.position, factor), end.position, end.value, 1, path))
-    return len(BETWEEN) * len(basins)
+    return looked
+
+
+def _joined(basins: list[Basin], points: np.ndarray, value: float | None = None) -> Stage[tuple[int | None, int]]:
+    """The basin to whose end the density does not fall on the way from its point [K, D], or None; the log-densities it took.
+
+    The value is that at the points, where it is the same for all and known.
+    """
+    ends = np.stack([basin.end for basin in basins])
+    shares = np.array([*thresholds.SEARCH_BETWEEN, *([1.0] if value is None else [])])
+    between = ends + shares[:, None, None] * (points - ends)
+    values = (yield Values(between.reshape(-1, points.shape[1]))).reshape(len(shares), -1)
+    at_points = values[-1] if value is None else value
+    dips = np.minimum([basin.value for basin in basins], at_points) - np.min(values, axis=0)
+    # Two ends are of one mode where the density does not fall between them.
+    at = int(np.argmin(dips))
+    return (at if dips[at] < thresholds.RAY_RISE else None), values.size
+
+
+def _highest(basins: list[Basin]) -> float:
+    return max(basin.value for basin in basins)
 
 
 def _covers(q: Gaussian, points: np.ndarray) -> np.ndarray:
