@@ -1016,6 +1016,14 @@ LABEL_EVEN = _number(
     "three labellings of six found by paths (three groups of 30 numbers): a third; 256 draws leave half uncertain by 0.031",
     high=0.5,
 )
+LABEL_OWN = _number(
+    0.7,
+    "share of draws",
+    "And of images of others, whose nearest is of their own kind, above which an answer lacks some of the labellings.",
+    "half where it has all, uncertain by 0.03 (computed, 256 of each); 1 where two of six are there",
+    low=0.5,
+    high=1,
+)
 LABEL_WIDENED = _number(
     1.5,
     "factor",

@@ -76,7 +76,48 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
         chosen, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
     if not chosen:
         return Found(num_log_densities=cost)
+    chosen = mixed(points, chosen)
     return Found(_sentence(points[0], chosen, certified), is_partial(chosen), cost)
+
+
+def mixed(points: np.ndarray, found: list[tuple[Map, float]]) -> list[tuple[Map, float]]:
+    """The pairs; those under which the draws do not lie among their images with a share of LABEL_STRAY at most.
+
+    Half of the draws on each side of every gap is not yet half of each mode: two of the six labellings of three components, in
+    opposite orders, look even in every pair, and so do two different modes, one on each side. Of draws that a map leaves as
+    they are in distribution, and their images, the nearest to each is one of either kind with equal chances.
+
+    Args:
+      points: [S, P] draws of equal weight.
+      found: maps under which the posterior is the same, and shares.
+
+    Returns:
+      As `found`.
+
+    References:
+      Schilling 1986, https://doi.org/10.1080/01621459.1986.10478337
+    """
+    points = np.unique(points, axis=0)  # a draw that is there twice is its own neighbour
+    spread = points.std(axis=0)
+    scale = np.where(spread > 0, spread, 1)
+    some, others = np.split(np.random.default_rng(0).permutation(points), [len(points) // 2])
+    pairs = []
+    for each, share in found:
+        even = share >= thresholds.LABEL_EVEN
+        if even and _own(some / scale, each(others) / scale) > thresholds.LABEL_OWN:
+            share = thresholds.LABEL_STRAY
+        pairs.append((each, share))
+    return pairs
+
+
+def _own(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of the points of two samples [A, P], [B, P] whose nearest other is of their own sample."""
+    both = np.concatenate([a, b])
+    squares = np.sum(both**2, axis=1)
+    away = squares[:, None] + squares - 2 * both @ both.T
+    np.fill_diagonal(away, np.inf)
+    first = np.arange(len(both)) < len(a)
+    return float(np.mean(first[np.argmin(away, axis=1)] == first))
 
 
 def is_one(found: Iterable[tuple[Map, float]]) -> bool:
