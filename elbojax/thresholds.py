@@ -630,6 +630,13 @@ ENSEMBLE_ROUGH = _number(
     "Above which another block follows.",
     "of chains that have not left their starts, 256 of them, it is 0.044 or more (derived; simulated 0.046 to 0.061)",
 )
+ENSEMBLE_EVIDENCE = _number(
+    0.03,
+    "share of Z",
+    "By which, beyond three standard errors, draws of chains contradict the evidence of the weights before: its error is"
+    " unknown then.",
+    "a shell of radius 3 and width 0.3 in three dimensions: log p(x) off by 0.34, at a standard error of 0.01",
+)
 ENSEMBLE_MARGIN = _number(0.1, "sds of a mean, share of an sd", "Bias up to which the chains are stationary.")
 ENSEMBLE_SURE = _number(
     2.0,
@@ -828,6 +835,9 @@ OUTER_SCALES = _number(
     low=1,
 )
 OUTER_PROBES = _number(64, "draws", "Of these, all together.", low=4)
+OUTER_LARGEST = _number(
+    20, "parameters", "Above which the host does not look there: probes are too few of all directions."
+)
 OUTER_SHARE = _number(
     0.1,
     "of the variance",

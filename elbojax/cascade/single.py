@@ -23,6 +23,7 @@ from elbojax.cascade.refit import is_rough, recheck
 from elbojax.cascade.stages import funnel, sparse
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
 from elbojax.cascade.stages.narrow_modes import with_narrow
+from elbojax.cascade.stages.outside import inside
 from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
@@ -168,6 +169,7 @@ def _cascade(key, host, target, start, data, limits, say):
     used = outcome.certificate.num_gradients + cost
     outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
     outcome, paths = host.run(13, with_narrow, outcome, paths)
+    outcome = host.run(14, inside, outcome)
     host.best = first = outcome
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
@@ -209,7 +211,7 @@ def _cascade(key, host, target, start, data, limits, say):
         outcome = host.best = _second_look(key, host, target, host.best, data, say)
         if outcome.certificate.certified:
             outcome, paths = host.run(13, with_narrow, outcome, paths)
-            host.best = outcome
+            outcome = host.best = host.run(14, inside, outcome)
         limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
     status = int(outcome.certificate.status)
     if status == Status.NON_FINITE:

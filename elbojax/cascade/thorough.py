@@ -17,6 +17,7 @@ from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages import chains, funnel, mixture, population, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
 from elbojax.cascade.stages.narrow_modes import with_narrow
+from elbojax.cascade.stages.outside import inside
 from elbojax.cascade.stages.paths import best_of
 from elbojax.families import FullRank, Funnel, Mixture
 from elbojax.host.requests import Stage
@@ -143,6 +144,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
     """
     first, paths = yield from fit_gaussian(_rng(seed, 0), start, images=Images(target))
     first, paths = yield from with_narrow(_rng(seed, 13), first, paths)
+    first = yield from inside(_rng(seed, 14), first)
     best = yield from second_look(_rng(seed, 6), first, target)
     held = Held(first, paths, best, thresholds.BATCH_CHAINS)
     for stage in _stages_of_batches(structured):
@@ -155,6 +157,7 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
         best = yield from second_look(_rng(seed, 6), better(held.best, candidate), target)
         if best.certificate.certified:
             best, paths = yield from with_narrow(_rng(seed, 13), best, held.paths)
+            best = yield from inside(_rng(seed, 14), best)
             held = held._replace(paths=paths)
         held = held._replace(best=best)
     return held._replace(best=(yield from unless_endless(held)))

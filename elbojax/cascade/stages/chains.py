@@ -130,6 +130,7 @@ def ensemble(
     used += len(chains)
     result = outcome
     recorded: list[np.ndarray] = []
+    heights: list[np.ndarray] = []
     angle = thresholds.ENSEMBLE_ANGLE
     for block in range(1, thresholds.ENSEMBLE_BLOCKS + 1):
         length = length_of(angle, step)
@@ -140,12 +141,16 @@ def ensemble(
             sizes = step * rng.uniform(0.5, 1.5, len(chains))
             here, _ = yield from trajectory(rng, whitening, here, sizes, length)
             recorded.append(points_of(whitening, here.u))
+            heights.append(here.values)
         used += block_cost
         joined = _joined(whitening, here.u, len(ends))
         counted = np.stack(recorded[int(thresholds.ENSEMBLE_SKIPPED * len(recorded)) :])[
             :, : thresholds.ENSEMBLE_CHAINS
         ]
         result, moved = _assessed(outcome, whitening, counted, used, joined)
+        if result.certificate.certified:
+            values = np.stack(heights[-len(counted) :])[:, : thresholds.ENSEMBLE_CHAINS]
+            result = _with_sound_evidence(result, counted, values)
         if moved.correlation > thresholds.ENSEMBLE_MIXED:
             angle = thresholds.ENSEMBLE_ANGLE_SLOW
         affordable = (most - used) / (thresholds.ENSEMBLE_BLOCK * length_of(angle, step) * len(chains))
@@ -285,6 +290,32 @@ def _assessed(
     pooled = draws.reshape(-1, size)
     uniform = np.full(len(pooled), -math.log(len(pooled)))
     return Outcome(outcome.q, pooled, uniform, _with_cost(certificate, used)), moved
+
+
+def _with_sound_evidence(outcome: Outcome, draws: np.ndarray, values: np.ndarray) -> Outcome:
+    r"""The outcome; log p(x), which is that of the weights before, of unknown error where draws of the posterior contradict it.
+
+    .. math:: \mathrm E_p\left[\frac{q(z)\, \hat Z}{p(z)}\right] = \frac{\hat Z}{Z}
+
+    A `q` on half of a ring has light weights, and half of Z; of the draws of chains half are where it has none.
+
+    Args:
+      outcome: certified by chains.
+      draws: [T, C, D].
+      values: [T, C], the log-density there.
+    """
+    c = outcome.certificate
+    if not math.isfinite(c.log_evidence_se) or not math.isfinite(c.log_evidence):
+        return outcome
+    q: Any = on_host(outcome.q)
+    log_q = np.stack([q.log_prob(points) for points in draws])
+    ratios = np.exp(np.minimum(log_q + float(c.log_evidence) - values, 700.0))
+    each = np.mean(ratios, axis=0)
+    mean, se = float(np.mean(each)), float(np.std(each, ddof=1)) / math.sqrt(len(each))
+    contradicted = abs(mean - 1) > thresholds.ENSEMBLE_EVIDENCE + 3 * (se + float(c.log_evidence_se))
+    if not contradicted:
+        return outcome
+    return outcome._replace(certificate=c._replace(log_evidence_se=np.float64(math.inf)))
 
 
 class _Seen(NamedTuple):
