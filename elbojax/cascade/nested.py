@@ -229,7 +229,7 @@ def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
         if richer.least(len(model.init), held) is not None:
             stage_of = richer.run(rng(richer.number), held, math.inf)
             if richer.name == "refit":
-                stage_of = refit(rng(richer.number), held.best, many, thresholds.NESTED_ENOUGH, _spent(model, many))
+                stage_of = refit(rng(richer.number), held.best, many, thresholds.NESTED_ENOUGH, _dear(model, many))
             candidate = yield from model.run(stage_of)
             held = held._replace(best=better(held.best, candidate))
     return held.best
@@ -297,7 +297,7 @@ def _whole(model: Model, outcome: Outcome, rough: float) -> Outcome:
     return Outcome(q, flat.reshape(-1, flat.shape[-1]), np.repeat(log_weights - np.log(each), each), c)
 
 
-def _spent(model: Model, num_draws: int) -> Callable[[], bool]:
+def _dear(model: Model, num_draws: int) -> Callable[[], bool]:
     """Whether as many corrected draws more, at the price of those so far, would be more gradients than the stage may take."""
     return lambda: model.num_gradients + num_draws * model.cost_of_draw > thresholds.NESTED_MOST
 
