@@ -62,8 +62,8 @@ def run(*, models: int | None, every: int, output: pathlib.Path, seed: int, comp
     some = certified.fit_some(batch_key, windows.returns, every)
     print(certified.report(model, assessment, seconds, some))
     returns = windows.returns[some.chosen]
-    certain = (jnp.asarray(x, jnp.float32) for x in (some.fits.draws, some.fits.log_weights))
-    sure = np.asarray(volatility.forecast(forecast_key, model, *certain, returns)).std(axis=1)
+    certain, log_weights = (jnp.asarray(x, jnp.float32) for x in (some.fits.draws, some.fits.log_weights))
+    sure = np.asarray(volatility.forecast(forecast_key, model, certain, log_weights, returns)).std(axis=1)
     path = picture.draw(output, windows, (low, high), draws.std(axis=1), np.asarray(assessment.khat), some, sure)
     print(f"\nPicture: {path}" if path else "\nNo picture: pip install 'elbojax[examples]' brings matplotlib.")
 
