@@ -112,7 +112,10 @@ def test_references_by_chains_agree_with_quadrature(monkeypatch):
     numpyro = pytest.importorskip("numpyro")
     monkeypatch.setattr(suite, "WARMUP", 200)
     model = build(
-        "normal", lambda z, data: -0.5 * jnp.sum(((z["x"] - data) / 2) ** 2), {"x": ("real", jnp.zeros(2))}, 3.0
+        "normal",
+        lambda z, data: -0.5 * jnp.sum(((z["x"] - data["at"]) / 2) ** 2),
+        {"x": ("real", jnp.zeros(2))},
+        {"at": 3.0},
     )
     columns, diverged = suite.long_chains(of_model(model), 500)
     found = suite.reference_of(columns)
