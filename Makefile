@@ -20,12 +20,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo test test-slow laws notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
-# `make test` takes the flags of tests/conftest.py, which compile quickly. All else, the slow tests too, compiles as a
-# user's programs do: without any flag.
+# `make test` and the laws take the flags of tests/conftest.py, which compile quickly. All else, the slow tests too,
+# compiles as a user's programs do: without any flag.
 test-slow: export XLA_FLAGS ?=
-
-# The laws go from file to file, in one process, which may keep more of what it has compiled.
-laws: export ELBOJAX_TEST_MEMORY ?= 4e9
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow laws lint format types bench notebooks thresholds benchmarks-page docs pictures package extras clean
@@ -48,11 +45,11 @@ demo: $(READY) ## a guided tour in the terminal
 test: $(READY) ## tests, doctests and the README's examples, but for the laws and the slow ones
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' --ignore=tests/laws $(PYTEST_ARGS)
 
-test-slow: $(READY) ## the slow ones: long runs, killed processes, many compilations
-	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m slow $(PYTEST_ARGS)
+test-slow: $(READY) ## the slow ones but for the laws: long runs, killed processes, many compilations
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m slow --ignore=tests/laws $(PYTEST_ARGS)
 
-laws: $(READY) ## the laws in one process, in another order each time: what one call leaves behind must not change the next
-	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m 'not slow' tests/laws $(PYTEST_ARGS)
+laws: $(READY) ## the laws, slow ones too, in one process, in another order each time: what one call leaves behind must not change the next
+	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/laws $(PYTEST_ARGS)
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .

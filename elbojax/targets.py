@@ -513,7 +513,7 @@ def labelled(target: Target, labels: tuple[str, ...] | None) -> Target:
 def _takes_one(function: Callable[..., Any]) -> bool:
     """Whether the function can be called with one argument, as far as can be seen."""
     try:
-        inspect.signature(function).bind(None)
+        inspect.signature(function, follow_wrapped=False).bind(None)
     except (TypeError, ValueError):
         return False
     return True

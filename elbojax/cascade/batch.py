@@ -422,11 +422,17 @@ def _run(stage, key, numbers, target, starts, data, results, todo, mesh, shards,
     """The models `todo` through one stage, chunk by chunk; what a checkpoint holds is not computed again."""
     devices = 1 if mesh is None else mesh.size
     lanes = min(stage.lanes, math.ceil(todo.size / devices))
+    if stage.name != "quick":
+        # How many models reach a later stage changes from batch to batch: few sizes, so that its program is mostly compiled.
+        lanes = min(stage.lanes, 1 << (lanes - 1).bit_length())
     bytes_of_one = sum(x[:1].nbytes for x in jax.tree.leaves(data))
     room = MEMORY // max(lanes * bytes_of_one, 1)
     groups = int(np.clip(min(todo.size // (devices * lanes * CALLS), room), 1, GROUPS))
-    calls = math.ceil(todo.size / (devices * lanes * groups))
-    chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
+    if stage.name == "quick":
+        calls = math.ceil(todo.size / (devices * lanes * groups))
+        chunk = devices * lanes * math.ceil(todo.size / (devices * lanes * calls))  # the last call nearly full too
+    else:
+        chunk = devices * lanes * (1 << (groups.bit_length() - 1))
     light = todo.size < MANY and is_small(target, widened(_take(data, 0)))
     # Not LIGHT, with which a first stage has not ended (workaround "light first stage").
     options = accepted(jax.default_backend(), LIGHTER) if light else ()

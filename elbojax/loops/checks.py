@@ -141,7 +141,7 @@ def check_log_density(log_density: Any) -> None:
     if not callable(log_density):
         raise TypeError(f"{wanted}, got {type(log_density).__name__}")
     try:
-        parameters = inspect.signature(log_density).parameters.values()
+        parameters = inspect.signature(log_density, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
         return  # some callables of C have none
     if not any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
@@ -158,7 +158,8 @@ def check_needs_no_data(log_density: Any) -> None:
       log_density: a function.
     """
     try:
-        signature = inspect.signature(log_density)
+        # Its own, for that of what it wraps (functools.wraps) need not be how it is called.
+        signature = inspect.signature(log_density, follow_wrapped=False)
     except (TypeError, ValueError):
         return
     try:

@@ -102,7 +102,7 @@ def _told(value: Any) -> str:
 
 def _with_data(log_density, data, event):
     try:
-        inspect.signature(log_density).bind(event, data)
+        inspect.signature(log_density, follow_wrapped=False).bind(event, data)
     except TypeError:
         raise TypeError(
             "data were given, but the log-density takes none: it must be log_density(event, data), or leave the data out"

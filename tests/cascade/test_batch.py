@@ -225,6 +225,22 @@ def test_more_models_are_no_more_programs():
     assert len(fits) == 37 and fits.certificate.certified.all()
 
 
+def test_a_later_stage_serves_another_number_of_models():
+    """Five and seven of nine are bent, and go on to an adapted proposal."""
+
+    def target(z, bend):
+        return -0.5 * z[0] ** 2 - 0.5 * (z[1] - bend * z[0] ** 2) ** 2
+
+    counts = []
+    for number in (5, 7):
+        before = compiled_so_far().programs
+        fits = elbojax.fit_batch(KEY, target, jnp.zeros(2), np.where(np.arange(9) < number, 1.0, 0.0))
+        assert fits.certificate.certified.all()
+        assert np.sum(fits.certificate.stage == Stage.STUDENT_T) == number
+        counts.append(compiled_so_far().programs - before)
+    assert counts[0] > 0 and counts[1] == 0
+
+
 def test_compile_time_and_run_time_are_told_apart(capsys):
     fit(data(), progress=True)
     said = capsys.readouterr().err

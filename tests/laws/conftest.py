@@ -2,9 +2,11 @@
 
 A law is a table of cases, each with its right value (closed form, quadrature, another library) or the error that it is
 to raise. Every case runs twice: as in a user's default session (float32) and with `jax_enable_x64`. The order of the
-laws is shuffled, for what one call leaves behind must not change what the next one answers; ELBOJAX_LAWS_SEED repeats an
-order that failed. ELBOJAX_LAWS_HALF takes one of two halves, each of files picked by that seed, so that two processes
-share the work; which files meet in one of them changes with it.
+laws is shuffled, for what one call leaves behind must not change what the next one answers: that of the files, and that
+of the laws within each. (Laws of one file share compiled programs. Shuffled one by one, so much had to be dropped for
+want of memory and compiled again that the slow ones took 40 s each for 1 s.) ELBOJAX_LAWS_SEED repeats an order that
+failed. ELBOJAX_LAWS_HALF takes one of two halves, each of files picked by that seed, so that two processes share the
+work; which files meet in one of them changes with it.
 """
 
 import os
@@ -43,14 +45,25 @@ def others(laws):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """The laws in shuffled order, each in a place where a law stood; of one half alone where that is asked for."""
+    """The laws in shuffled order, in the places where laws stood; of one half alone where that is asked for."""
     here = pathlib.Path(__file__).parent
     if HALF:
         left_out = others([item for item in items if here in item.path.parents])
         config.hook.pytest_deselected(items=[item for item in items if item.path in left_out])
         items[:] = [item for item in items if item.path not in left_out]
     places = [place for place, item in enumerate(items) if here in item.path.parents]
-    laws = [items[place] for place in places]
-    random.Random(SEED).shuffle(laws)
+    laws = shuffled([items[place] for place in places])
     for place, law in zip(places, laws, strict=True):
         items[place] = law
+
+
+def shuffled(laws):
+    """File by file, in an order of the seed's, and so within each."""
+    order, files = random.Random(SEED), {}
+    for law in laws:
+        files.setdefault(law.path, []).append(law)
+    names = list(files)
+    order.shuffle(names)
+    for name in names:
+        order.shuffle(files[name])
+    return [law for name in names for law in files[name]]
