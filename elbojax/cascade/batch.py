@@ -116,14 +116,14 @@ def fit_batch(
     """Fit many posteriors without tuning, one for each data set of a batch.
 
     All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it get, up to ten
-    parameters, a proposal with skew and bends fitted to their draws, by another. What is left goes through the
-    stages of `fit` on the host, up to 64 at a time in step: log-densities and gradients that they ask for are computed
-    together, by two compiled programs. Where the structure of the models is one that helps, it is found once for all of them,
-    and their nested models share programs, too. What these do not certify gets a flow, and NUTS, compiled again. The programs
-    serve however many models there are, and memory on a device does not grow with them: as many run side by side as a gigabyte
-    holds, of the numbers that their checks compute or of their data. A model that fails harms no other. Where components can
-    be exchanged or signs changed without a change of a posterior, and an answer describes one of the labellings, its status
-    is MULTIMODAL, as in `fit`, and the note says so.
+    parameters, a proposal with skew and bends fitted to their draws, by another. What is left goes through the stages of
+    `fit` on the host, and up to twenty parameters a mixture fitted to their draws, up to 64 at a time in step: log-densities
+    and gradients that they ask for are computed together, by compiled programs. Where the structure of the models is one that
+    helps, it is found once for all of them, and their nested models share programs, too. What these do not certify gets a
+    flow, and NUTS, compiled again. The programs serve however many models there are, and memory on a device does not grow
+    with them: as many run side by side as a gigabyte holds, of the numbers that their checks compute or of their data. A
+    model that fails harms no other. Where components can be exchanged or signs changed without a change of a posterior, and
+    an answer describes one of the labellings, its status is MULTIMODAL, as in `fit`, and the note says so.
 
     Args:
       key: consumed.

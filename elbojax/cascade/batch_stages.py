@@ -227,17 +227,24 @@ def quick(
 
 
 def inside(outcome: Outcome, log_density: LogDensity, noise: Array) -> Outcome:
-    """The outcome of `quick`; without its certificate where a share of the variance lies outside of its draws."""
+    """The outcome of `quick`; without its certificate where there is more outside of its draws.
+
+    That is a share of the variance, or another mode to which gradients far out lead.
+    """
     q, certificate = outcome.q, outcome.certificate
     assert isinstance(q, FullRank), "the first stage of a batch is for few parameters"
     probes = noise[: thresholds.OUTER_PROBES, : q.loc.size]
+    looked = thresholds.OUTER_PROBES + elsewhere.num_led()
     share = outer_variance.variance_outside(probes, q, log_density, certificate.log_evidence, len(noise))
-    lost = certificate.certified & (share > thresholds.OUTER_SHARE)
+    led = elsewhere.leads_away(noise[: thresholds.LED_STARTS, : q.loc.size], q, log_density, envelope(q).log_prob)
+    lost = certificate.certified & ((share > thresholds.OUTER_SHARE) | led)
     return outcome._replace(
         certificate=certificate._replace(
             certified=certificate.certified & ~lost,
             status=jnp.where(lost, Status.UNRELIABLE, certificate.status).astype(jnp.int32),
-            num_log_densities=certificate.num_log_densities + thresholds.OUTER_PROBES,
+            modes=certificate.modes + led,  # so that no stage goes on which knows of one mode only
+            num_gradients=certificate.num_gradients + thresholds.LED_STARTS,
+            num_log_densities=certificate.num_log_densities + looked,
         )
     )
 

@@ -9,7 +9,7 @@ over all of them are those of no component. The report says which.
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -76,7 +76,48 @@ def look(target: Target, data: PyTree, draws: Any, log_weights: Any, certified: 
         chosen, cost = _unchanged(target, data, points[: thresholds.LABEL_COMPARED], inside)
     if not chosen:
         return Found(num_log_densities=cost)
+    chosen = mixed(points, chosen)
     return Found(_sentence(points[0], chosen, certified), is_partial(chosen), cost)
+
+
+def mixed(points: np.ndarray, found: list[tuple[Map, float]]) -> list[tuple[Map, float]]:
+    """The pairs; those under which the draws do not lie among their images with a share of LABEL_STRAY at most.
+
+    Half of the draws on each side of every gap is not yet half of each mode: two of the six labellings of three components, in
+    opposite orders, look even in every pair, and so do two different modes, one on each side. Of draws that a map leaves as
+    they are in distribution, and their images, the nearest to each is one of either kind with equal chances.
+
+    Args:
+      points: [S, P] draws of equal weight.
+      found: maps under which the posterior is the same, and shares.
+
+    Returns:
+      As `found`.
+
+    References:
+      Schilling 1986, https://doi.org/10.1080/01621459.1986.10478337
+    """
+    points = np.unique(points, axis=0)  # a draw that is there twice is its own neighbour
+    spread = points.std(axis=0)
+    scale = np.where(spread > 0, spread, 1)
+    some, others = np.split(np.random.default_rng(0).permutation(points), [len(points) // 2])
+    pairs = []
+    for each, share in found:
+        even = share >= thresholds.LABEL_EVEN
+        if even and _own(some / scale, each(others) / scale) > thresholds.LABEL_OWN:
+            share = thresholds.LABEL_STRAY
+        pairs.append((each, share))
+    return pairs
+
+
+def _own(a: np.ndarray, b: np.ndarray) -> float:
+    """The share of the points of two samples [A, P], [B, P] whose nearest other is of their own sample."""
+    both = np.concatenate([a, b])
+    squares = np.sum(both**2, axis=1)
+    away = squares[:, None] + squares - 2 * both @ both.T
+    np.fill_diagonal(away, np.inf)
+    first = np.arange(len(both)) < len(a)
+    return float(np.mean(first[np.argmin(away, axis=1)] == first))
 
 
 def is_one(found: Iterable[tuple[Map, float]]) -> bool:
@@ -258,24 +299,32 @@ def _sentence(point: np.ndarray, found: list[tuple[Map, float]], certified: bool
 def generators(point: np.ndarray, found: list[tuple[Map, float]]) -> tuple[list[tuple[Map, float]], int]:
     """The maps, those of fewest numbers first, that make all labellings of a draw, and how many these are; 0 for very many."""
     chosen: list[tuple[Map, float]] = []
-    orbit = point[None]
+    known = point[None]
     for pair in sorted(found, key=lambda pair: len(pair[0].moved)):
-        if not _holds(orbit, pair[0](point)):
+        if not _holds(known, pair[0](point)):
             chosen.append(pair)
-            orbit = _orbit(point, [each for each, _ in chosen])
-            if len(orbit) > thresholds.LABEL_COUNTED:
+            known = orbit(point, [each for each, _ in chosen])
+            if len(known) > thresholds.LABEL_COUNTED:
                 return chosen, 0
-    return chosen, len(orbit)
+    return chosen, len(known)
 
 
-def _orbit(point: np.ndarray, maps: list[Map]) -> np.ndarray:
-    """All that the maps make of a point, or more than `MOST_COUNTED` of them."""
-    orbit = new = point[None]
-    while len(new) and len(orbit) <= thresholds.LABEL_COUNTED:
+def orbit(point: np.ndarray, maps: Sequence[Map]) -> np.ndarray:
+    """All that maps make of a point [P], itself the first; of very many, more than `thresholds.LABEL_COUNTED` of them.
+
+    Args:
+      point: [P].
+      maps: which are their own inverses.
+
+    Returns:
+      [N, P].
+    """
+    known = new = point[None]
+    while len(new) and len(known) <= thresholds.LABEL_COUNTED:
         images = np.unique(np.concatenate([each(new) for each in maps]).round(9), axis=0)
-        new = images[~_among(images, orbit)]
-        orbit = np.concatenate([orbit, new])
-    return orbit
+        new = images[~_among(images, known)]
+        known = np.concatenate([known, new])
+    return known
 
 
 def _among(points: np.ndarray, many: np.ndarray) -> np.ndarray:
@@ -283,8 +332,8 @@ def _among(points: np.ndarray, many: np.ndarray) -> np.ndarray:
     return np.array([row.tobytes() in marks for row in points.round(9) + 0.0], bool)
 
 
-def _holds(orbit: np.ndarray, point: np.ndarray) -> bool:
-    return bool(_among(point[None], orbit)[0])
+def _holds(known: np.ndarray, point: np.ndarray) -> bool:
+    return bool(_among(point[None], known)[0])
 
 
 def named(maps: Iterable[Map]) -> str:

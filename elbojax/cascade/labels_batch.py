@@ -150,7 +150,11 @@ def _found(
         payers = [model if id(each) in own else origin[id(each)] for each, _ in asked]
         before = [model if chosen else payers[0]] if asked else []
         np.add.at(cost, np.array(before + payers, int), thresholds.LABEL_COMPARED)
-    return [(int(model), x[0], chosen) for model, x, chosen in zip(models, points, same, strict=True) if chosen]
+    return [
+        (int(model), x[0], labels.mixed(x, chosen))
+        for model, x, chosen in zip(models, points, same, strict=True)
+        if chosen
+    ]
 
 
 def _same(models: np.ndarray, points: np.ndarray, pairs: list[Pairs], values: Callable[..., Any]) -> list[Pairs]:

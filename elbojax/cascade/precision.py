@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbojax import thresholds
 from elbojax.loops.traces import host_calls
@@ -38,6 +39,21 @@ def single(target: Any, datum: PyTree) -> LogDensity | None:
         return None
     once = jax.jit(inner)
     return lambda z: once(_narrow(z)).astype(z.dtype)
+
+
+def has_single(target: Any, datum: PyTree) -> bool:
+    """Whether there is a `single` of models whose data have these shapes.
+
+    Args:
+      target: from flat vectors to the user's space.
+      datum: one model's data, or shapes and dtypes.
+
+    Returns:
+      True or False.
+    """
+    found: list[bool] = []
+    jax.eval_shape(lambda datum: found.append(single(target, datum) is not None), datum)
+    return found[0]
 
 
 def _narrow(x: Array) -> Array:
@@ -81,3 +97,42 @@ def compared(draws: Array, log_p: Array, log_proposal: Array, log_density: LogDe
     worst = jnp.max(jnp.where(both & counts, jnp.abs(gap - shift), 0))
     neither = ~jnp.isfinite(good) & ~jnp.isfinite(rough)
     return log_p + shift, (worst < thresholds.COMPARED_ALIKE) & jnp.all(both | neither | ~counts)
+
+
+def to_compare(log_p: np.ndarray, log_proposal: np.ndarray) -> np.ndarray:
+    """The draws at which `compared` looks, in NumPy.
+
+    Args:
+      log_p: [S] rough, S >= `COMPARED`.
+      log_proposal: [S].
+
+    Returns:
+      Indices.
+    """
+    half, finite = thresholds.COMPARED // 2, np.isfinite(log_p)
+    ratios = np.where(finite, log_p - log_proposal, -np.inf)
+    heaviest = np.argpartition(-ratios, half - 1)[:half]
+    odd = np.argpartition(np.where(finite, np.inf, -log_proposal), max(half // 2, 1) - 1)[: max(half // 2, 1)]
+    return np.concatenate([heaviest, odd, np.arange(half) * len(log_p) // half])
+
+
+def shift_between(good: np.ndarray, rough: np.ndarray, log_proposal: np.ndarray, largest: float) -> tuple[float, bool]:
+    """By how much rough log-densities are wrong on average, and whether by the same amount everywhere: as in `compared`.
+
+    Args:
+      good: [n] at some draws.
+      rough: [n], the same.
+      log_proposal: [n], the same.
+      largest: ratio of rough log-density and proposal among all draws, its logarithm.
+
+    Returns:
+      The shift, and a boolean.
+    """
+    larger = np.maximum(*(np.where(np.isnan(x), -np.inf, x) for x in (good, rough))) - log_proposal
+    counts = larger > largest - thresholds.WEIGHTLESS
+    here, there = np.isfinite(rough), np.isfinite(good)
+    gaps = (good - rough)[counts & here & there]
+    if np.any(counts & (here != there)):
+        return 0.0, False
+    shift = float(np.mean(gaps)) if len(gaps) else 0.0
+    return shift, bool(np.all(np.abs(gaps - shift) < thresholds.COMPARED_ALIKE))

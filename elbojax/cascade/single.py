@@ -15,12 +15,15 @@ from elbojax.cascade import diagnosis, flow, handover, labels, nested, starts
 from elbojax.cascade.budget import Budget, budget
 from elbojax.cascade.driver import Driver
 from elbojax.cascade.evaluate import Compiled
+from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.large import UNCHECKED, fit_large
 from elbojax.cascade.programs import doubled_on_host, program
 from elbojax.cascade.refit import is_rough, recheck
 from elbojax.cascade.stages import funnel, sparse
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
+from elbojax.cascade.stages.narrow_modes import with_narrow
+from elbojax.cascade.stages.outside import inside
 from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
@@ -165,6 +168,8 @@ def _cascade(key, host, target, start, data, limits, say):
         objects.compare(host, target, outcome.q.loc)
     used = outcome.certificate.num_gradients + cost
     outcome = outcome._replace(certificate=outcome.certificate._replace(num_gradients=used))
+    outcome, paths = host.run(13, with_narrow, outcome, paths)
+    outcome = host.run(14, inside, outcome)
     host.best = first = outcome
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
@@ -204,6 +209,9 @@ def _cascade(key, host, target, start, data, limits, say):
             note = funnel.sentence(candidate.q, target.names)
         host.best = better(outcome, candidate)
         outcome = host.best = _second_look(key, host, target, host.best, data, say)
+        if outcome.certificate.certified:
+            outcome, paths = host.run(13, with_narrow, outcome, paths)
+            outcome = host.best = host.run(14, inside, outcome)
         limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
     status = int(outcome.certificate.status)
     if status == Status.NON_FINITE:
@@ -356,7 +364,7 @@ def _ended(outcome: Outcome, note: str, limits: Budget) -> tuple[Outcome, str]:
 def _gaussian(key, host, target, start, data, limit):
     if target.size > thresholds.LARGE:
         return host.compute(_large_program, key, target, start, data)
-    return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep)
+    return host.run(0, fit_gaussian, np.asarray(start), float(limit), host.over, host.keep, Images(target))
 
 
 @program

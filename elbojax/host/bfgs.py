@@ -8,6 +8,7 @@ units of the coordinates (L-BFGS).
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,14 @@ class Path(NamedTuple):
     num_gradients: int
 
 
-def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1, history: int | None = None) -> Stage[Path]:
+def bfgs(
+    start: np.ndarray,
+    *,
+    max_steps: int = 60,
+    tolerance: float = 0.1,
+    history: int | None = None,
+    until: Callable[[np.ndarray], bool] = lambda position: False,
+) -> Stage[Path]:
     """Climb towards a mode, one gradient at a time.
 
     A point where the log-density or its gradient is not finite counts as one that does not rise.
@@ -67,6 +75,7 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1, hist
       tolerance: nats; done when a step gained, and the next promises, less; by pairs,
         `thresholds.PATH_MORE_LARGE` times more in a row.
       history: J, pairs that stand for the inverse Hessian; None for a matrix.
+      until: of a position [D], whether to end there, CONVERGED.
 
     Yields:
       `Gradients` of one point.
@@ -99,7 +108,7 @@ def bfgs(start: np.ndarray, *, max_steps: int = 60, tolerance: float = 0.1, hist
         points.append(new)
         promised = 0.5 * new.gradient @ (new.inverse_hessian @ new.gradient)
         settled = settled + 1 if new.value - here.value < 10 * tolerance and promised < tolerance else 0
-        if settled > (0 if history is None else thresholds.PATH_MORE_LARGE):
+        if settled > (0 if history is None else thresholds.PATH_MORE_LARGE) or until(new.position):
             return Path(Status.CONVERGED, points, num_gradients)
         if len(points) > max_steps:
             return Path(Status.MAX_STEPS, points, num_gradients)

@@ -25,9 +25,12 @@ class Values(NamedTuple):
 
     Attributes:
       points: [B, D].
+      log_proposal: [B], of points that are draws of a proposal, their log-densities under it: then all that the values are for
+        is the weights, and single precision will do where these do not show it. None where every digit counts.
     """
 
     points: np.ndarray
+    log_proposal: np.ndarray | None = None
 
 
 def side_by_side(stages: Sequence[Stage[R]]) -> Stage[list[R]]:

@@ -15,6 +15,8 @@ from elbojax.workarounds.options import accepted
 
 ROOM = 4096
 """Draws of a call: as many as a check has."""
+FEW = 64
+"""The same, of points whose images are looked at."""
 
 
 def positions(target: Target, draws: np.ndarray) -> PyTree:
@@ -50,13 +52,51 @@ def flat(target: Target, position: PyTree) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def flat_rows(target: Target, rows: np.ndarray) -> np.ndarray:
+    """[B, D] flat vectors, of the numbers [B, P] of the user's pytree side by side; the way back of `rows`.
+
+    Args:
+      target: which knows the supports.
+      rows: [B, P], inside them.
+    """
+    shapes = [leaf.shape for leaf in jax.tree.leaves(_position(target))]
+    ends = np.cumsum([int(np.prod(shape, dtype=int)) for shape in shapes])[:-1]
+    parts = []
+    for bijector, shape, part in zip(target.supports, shapes, np.split(rows, ends, axis=1), strict=True):
+        leaf = part.reshape(len(rows), *shape)
+        moved = leaf if type(bijector) is Real else _chunked(_inverses(jax.default_backend()), bijector, leaf)
+        parts.append(moved.reshape(len(rows), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def log_dets(target: Target, draws: np.ndarray) -> np.ndarray:
+    """[S] logarithms of the Jacobians of the way into the user's space, at flat vectors [S, D]."""
+    total, at = np.zeros(len(draws)), 0
+    for bijector, shape in zip(target.supports, target.constrain.space.free_shapes, strict=True):  # type: ignore[attr-defined]
+        size = int(np.prod(shape, dtype=int))
+        if type(bijector) is not Real:
+            part = draws[:, at : at + size].reshape(len(draws), *shape)
+            total += _chunked(_log_dets(jax.default_backend()), bijector, part)
+        at += size
+    return total
+
+
+def _position(target: Target) -> PyTree:
+    """Shapes of the user's pytree."""
+    return jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.size,), np.float64))
+
+
 def _through(bijector: Bijector, part: np.ndarray) -> np.ndarray:
-    forward = _forward(jax.default_backend())
+    return _chunked(_forward(jax.default_backend()), bijector, part, ROOM)
+
+
+def _chunked(program: Any, bijector: Bijector, part: np.ndarray, room: int = FEW) -> np.ndarray:
+    """What a program makes of many, so many in a call."""
     found = []
-    for at in range(0, len(part), ROOM):
-        some = part[at : at + ROOM]
-        padded = np.concatenate([some, np.broadcast_to(some[:1], (ROOM - len(some), *some.shape[1:]))])
-        found.append(np.asarray(forward(bijector, padded))[: len(some)])
+    for at in range(0, len(part), room):
+        some = part[at : at + room]
+        padded = np.concatenate([some, np.broadcast_to(some[:1], (room - len(some), *some.shape[1:]))])
+        found.append(np.asarray(program(bijector, padded))[: len(some)])
     return np.concatenate(found)
 
 
@@ -74,6 +114,22 @@ def _inverse(backend: str) -> Any:
         return bijector.inverse(leaf)
 
     return jax.jit(inverse, compiler_options=dict(accepted(backend)) or None)
+
+
+@functools.cache
+def _inverses(backend: str) -> Any:
+    def inverses(bijector: Bijector, part: Array) -> Array:
+        return jax.vmap(bijector.inverse)(part)
+
+    return jax.jit(inverses, compiler_options=dict(accepted(backend)) or None)
+
+
+@functools.cache
+def _log_dets(backend: str) -> Any:
+    def log_dets(bijector: Bijector, part: Array) -> Array:
+        return jax.vmap(lambda x: bijector.forward_and_log_det(x)[1])(part)
+
+    return jax.jit(log_dets, compiler_options=dict(accepted(backend)) or None)
 
 
 def rows(target: Target, draws: np.ndarray) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from elbojax import targets, thresholds
+from elbojax.cascade import thorough
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.gaussian import Paths
@@ -173,3 +176,63 @@ def test_the_bias_is_what_the_change_tells(rho):
     bias = 2.0 * np.mean(rho ** np.arange(1, num_steps + 1))
     moved = chains._moved(np.stack(path)[:, :, None])
     assert bias < moved.bias < 1.6 * bias + 0.1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_chains_of_a_bounded_number_of_gradients_certify_what_needs_no_more(seed):
+    """A bound above what they take changes nothing; a bound below it is kept, and what is not certified says so."""
+    covariance = np.linalg.inv(PRECISION)
+    outcome, paths = begun(Counted(normal), Gaussian(np.zeros(SIZE), 0.9 * np.linalg.cholesky(covariance)))
+    withdrawn = outcome.certificate._replace(certified=np.bool_(False), status=np.int32(Status.UNRELIABLE))
+    outcome = outcome._replace(certificate=withdrawn)
+    ensemble = lambda most: drive(  # noqa: E731
+        chains.ensemble(np.random.default_rng(seed), paths, outcome, most=most), Counted(normal)
+    )
+    free = ensemble(math.inf)
+    assert free.certificate.certified
+    used = free.certificate.num_gradients - outcome.certificate.num_gradients
+    same, short = ensemble(used), ensemble(used - 1)
+    assert same.certificate.certified and np.array_equal(same.draws, free.draws)
+    assert short.certificate.num_gradients - outcome.certificate.num_gradients < used
+    assert not short.certificate.certified and short.certificate.status != Status.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("block", "blocks", "error", "bias", "given_up"),
+    [
+        (1, 6, 1.0, 1.0, False),  # all blocks are to come: nothing is told by the first
+        (1, 2, 0.05, 1.0, False),
+        (1, 2, 0.07, 0.0, True),
+        (2, 4, 0.055, 0.15, False),
+        (2, 4, 0.065, 0.15, True),
+        (2, 4, 0.055, 0.18, True),
+        (2, 6, 0.065, 0.18, False),
+        (2, 2, 0.045, 0.0, True),
+    ],
+)
+def test_chains_are_given_up_where_the_blocks_that_are_left_will_not_do(block, blocks, error, bias, given_up):
+    """Errors and bias may be 0.035 and 0.1 times 1.2 once they have fallen by the root of the number of blocks."""
+    outcome, _ = begun(Counted(normal), Gaussian(np.zeros(SIZE), np.linalg.cholesky(np.linalg.inv(PRECISION))))
+    c = outcome.certificate._replace(mean_error=np.float64(0.5 * error), sd_error=np.float64(error))
+    assert chains._too_slow(c, chains.Moved(bias, 0.3), block, blocks) == given_up
+
+
+def test_chains_of_a_model_of_a_batch_are_bounded(monkeypatch):
+    *_, stage = thorough.STAGES
+    outcome, paths = begun(Counted(funnel), Gaussian(np.zeros(6), np.diag([1.5, 1, 1, 1, 1, 1])))
+    held = thorough.Held(outcome, paths, outcome, chains_most=1)
+    found = drive(stage.run(np.random.default_rng(0), held, math.inf), Counted(funnel))
+    free = drive(stage.run(np.random.default_rng(0), held._replace(chains_most=math.inf), math.inf), Counted(funnel))
+    assert found.certificate.num_gradients < thresholds.ENSEMBLE_CHAINS * 2 < free.certificate.num_gradients
+    seen = []
+
+    def run(rng, held, limit):
+        seen.append(held.chains_most)
+        return held.best
+        yield
+
+    monkeypatch.setattr(thorough, "OF_BATCHES", ())
+    monkeypatch.setattr(thorough, "STAGES", (stage._replace(least=lambda size, held: 0, run=run),))
+    target = targets.unconstrain(lambda z: -0.5 * jnp.sum(z**2), np.zeros(6), None)
+    drive(thorough.thorough([0], target, np.zeros(6)), Counted(funnel))
+    assert seen == [thresholds.BATCH_CHAINS]

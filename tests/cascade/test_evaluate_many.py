@@ -93,6 +93,26 @@ def test_answers_are_those_of_each_model_alone(sizes, dtype):
     check(CompiledMany(target_of(data=data), data), data, requests)
 
 
+def test_draws_of_a_proposal_are_weighed_in_single_precision_where_that_does():
+    """Of the model whose log-density is a small difference of large numbers it does not: that one is answered in double."""
+    rng, size = np.random.default_rng(0), 2 * evaluate_many.ROUGH_LEAST
+    offsets = np.array([0.0, 3e6, 0.0])
+    target = targets.unconstrain(
+        lambda z, offset: -0.5 * jnp.sum(z**2) + offset - offset * (1 + 1e-9 * z[0]), np.zeros(D), None, data=offsets[0]
+    )
+    models = CompiledMany(target, offsets)
+    points = rng.normal(size=(size, D))
+    whole = -0.5 * np.sum(points**2, axis=1)
+    proposal = -0.5 * np.sum(points**2 / 4, axis=1)
+    asked = {0: Values(points, proposal), 1: Values(points, proposal), 2: Values(points)}
+    answers = models.answer(asked)
+    assert sorted(answers) == [0, 1, 2]
+    np.testing.assert_allclose(answers[2], whole, rtol=1e-12)
+    np.testing.assert_allclose(answers[1], whole - 3e-3 * points[:, 0], atol=1e-8)
+    gaps = answers[0] - whole
+    assert 0 < np.max(np.abs(gaps)) < 1e-5  # single precision, its rounding seen
+
+
 def test_large_models_are_computed_few_at_a_time(monkeypatch):
     monkeypatch.setattr(evaluate_many, "WIDEST", 1)
     monkeypatch.setattr(evaluate_many, "SMALL", 1)

@@ -78,6 +78,7 @@ def assert_right(fit, y):
 def by_structure_alone(monkeypatch):
     """Without the stages before and after, which certify many of these, too."""
     monkeypatch.setattr(thorough, "STAGES", ())
+    monkeypatch.setattr(thorough, "OF_BATCHES", ())
     monkeypatch.setattr(single, "STAGES", ())
     monkeypatch.setattr(batch.handover, "available", lambda: False)
     monkeypatch.setitem(vars(thresholds), "FLOW_LARGEST", 0)

@@ -372,3 +372,47 @@ def test_in_the_dtype_of_the_session_batches_are_alike(precision):
     data = jnp.asarray(CLOUDS[:2])
     fits = elbojax.fit_batch(jax.random.key(1), plain, {"mu": jnp.array([-3.0, 2.0])}, data)
     assert "one of 2 labellings" in fits.note and not fits.certificate.certified.any()
+
+
+ORDERS = {
+    "all": ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]),
+    "two opposite": ([0, 1, 2], [2, 1, 0]),
+    "three": ([0, 1, 2], [1, 2, 0], [2, 0, 1]),
+    "four, even in every pair": ([0, 1, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0]),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_half_on_each_side_of_every_gap_is_not_all_labellings(name):
+    """Of three components in opposite orders each is above each other in half of the draws; one answer and many."""
+    rng = np.random.default_rng(3)
+    orders = np.array(ORDERS[name])[rng.permutation(4096) % len(ORDERS[name])]
+    draws = np.array([-6.0, 0.0, 6.0])[orders] + 0.3 * rng.normal(size=(4096, 3))
+    target = elbojax.targets.unconstrain(plain, {"mu": np.zeros(3)}, data=THREE)
+    log_weights = np.full(4096, -np.log(4096))
+    with jax.enable_x64(True):
+        found = labels.look(target, THREE, draws, log_weights, True)
+        many, _ = labels_batch.look(target, THREE[None], draws[None], log_weights[None], np.ones(1, bool), np.arange(1))
+    assert found.partial == (name != "all") and many.partial.tolist() == [name != "all"]
+    words = "averages" if name == "all" else labels.UNEVENLY
+    assert words in found.sentence and words in labels_batch.sentence(many)
+
+
+def test_two_modes_on_two_sides_are_not_one_on_both():
+    """Modes a and b, each with its mirror image; an answer of a and the image of b has half of its draws on either side."""
+
+    def four(z, y):
+        a, b = jnp.array([0.0, 8.0]), jnp.array([9.0, 20.0])
+        each = [jnp.sum(norm.logpdf(z, place)) for place in (a, a[::-1], b, b[::-1])]
+        return jax.nn.logsumexp(jnp.stack(each)) + 0 * y
+
+    rng = np.random.default_rng(4)
+    half = np.array([[0.0, 8.0], [20.0, 9.0]])[rng.permutation(4096) % 2] + rng.normal(size=(4096, 2))
+    target = elbojax.targets.unconstrain(four, np.zeros(2), data=0.0)
+    log_weights = np.full(4096, -np.log(4096))
+    with jax.enable_x64(True):
+        one = labels.look(target, 0.0, half, log_weights, True)
+        turned = np.where(rng.random((4096, 1)) < 0.5, half, half[:, ::-1])
+        both = labels.look(target, 0.0, turned, log_weights, True)
+    assert one.partial and labels.UNEVENLY in one.sentence
+    assert not both.partial and "averages" in both.sentence

@@ -70,7 +70,7 @@ def check(
     num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
     enough = thresholds.ENOUGH if enough is None else enough
     draws, log_proposal = proposal.draw(noises.sobol(rng, num_draws, proposal.noise_size))
-    log_p = yield Values(draws)
+    log_p = yield Values(draws, log_proposal)
     log_p = np.where(np.isnan(log_p), -np.inf, log_p)
     ratios = log_p - log_proposal
     smoothed = smooth(ratios)

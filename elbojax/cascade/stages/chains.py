@@ -73,7 +73,9 @@ def is_many(outcome: Outcome) -> bool:
     return outcome.draws.shape[1] > thresholds.MANY
 
 
-def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf) -> Stage[Outcome]:
+def ensemble(
+    rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: float = math.inf, most: float = math.inf
+) -> Stage[Outcome]:
     r"""Run short chains from the draws of a stage, and certify their draws where these have become stationary.
 
     Chains that start from draws of q have the bias of q, which falls as they forget their starts. With :math:`\rho` the
@@ -90,6 +92,7 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
       outcome: as `begun` has it. They start from its weighted draws, or from draws of its q where the weights cannot be relied
         on; q, k-hat and bound stay its own.
       limit: gradients of all stages that are not to be exceeded.
+      most: gradients of the chains that are not to be exceeded; they are given up early where these will not do.
 
     Yields:
       `Gradients`.
@@ -110,46 +113,54 @@ def ensemble(rng: np.random.Generator, paths: Paths, outcome: Outcome, limit: fl
         starts = points_of(whitening, rng.standard_normal((thresholds.ENSEMBLE_CHAINS, len(whitening.loc))))
     ends = _ends(paths, whitening) if outcome.certificate.modes > 1 else paths.modes[:0]
     chains = np.concatenate([starts, np.repeat(ends, thresholds.ENSEMBLE_CHAINS_PER_END, axis=0)])
-    left = limit - outcome.certificate.num_gradients - len(chains)
+    left = min(limit - outcome.certificate.num_gradients, most)
+    tunable = left - len(chains)
     here = yield from begin(whitening, chains)
-    here, seen, step, used = yield from tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned, left)
+    here, seen, step, used = yield from tuned(rng, whitening, here, len(whitening.loc) ** -0.25, num_tuned, tunable)
     # The weights of few draws make a poor covariance; that of the chains is a better one where there are enough of them.
     own = np.concatenate([u[: thresholds.ENSEMBLE_CHAINS] for u in [chains[:0], *seen[len(seen) // 2 :]]])
     many = len(own) > thresholds.ENSEMBLE_DRAWS_PER_PARAMETER * own.shape[1]
-    if weighted and many and used + len(chains) <= left:
+    if weighted and many and used + len(chains) <= tunable:
         points, last = points_of(whitening, own), points_of(whitening, here.u)
         whitening = from_root(points.mean(axis=0), (points - points.mean(axis=0)).T / math.sqrt(len(points)))
         here = yield from begin(whitening, last)
         used += len(last)
-        here, _, step, more = yield from tuned(rng, whitening, here, step, num_tuned, left - used)
+        here, _, step, more = yield from tuned(rng, whitening, here, step, num_tuned, tunable - used)
         used += more
     used += len(chains)
     result = outcome
     recorded: list[np.ndarray] = []
+    heights: list[np.ndarray] = []
     angle = thresholds.ENSEMBLE_ANGLE
     for block in range(1, thresholds.ENSEMBLE_BLOCKS + 1):
         length = length_of(angle, step)
         block_cost = thresholds.ENSEMBLE_BLOCK * length * len(chains)
-        if outcome.certificate.num_gradients + used + block_cost > limit:
+        if used + block_cost > left:
             break
         for _ in range(thresholds.ENSEMBLE_BLOCK):
             sizes = step * rng.uniform(0.5, 1.5, len(chains))
             here, _ = yield from trajectory(rng, whitening, here, sizes, length)
             recorded.append(points_of(whitening, here.u))
+            heights.append(here.values)
         used += block_cost
         joined = _joined(whitening, here.u, len(ends))
         counted = np.stack(recorded[int(thresholds.ENSEMBLE_SKIPPED * len(recorded)) :])[
             :, : thresholds.ENSEMBLE_CHAINS
         ]
         result, moved = _assessed(outcome, whitening, counted, used, joined)
+        if result.certificate.certified:
+            values = np.stack(heights[-len(counted) :])[:, : thresholds.ENSEMBLE_CHAINS]
+            result = _with_sound_evidence(result, counted, values)
+        if moved.correlation > thresholds.ENSEMBLE_MIXED:
+            angle = thresholds.ENSEMBLE_ANGLE_SLOW
+        affordable = (most - used) / (thresholds.ENSEMBLE_BLOCK * length_of(angle, step) * len(chains))
+        blocks = int(min(block + affordable, thresholds.ENSEMBLE_BLOCKS))
         if (
             result.certificate.status in (Status.CONVERGED, Status.MULTIMODAL)
             or moved.correlation > thresholds.ENSEMBLE_STUCK
-            or (block > 1 and _too_slow(result.certificate, moved, block))
+            or _too_slow(result.certificate, moved, block, blocks)
         ):
             break
-        if moved.correlation > thresholds.ENSEMBLE_MIXED:
-            angle = thresholds.ENSEMBLE_ANGLE_SLOW
     if result is outcome:
         return outcome._replace(certificate=_with_cost(outcome.certificate, used))
     return result
@@ -167,11 +178,18 @@ def _ends(paths: Paths, whitening: Gaussian) -> np.ndarray:
     return paths.modes[found]
 
 
-def _too_slow(certificate: Certificate, moved: Moved, block: int) -> bool:
-    """Whether the errors will not be small enough by the last block, if they fall as the root of the number of blocks."""
-    factor = math.sqrt(block / thresholds.ENSEMBLE_BLOCKS) / thresholds.ENSEMBLE_SLOW
+def _too_slow(certificate: Certificate, moved: Moved, block: int, blocks: int) -> bool:
+    """Whether the errors will not be small enough by the last block, if they fall as the root of the number of blocks.
+
+    After the first block, in which the chains still leave their starts, only where there are not to be all blocks, and by
+    the Monte Carlo errors alone: the bias falls faster then.
+    """
+    if block == 1 and blocks >= thresholds.ENSEMBLE_BLOCKS:
+        return False
+    factor = math.sqrt(block / blocks) / thresholds.ENSEMBLE_SLOW
     error = max(float(certificate.mean_error), float(certificate.sd_error))
-    return factor * error > thresholds.ENSEMBLE_ROUGH or factor * moved.bias > thresholds.ENSEMBLE_MARGIN
+    biased = block > 1 and factor * moved.bias > thresholds.ENSEMBLE_MARGIN
+    return factor * error > thresholds.ENSEMBLE_ROUGH or biased
 
 
 def _joined(whitening: Gaussian, u: np.ndarray, num_ends: int) -> bool:
@@ -272,6 +290,32 @@ def _assessed(
     pooled = draws.reshape(-1, size)
     uniform = np.full(len(pooled), -math.log(len(pooled)))
     return Outcome(outcome.q, pooled, uniform, _with_cost(certificate, used)), moved
+
+
+def _with_sound_evidence(outcome: Outcome, draws: np.ndarray, values: np.ndarray) -> Outcome:
+    r"""The outcome; log p(x), which is that of the weights before, of unknown error where draws of the posterior contradict it.
+
+    .. math:: \mathrm E_p\left[\frac{q(z)\, \hat Z}{p(z)}\right] = \frac{\hat Z}{Z}
+
+    A `q` on half of a ring has light weights, and half of Z; of the draws of chains half are where it has none.
+
+    Args:
+      outcome: certified by chains.
+      draws: [T, C, D].
+      values: [T, C], the log-density there.
+    """
+    c = outcome.certificate
+    if not math.isfinite(c.log_evidence_se) or not math.isfinite(c.log_evidence):
+        return outcome
+    q: Any = on_host(outcome.q)
+    log_q = np.stack([q.log_prob(points) for points in draws])
+    ratios = np.exp(np.minimum(log_q + float(c.log_evidence) - values, 700.0))
+    each = np.mean(ratios, axis=0)
+    mean, se = float(np.mean(each)), float(np.std(each, ddof=1)) / math.sqrt(len(each))
+    contradicted = abs(mean - 1) > thresholds.ENSEMBLE_EVIDENCE + 3 * (se + float(c.log_evidence_se))
+    if not contradicted:
+        return outcome
+    return outcome._replace(certificate=c._replace(log_evidence_se=np.float64(math.inf)))
 
 
 class _Seen(NamedTuple):

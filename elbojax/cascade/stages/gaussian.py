@@ -9,10 +9,11 @@ from elbojax import thresholds
 from elbojax.cascade.check.families import as_family
 from elbojax.cascade.check.importance import check, envelope
 from elbojax.cascade.gaussian import Paths
+from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.refit import is_rough
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
-from elbojax.cascade.stages.rays import look_around
+from elbojax.cascade.stages.search import CLIMB_MOST, look_around
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
 from elbojax.host.newton import newton
@@ -21,9 +22,6 @@ from elbojax.results import certificate
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.types import Status
 
-RAY_MOST = 100
-"""Gradients of a path that begins along a ray, for which there must be room."""
-
 
 def fit_gaussian(
     rng: np.random.Generator,
@@ -31,6 +29,7 @@ def fit_gaussian(
     limit: float = math.inf,
     late: Callable[[], bool] = lambda: False,
     told: Callable[[Paths], None] = lambda paths: None,
+    images: Images | None = None,
 ) -> Stage[tuple[Outcome, Paths]]:
     """Paths, a full-rank Gaussian, and its check.
 
@@ -40,6 +39,7 @@ def fit_gaussian(
       limit: gradients above which the Gaussian is fitted no further; all paths end, for else modes would go uncounted.
       late: whether the Gaussian is to be fitted no further, likewise.
       told: is handed the paths, for those who are interrupted before there is more (`unchecked`).
+      images: under exchanges of labels, of modes that are not to be counted again; None for none.
 
     Yields:
       Requests.
@@ -52,9 +52,10 @@ def fit_gaussian(
     max_steps = affordable(limit - paths.num_gradients, draws_for(start.shape[-1]))
     q, info = yield from newton(rng, best_of(paths).narrowed(thresholds.NARROWED), max_steps=max_steps, late=late)
     looked = 0
-    if limit - paths.num_gradients - info.num_gradients > thresholds.RAY_PATHS * RAY_MOST and not late():
+    left = limit - paths.num_gradients - info.num_gradients
+    if left > thresholds.RAY_PATHS * CLIMB_MOST and not late():
         # Draws of their own, so that what follows is the same with and without them.
-        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths)
+        paths, looked = yield from look_around(rng.spawn(1)[0], q, paths, left, images)
     cost = Cost(
         num_gradients=paths.num_gradients + info.num_gradients,
         num_log_densities=looked,

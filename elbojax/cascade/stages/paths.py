@@ -1,5 +1,6 @@
 """Optimisation paths from several starts: where the mass is, and how many modes they end in."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,27 @@ def run_paths(
 
     if num_candidates is None:
         num_candidates = thresholds.PATH_CANDIDATES_LARGE if many else thresholds.PATH_CANDIDATES
+    return (yield from assessed(found, noise, num_candidates))
+
+
+def assessed(found: Sequence[Path], noise: np.ndarray, num_candidates: int) -> Stage[Paths]:
+    """The Gaussian of best bound along each path.
+
+    Args:
+      found: the paths, P.
+      noise: [S, D] standard normal numbers of the bounds.
+      num_candidates: points of each, evenly spread, whose Gaussians are looked at.
+
+    Yields:
+      `Values`.
+
+    Returns:
+      `Paths` of NumPy arrays.
+    """
     candidates = [[_implied(point) for point in _spread(path, num_candidates)] for path in found]
     everyone = [q for each in candidates for q in each]
     draws = [q.loc + noise @ q.scale_tril.T for q in everyone]
-    values = (yield Values(np.concatenate(draws))).reshape(len(everyone), thresholds.PATH_CANDIDATE_DRAWS)
+    values = (yield Values(np.concatenate(draws))).reshape(len(everyone), len(noise))
     # The bound, up to a constant.
     elbos = np.mean(values, axis=1) + [q.half_log_det() for q in everyone]
     elbos = np.where(np.isfinite(elbos), elbos, -np.inf)
@@ -122,5 +140,9 @@ def count_modes(q: Gaussian, paths: Paths) -> Stage[int]:
         far &= paths.elbo > paths.elbo[best] - thresholds.LIGHT
         far |= np.sum(ends**2, axis=1) > thresholds.COVERED + thresholds.COVERED_PER_PARAMETER * len(q.loc)
     centre = (yield Values(q.loc[None]))[0]
-    heavy = (paths.values > centre - thresholds.NEGLIGIBLE) & (paths.status == Status.CONVERGED)
+    # A wide mode is heavy though its density is low. Beside the bound of the fit too, as it is where that is right: all paths
+    # may have ended on their way to it.
+    bound = max(paths.elbo[best], centre - 0.5 * len(q.loc) + q.half_log_det())
+    heavy = (paths.values > centre - thresholds.NEGLIGIBLE) | (paths.elbo > bound - thresholds.LIGHT)
+    heavy &= paths.status == Status.CONVERGED
     return 1 + int(np.sum(far & heavy))

@@ -111,7 +111,22 @@ def match(draws: np.ndarray, log_weights: np.ndarray) -> Gaussian:
     Returns:
       A `Gaussian`.
     """
-    num_draws, size = draws.shape
+    weights = tempered(log_weights, draws.shape[1])
+    loc = weights @ draws
+    return from_root(loc, ((draws - loc) * np.sqrt(weights)[:, None]).T)
+
+
+def tempered(log_weights: np.ndarray, size: int) -> np.ndarray:
+    """Weights flattened until as many draws are effective as a covariance of D coordinates calls for.
+
+    Args:
+      log_weights: [S].
+      size: D.
+
+    Returns:
+      [S], of sum one.
+    """
+    num_draws = len(log_weights)
     wanted = min(thresholds.REFIT_DRAWS_PER_PARAMETER * (0.5 * size * (size + 3)) + 20, 0.5 * num_draws)
     finite = np.where(np.isfinite(log_weights), log_weights, -1e30)
 
@@ -125,6 +140,4 @@ def match(draws: np.ndarray, log_weights: np.ndarray) -> Gaussian:
         for _ in range(20):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if ess(middle) >= wanted else (low, middle)
-    weights = np.exp(low * finite - log_sum_exp(low * finite))
-    loc = weights @ draws
-    return from_root(loc, ((draws - loc) * np.sqrt(weights)[:, None]).T)
+    return np.exp(low * finite - log_sum_exp(low * finite))
