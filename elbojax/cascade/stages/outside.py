@@ -10,6 +10,7 @@ from elbojax.cascade.check.importance import envelope
 from elbojax.cascade.importance import Outcome
 from elbojax.families import FullRank
 from elbojax.host import noise as noises
+from elbojax.host import tails
 from elbojax.host.distributions import Gaussian, log_standard
 from elbojax.host.psis import log_sum_exp
 from elbojax.host.requests import Stage, Values
@@ -38,17 +39,23 @@ def inside(rng: np.random.Generator, outcome: Outcome) -> Stage[Outcome]:
     if not (c.certified and weighed and size <= thresholds.OUTER_LARGEST and math.isfinite(c.log_evidence)):
         return outcome
     q = on_host(outcome.q)
-    share = yield from variance_outside(rng, q, float(c.log_evidence), len(outcome.draws))
+    shares = yield from variance_outside(rng, q, float(c.log_evidence), len(outcome.draws))
     c = c._replace(num_log_densities=c.num_log_densities + thresholds.OUTER_PROBES)
-    if share > thresholds.OUTER_SHARE:
+    if np.any(shares > thresholds.OUTER_SHARE) and np.any(shares[_has_sd(outcome)] > thresholds.OUTER_SHARE):
         c = c._replace(certified=np.bool_(False), status=np.int32(Status.UNRELIABLE))
     return outcome._replace(certificate=c)
 
 
-def variance_outside(rng: np.random.Generator, q: Gaussian, log_evidence: float, num_draws: int) -> Stage[float]:
-    r"""The part of the posterior's variance that comes from where probes of wider Gaussians are denser than the draws.
+def _has_sd(outcome: Outcome) -> np.ndarray:
+    """[D] which coordinates have a standard deviation to be known: the others, of Cauchy tails, are told by quantiles."""
+    with np.errstate(divide="ignore"):
+        return tails.shapes(outcome.draws, np.exp(outcome.log_weights))[1] < thresholds.NO_MOMENT
 
-    .. math:: \max_i \sum_{j : S r(z_j) < J u(z_j)} \frac{p(z_j) / Z}{S r(z_j) + J u(z_j)} \, \zeta_{ji}^2
+
+def variance_outside(rng: np.random.Generator, q: Gaussian, log_evidence: float, num_draws: int) -> Stage[np.ndarray]:
+    r"""The part of each variance of the posterior that comes from where probes of wider Gaussians are denser than the draws.
+
+    .. math:: \sum_{j : S r(z_j) < J u(z_j)} \frac{p(z_j) / Z}{S r(z_j) + J u(z_j)} \, \zeta_{ji}^2
 
     with r the envelope of q from which S draws are, u the equal mixture of Gaussians around q of `OUTER_SCALES` times its
     standard deviations, from which the J probes are.
@@ -63,7 +70,7 @@ def variance_outside(rng: np.random.Generator, q: Gaussian, log_evidence: float,
       `Values`.
 
     Returns:
-      In variances of q; NaN counts as infinite.
+      [D], in variances of q; NaN counts as infinite.
     """
     size, num_probes = len(q.loc), thresholds.OUTER_PROBES
     scales = np.array(thresholds.OUTER_SCALES)
@@ -77,5 +84,5 @@ def variance_outside(rng: np.random.Generator, q: Gaussian, log_evidence: float,
     log_near = envelope(q).log_prob(points) + q.half_log_det() + math.log(num_draws)
     log_weights = log_p + q.half_log_det() - log_evidence - np.logaddexp(log_wide, log_near)
     weights = np.where((log_wide > log_near) & (log_p > -np.inf), np.exp(log_weights), 0)
-    share = float(np.max(weights @ ((points - q.loc) / q.sd()) ** 2))
-    return math.inf if math.isnan(share) else share
+    shares = weights @ ((points - q.loc) / q.sd()) ** 2
+    return np.where(np.isnan(shares), math.inf, shares)
