@@ -427,6 +427,32 @@ SHARP_GUARD = _number(
     low=1e-9,
     high=0.999,
 )
+SHARP_EFFECTIVE = _number(
+    0.55,
+    "share of the draws",
+    "That are effective, above which the last look follows the first at once, and may end with SHARP_DRAWS_FIRST.",
+    "first looks: one_comp_mm_elim_abs, whose sd rests on its tail, 0.50 to 0.55; garch11 0.36 to 0.58, losscurve_sislob 0.57,"
+    " bones_model 0.76 (2026-11-30)",
+    low=1e-9,
+    high=1,
+)
+SHARP_SHARE = _number(
+    1.2,
+    "over the root of the number of draws",
+    "Share of one draw in a variance, below which the last look may end with SHARP_DRAWS_FIRST: of 8,192 draws 0.013, as"
+    " TAIL_SHARE_AGAIN of 4,096.",
+    "8,192 draws, two to four seeds each: garch11 and mesquite 0.2 to 0.4, bones_model 0.7 to 1.2, as right as with 32,768;"
+    " log gamma(0.1), a funnel and t(3) 2 to 27; one_comp_mm_elim_abs 43 to 90, an sd of which was 4 to 24 % off (2026-11-30)",
+)
+SHARP_DRAWS_FIRST = _number(
+    8192,
+    "draws",
+    "Of the last look, which goes on to SHARP_DRAWS unless most of these are effective and leave no error that shows; a power of"
+    " two.",
+    "garch11, mesquite and bones_model, nine fits: means off by up to 0.027 and sds by 0.026, with 16,384 draws by as much, the"
+    " references' errors included (2026-11-30)",
+    low=64,
+)
 SHARP_DRAWS = _number(
     16384,
     "draws",

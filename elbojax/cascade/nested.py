@@ -15,7 +15,7 @@ from elbojax.cascade.importance import Cost, Outcome
 from elbojax.cascade.nested_answers import Alone
 from elbojax.cascade.nested_model import Model
 from elbojax.cascade.stages.paths import best_of, count_modes, run_paths
-from elbojax.cascade.stages.student import look_again, refit
+from elbojax.cascade.stages.student import Again, refit
 from elbojax.cascade.thorough import HOPELESS, STAGES, Held, better
 from elbojax.families import FullRank, mean_field
 from elbojax.host.distributions import Gaussian
@@ -229,7 +229,7 @@ def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
         if richer.least(len(model.init), held) is not None:
             stage_of = richer.run(rng(richer.number), held, math.inf)
             if richer.name == "refit":
-                stage_of = refit(rng(richer.number), held.best, many, thresholds.NESTED_ENOUGH)
+                stage_of = refit(rng(richer.number), held.best, many, thresholds.NESTED_ENOUGH, _dear(model, many))
             candidate = yield from model.run(stage_of)
             held = held._replace(best=better(held.best, candidate))
     return held.best
@@ -297,11 +297,16 @@ def _whole(model: Model, outcome: Outcome, rough: float) -> Outcome:
     return Outcome(q, flat.reshape(-1, flat.shape[-1]), np.repeat(log_weights - np.log(each), each), c)
 
 
+def _dear(model: Model, num_draws: int) -> Callable[[], bool]:
+    """Whether as many corrected draws more, at the price of those so far, would be more gradients than the stage may take."""
+    return lambda: model.num_gradients + num_draws * model.cost_of_draw > thresholds.NESTED_MOST
+
+
 def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int) -> Stage[Outcome]:
     """The same check with more draws; of what is no Gaussian fitted by its bound, one of a Student t matched to the draws."""
     c = outcome.certificate
     if not (isinstance(outcome.q, FullRank) and int(c.stage) == certificate.Stage.FULL_RANK):
-        return (yield from look_again(rng, outcome, num_draws))
+        return (yield from Again(rng, outcome).look(num_draws))
     q, stage = on_host(outcome.q), certificate.Stage.FULL_RANK
     cost = Cost(c.num_gradients, c.num_log_densities, int(c.modes), c.decrement, c.fisher_divergence)
     wide, enough = envelope(q), thresholds.NESTED_ENOUGH

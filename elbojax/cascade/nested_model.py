@@ -135,12 +135,13 @@ class Model:
       num_gradients: of the user's log-density, a Hessian-vector product counted as two.
       near: whether a first check has been passed, or nearly so.
       largest: gradients of the dearest request so far.
+      cost_of_draw: gradients of the last corrected values, each; of their mode and their proposals.
       drawn: [M, D] draws of all coordinates for each point whose value was corrected.
     """
 
     def __init__(self, nested: Nested, start: np.ndarray) -> None:
         self.largest = POINTS * 4 * nested.gradients_per_step  # some Newton steps each
-        self.near = False
+        self.near, self.cost_of_draw = False, 0.0
         self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
         self._covers = nested.inner == "quadrature"
         self._to_differentiate, self._number = nested.gradients_to_differentiate, 0
@@ -183,6 +184,7 @@ class Model:
             value, flat, cost = yield Correct(some, self._linear, self._number, self.num_proposals)
             self._number += 1
             self._count_cost(int(np.sum(cost)))
+            self.cost_of_draw = float(np.mean(cost))
             self.drawn.update(zip((point.tobytes() for point in some), flat, strict=True))
             values.append(value)
         return np.concatenate(values)

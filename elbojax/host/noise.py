@@ -30,9 +30,35 @@ def antithetic(rng: np.random.Generator, num_samples: int, size: int) -> np.ndar
 
 def sobol(rng: np.random.Generator, num_samples: int, size: int) -> np.ndarray:
     """[S, size] normal quantiles of a Sobol net, Owen-scrambled by hashing; S is a power of two."""
-    seeds = rng.integers(0, 2**32, size, np.uint32)
-    net = _cached_net if num_samples * size <= CACHED else _net
-    scrambled = reverse_bits(laine_karras(net(num_samples, size), seeds))
+    return sobol_rows(scramble(rng, size), 0, num_samples)
+
+
+def scramble(rng: np.random.Generator, size: int) -> np.ndarray:
+    """[size] seeds of a scrambled Sobol sequence."""
+    return rng.integers(0, 2**32, size, np.uint32)
+
+
+def sobol_rows(seeds: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Rows of one Sobol sequence, Owen-scrambled by hashing, through the normal quantile function.
+
+    Its first S rows are a net for each power of two: S more make a net of 2 S with those that there are.
+
+    Args:
+      seeds: [size], as `scramble` makes them.
+      first: the first row.
+      last: the row after the last one, a power of two.
+
+    Returns:
+      [last - first, size].
+
+    Example:
+      >>> seeds = scramble(np.random.default_rng(0), 2)
+      >>> parts = [sobol_rows(seeds, 0, 4), sobol_rows(seeds, 4, 8)]
+      >>> bool(np.all(np.concatenate(parts) == sobol_rows(seeds, 0, 8)))
+      True
+    """
+    net = _cached_net if last * len(seeds) <= CACHED else _net
+    scrambled = reverse_bits(laine_karras(net(last, len(seeds))[first:], seeds))
     return normal_quantile((scrambled + 0.5) / 2.0**DIGITS)
 
 

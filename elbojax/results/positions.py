@@ -153,21 +153,21 @@ def moments(target: Target, draws: np.ndarray, log_weights: np.ndarray) -> tuple
     return _but(mean, no_mean), _but(jax.tree.map(np.sqrt, variance), no_sd)
 
 
-def rests_on_few(target: Target, draws: np.ndarray, log_weights: np.ndarray) -> bool:
+def rests_on_few(target: Target, draws: np.ndarray, log_weights: np.ndarray, share: float | None = None) -> bool:
     """Whether a variance in the user's space rests on single draws, so that it wants more of them.
 
     Args:
       target: from flat vectors to the user's space.
       draws: [S, D].
       log_weights: [S], normalised.
+      share: of one draw, over the root of their number; `thresholds.TAIL_SHARE_AGAIN` by default.
 
     Returns:
       True or False.
     """
+    share = thresholds.TAIL_SHARE_AGAIN if share is None else share
     values, weights, mean, variance = _weighted(target, draws, log_weights)
-    return bool(
-        np.any(tails.doubtful(_rows(values), weights, _flat(mean), _flat(variance), thresholds.TAIL_SHARE_AGAIN))
-    )
+    return bool(np.any(tails.doubtful(_rows(values), weights, _flat(mean), _flat(variance), share)))
 
 
 def _weighted(target: Target, draws: np.ndarray, log_weights: np.ndarray) -> Any:

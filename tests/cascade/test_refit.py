@@ -7,9 +7,13 @@ import pytest
 
 from elbojax import full_rank, mixture, targets, thresholds
 from elbojax.cascade import thorough
+from elbojax.cascade.check.importance import Drawn, check
+from elbojax.cascade.check.importance import envelope as host_envelope
 from elbojax.cascade.evaluate import drive
 from elbojax.cascade.importance import Cost, check_importance, envelope, largest_sd_error
 from elbojax.cascade.refit import is_rough, recheck
+from elbojax.cascade.stages.student import refit
+from elbojax.host.distributions import Gaussian
 from elbojax.results.certificate import Stage
 from elbojax.types import Status
 
@@ -68,8 +72,8 @@ def test_a_second_look_can_withdraw_the_certificate(monkeypatch, agrees):
     rough = jax.tree.map(np.asarray, rough)
     more = jax.tree.map(lambda x: np.concatenate([x, x]), (rough.draws, rough.log_weights))
     second = rough._replace(draws=more[0], log_weights=more[1], certificate=verdict)
-    monkeypatch.setattr(thorough.student, "look_again", lambda *_: returned(second))
-    chosen = drive(thorough.second_look(None, rough, None), None)
+    monkeypatch.setattr(thorough.student.Again, "look", lambda *_: returned(second))
+    chosen = drive(thorough.second_look(np.random.default_rng(0), rough, None), None)
     assert bool(chosen.certificate.certified) is agrees and int(chosen.certificate.status) == status
     assert chosen.certificate.num_log_densities == verdict.num_log_densities
     # Stages that may follow carry as many draws as theirs have.
@@ -87,6 +91,79 @@ def test_a_smooth_answer_is_left_alone():
     smooth = rough._replace(draws=np.asarray(draws), log_weights=np.asarray(equal), certificate=certificate)
     target = targets.unconstrain(student, jnp.zeros(SIZE))
     assert drive(thorough.second_look(None, smooth, target), None) is smooth
+
+
+def asked(stage, log_density):
+    """What a stage returns, and the points of each of its requests."""
+    points, answer = [], None
+    while True:
+        try:
+            request = stage.send(answer)
+        except StopIteration as end:
+            return end.value, points
+        points.append(request.points)
+        answer = np.asarray(jax.vmap(log_density)(request.points))
+
+
+@pytest.mark.parametrize(
+    ("effective", "lasts", "looks"),
+    [
+        (0.6, 0, (8192,)),
+        (0.6, np.inf, (8192, 8192)),
+        (0.4, 0, (4096, 8192)),
+        (0.4, np.inf, (4096, 8192, 8192)),
+    ],
+)
+def test_the_last_look_goes_on_with_the_draws_it_has(monkeypatch, effective, lasts, looks):
+    before = first_look(jax.random.key(0))
+    certain = before.certificate._replace(
+        certified=np.bool_(True), mean_error=2 * thresholds.ROUGH, ess=effective * len(before.draws)
+    )
+    before = jax.tree.map(np.asarray, before._replace(certificate=certain))
+    monkeypatch.setattr(thorough, "rests_on_few", lambda target, draws, log_weights, share: len(draws) < lasts)
+    found, points = asked(thorough.second_look(np.random.default_rng(0), before, None), student)
+    assert tuple(map(len, points)) == looks
+    last = sum(looks[1:] if looks[0] == 4096 else looks)
+    assert len(found.draws) == last and len(np.unique(found.draws, axis=0)) == last
+    np.testing.assert_array_equal(found.draws, np.concatenate(points)[-last:])
+    assert int(found.certificate.num_log_densities) == int(certain.num_log_densities) + sum(looks)
+    weights = np.exp(found.log_weights)
+    np.testing.assert_allclose(weights @ found.draws / SD, 0, atol=4 * float(found.certificate.mean_error))
+    np.testing.assert_allclose(np.sqrt(weights @ found.draws**2) / SD, 1, atol=0.05)
+
+
+def test_a_refit_begins_no_round_that_is_not_to_be():
+    before = first_look(jax.random.key(0))
+    before = jax.tree.map(
+        np.asarray, before._replace(certificate=before.certificate._replace(certified=np.bool_(False)))
+    )
+    rounds = iter([False, True])
+    enough = float(before.draws.size)  # never
+    for over, number in ((lambda: True, 0), (lambda: next(rounds), 1)):
+        _, points = asked(refit(np.random.default_rng(0), before, 256, enough, over), student)
+        assert list(map(len, points)) == number * [256]
+
+
+def test_a_check_that_goes_on_is_one_with_as_many_draws():
+    q = Gaussian(np.zeros(SIZE), np.eye(SIZE))
+    wide, zero = host_envelope(q), np.float64(0)
+    cost = Cost(zero, 0, 1, zero, zero)
+    options = dict(stage=Stage.FULL_RANK, optimiser_status=Status.CONVERGED, cost=cost)
+
+    def checked(drawn, num_draws):
+        return asked(check(None, q, wide, **options, num_draws=num_draws, drawn=drawn), student)
+
+    several, once = (Drawn(np.random.default_rng(5), wide) for _ in range(2))
+    numbers = (256, 1024, 4096)
+    parts = [checked(several, number) for number in numbers]
+    assert [sum(map(len, points)) for _, points in parts] == [256, 768, 3072]
+    whole, points = checked(once, numbers[-1])
+    np.testing.assert_allclose(np.concatenate(points), whole.draws)
+    np.testing.assert_allclose(parts[-1][0].draws, whole.draws)
+    np.testing.assert_allclose(parts[-1][0].log_weights, whole.log_weights)
+    assert parts[-1][0].certificate.num_log_densities == numbers[-1]
+    first, points = checked(several, 256)
+    assert not points and np.array_equal(first.draws, parts[0][0].draws)
 
 
 @pytest.mark.parametrize("trouble", ["mean", "sd", "khat"])

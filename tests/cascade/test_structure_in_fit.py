@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import elbojax
-from elbojax import Status
+from elbojax import Status, thresholds
 from elbojax.cascade import nested, single
+from elbojax.loops.time_limit import OutOfTime
 from elbojax.results import Stage
 
 GROUPS = 30
@@ -68,6 +69,12 @@ def moments():
     return mean, np.sqrt(weights @ (numbers - mean) ** 2)
 
 
+def refused(stage, *args):
+    """The first stage, whose answer is not certified."""
+    outcome, paths = yield from stage(*args)
+    return outcome._replace(certificate=outcome.certificate._replace(certified=np.bool_(False))), paths
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_fit_finds_the_structure_by_itself(seed, monkeypatch):
     monkeypatch.setattr(single, "STAGES", ())  # the funnel certifies this one, too
@@ -89,6 +96,28 @@ def test_budgets_end_the_stage(monkeypatch):
     assert 50_000 < few.certificate.num_gradients <= 70_000, "those of the stage count, too"
     assert few.certificate.status == Status.OUT_OF_BUDGET
     assert "max_gradients=70,000 ended the fit" in few.note and "cut short: nested" in few.note
+
+
+@pytest.mark.parametrize("at_its_limit", [True, False])
+def test_a_stage_that_ended_at_its_limit_is_not_repeated(at_its_limit, monkeypatch):
+    used, looks = 1000, []
+
+    def by_structure(key, target, start, data, before, late, limit, early=False):
+        looks.append(early)
+        if early and at_its_limit:
+            error = OutOfTime()
+            error.num_gradients = used
+            raise error
+        return nested.with_costs(before, before, used)
+
+    monkeypatch.setattr(single.nested, "by_structure", by_structure)
+    monkeypatch.setattr(single, "STAGES", ())
+    monkeypatch.setattr(single, "COMPILED", ())
+    cubes = lambda z: -0.5 * jnp.sum(z**2) - jnp.sum(jnp.abs(z) ** 3)  # noqa: E731
+    monkeypatch.setattr(single, "fit_gaussian", functools.partial(refused, single.fit_gaussian))
+    fit = elbojax.fit(jax.random.key(0), cubes, np.zeros(thresholds.NESTED_FIRST))
+    assert looks == ([True] if at_its_limit else [True, False])
+    assert fit.certificate.num_gradients > len(looks) * used
 
 
 @pytest.mark.slow

@@ -35,6 +35,42 @@ def envelope(q: Gaussian, tails: int | None = None) -> StudentT:
     return q.widened(tails)
 
 
+class Drawn:
+    """Draws of a proposal along one Sobol sequence, whose log-densities are kept.
+
+    A check with more draws takes those that a check with fewer has evaluated, and only the others are paid for.
+
+    Args:
+      rng: of the scrambling.
+      proposal: what is drawn from.
+    """
+
+    def __init__(self, rng: np.random.Generator, proposal: Proposal) -> None:
+        self._proposal, self._seeds = proposal, noises.scramble(rng, proposal.noise_size)
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._number = 0
+
+    def first(self, num_draws: int) -> requests.Stage[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The first draws.
+
+        Args:
+          num_draws: S, a power of two.
+
+        Yields:
+          `Values` at those that have not been drawn so far.
+
+        Returns:
+          [S, D] draws, [S] log-densities of the proposal, and [S] those of the posterior.
+        """
+        if num_draws > self._number:
+            noise = noises.sobol_rows(self._seeds, self._number, num_draws)
+            draws, log_proposal = self._proposal.draw(noise)
+            log_p = yield Values(draws, log_proposal)
+            self._parts, self._number = [*self._parts, (draws, log_proposal, log_p)], num_draws
+        draws, log_proposal, log_p = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        return draws[:num_draws], log_proposal[:num_draws], log_p[:num_draws]
+
+
 def check(
     rng: np.random.Generator,
     q: Density,
@@ -45,6 +81,7 @@ def check(
     *,
     num_draws: int | None = None,
     enough: float | None = None,
+    drawn: Drawn | None = None,
 ) -> requests.Stage[Outcome]:
     r"""Importance-sample the posterior from a proposal, and say what `q` and the weights are worth.
 
@@ -60,6 +97,7 @@ def check(
       cost: of the stages so far, and what they found.
       num_draws: S, a power of two; `thresholds.CHECK_DRAWS` by default.
       enough: effective draws that are called for; `thresholds.ENOUGH` by default.
+      drawn: draws of the proposal, to go on with those of a check before; its cost, which counts these, is that before all.
 
     Yields:
       `Values` at the draws.
@@ -69,8 +107,8 @@ def check(
     """
     num_draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
     enough = thresholds.ENOUGH if enough is None else enough
-    draws, log_proposal = proposal.draw(noises.sobol(rng, num_draws, proposal.noise_size))
-    log_p = yield Values(draws, log_proposal)
+    drawn = Drawn(rng, proposal) if drawn is None else drawn
+    draws, log_proposal, log_p = yield from drawn.first(num_draws)
     log_p = np.where(np.isnan(log_p), -np.inf, log_p)
     ratios = log_p - log_proposal
     smoothed = smooth(ratios)

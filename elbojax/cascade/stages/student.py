@@ -1,11 +1,13 @@
 """Adaptive importance sampling on the host, and the second look: Student t matched to the weighted draws so far."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from elbojax import thresholds
-from elbojax.cascade.check.importance import check, envelope
+from elbojax.cascade.check.importance import Drawn, check, envelope
 from elbojax.cascade.importance import Cost, Outcome
 from elbojax.host.distributions import Defended, Density, Gaussian, Proposal, from_root
 from elbojax.host.psis import log_sum_exp
@@ -15,7 +17,11 @@ from elbojax.types import Status
 
 
 def refit(
-    rng: np.random.Generator, outcome: Outcome, num_draws: int | None = None, enough: float | None = None
+    rng: np.random.Generator,
+    outcome: Outcome,
+    num_draws: int | None = None,
+    enough: float | None = None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Stage[Outcome]:
     r"""Match a Student t to the moments of the weighted draws, draw from it, and so on while that helps.
 
@@ -29,6 +35,7 @@ def refit(
       outcome: of the stage before.
       num_draws: of each round, a power of two; `thresholds.CHECK_DRAWS` by default.
       enough: effective draws that are called for; `thresholds.ENOUGH` by default.
+      over: whether there is to be no other round.
 
     Yields:
       `Values`.
@@ -41,10 +48,10 @@ def refit(
     """
     here = best = outcome
     for _ in range(thresholds.REFIT_ROUNDS):
-        if best.certificate.certified:
+        if best.certificate.certified or over():
             break
         draws = thresholds.CHECK_DRAWS if num_draws is None else num_draws
-        here = yield from _look(rng, here, thresholds.REFIT_TAILS, draws, enough=enough)
+        here = yield from Again(rng, here, tails=thresholds.REFIT_TAILS).look(draws, enough)
         old, new = best.certificate, here.certificate
         if (bool(new.certified), float(new.ess)) > (bool(old.certified), float(old.ess)):
             best = here
@@ -52,53 +59,58 @@ def refit(
     return best
 
 
-def look_again(
-    rng: np.random.Generator, before: Outcome, num_draws: int, front: tuple[Density, Proposal] | None = None
-) -> Stage[Outcome]:
+class Again:
     """A certified answer once more, from a Student t of heavy tails matched to its weighted draws.
 
-    Where these are not certified, the draws of the look before were lucky.
+    Where these are not certified, the draws of the look before were lucky. Looks with more and more draws share them.
 
     Args:
       rng: of the draws.
       before: the look before.
-      num_draws: a power of two.
       front: q richer than a Gaussian, and the proposal that covers it; half of the draws are from that then.
-
-    Yields:
-      `Values`.
-
-    Returns:
-      The new `Outcome`.
+      tails: degrees of freedom; SHARP_TAILS by default, and more in high dimension where there is no front.
     """
-    tails = thresholds.SHARP_TAILS
-    if front is None:
-        tails = max(tails, math.ceil(thresholds.TAILS_PER_PARAMETER * before.draws.shape[1]))
-    return (yield from _look(rng, before, tails, num_draws, front))
 
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        before: Outcome,
+        front: tuple[Density, Proposal] | None = None,
+        tails: int | None = None,
+    ) -> None:
+        if tails is None:
+            tails = thresholds.SHARP_TAILS
+            if front is None:
+                tails = max(tails, math.ceil(thresholds.TAILS_PER_PARAMETER * before.draws.shape[1]))
+        self._rng, self._old, self._is_richer = rng, before.certificate, front is not None
+        self._q: Density = match(before.draws, before.log_weights)
+        self._proposal: Proposal = envelope(self._q, tails)
+        if front is not None:
+            self._q, cover = front
+            self._proposal = Defended(cover, self._proposal, thresholds.SHARP_GUARD)
+        self._drawn = Drawn(rng, self._proposal)
 
-def _look(
-    rng: np.random.Generator,
-    before: Outcome,
-    tails: int,
-    num_draws: int,
-    front: tuple[Density, Proposal] | None = None,
-    enough: float | None = None,
-) -> Stage[Outcome]:
-    """The check of a Student t matched to the weighted draws of the look before, or of a family that it guards."""
-    q = match(before.draws, before.log_weights)
-    old = before.certificate
-    cost = Cost(old.num_gradients, old.num_log_densities, old.modes, old.decrement, old.fisher_divergence)
-    if front is None:
-        stage = certificate.Stage.STUDENT_T
-        wide = envelope(q, tails)
-        return (yield from check(rng, q, wide, stage, Status.CONVERGED, cost, num_draws=num_draws, enough=enough))
-    richer, cover = front
-    guarded = Defended(cover, envelope(q, tails), thresholds.SHARP_GUARD)
-    # A mixture is certified with several modes; what it was certified for stands.
-    alone = cost._replace(modes=1)
-    new = yield from check(rng, richer, guarded, old.stage, Status.CONVERGED, alone, num_draws=num_draws)
-    return new._replace(certificate=new.certificate._replace(modes=old.modes))
+    def look(self, num_draws: int, enough: float | None = None) -> Stage[Outcome]:
+        """The check with so many draws, those of looks before among them.
+
+        Args:
+          num_draws: a power of two.
+          enough: effective draws that are called for; `thresholds.ENOUGH` by default.
+
+        Yields:
+          `Values` at draws that are new.
+
+        Returns:
+          The `Outcome`.
+        """
+        old = self._old
+        # A mixture is certified with several modes; what it was certified for stands.
+        modes = 1 if self._is_richer else old.modes
+        stage = old.stage if self._is_richer else certificate.Stage.STUDENT_T
+        cost = Cost(old.num_gradients, old.num_log_densities, modes, old.decrement, old.fisher_divergence)
+        options: dict[str, Any] = dict(num_draws=num_draws, enough=enough, drawn=self._drawn)
+        new = yield from check(self._rng, self._q, self._proposal, stage, Status.CONVERGED, cost, **options)
+        return new._replace(certificate=new.certificate._replace(modes=old.modes))
 
 
 def match(draws: np.ndarray, log_weights: np.ndarray) -> Gaussian:
