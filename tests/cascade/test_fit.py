@@ -1,7 +1,6 @@
 """`fit`: its contract, its accuracy against closed forms and quadrature, and its honesty where there is no answer."""
 
 import functools
-import time
 import warnings
 
 import jax
@@ -17,8 +16,8 @@ from elbojax.results import Stage
 from elbojax.results.certificate import report
 
 KEY = 7
-SECONDS = 300
-"""A hang would take longer."""
+MOST, FAR = 200_000, 20_000_000
+"""Gradients, of fits that end without an answer: the worst take 75,000; the second where there is none to follow (6,700,000)."""
 
 
 # ---- contract
@@ -374,9 +373,8 @@ NO_ANSWER = {
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_says_why_there_is_no_answer(name):
     log_density, init, status, words = NO_ANSWER[name]
-    began = time.monotonic()
     fit = elbojax.fit(jax.random.key(KEY), log_density, init)
-    assert time.monotonic() - began < SECONDS
+    assert fit.certificate.num_gradients < MOST
     assert not fit.certificate.certified
     assert str(fit.certificate.status) == status, str(fit)
     assert f"NOT certified ({status})" in str(fit) and words in str(fit)
@@ -422,9 +420,8 @@ AWKWARD = {
 @pytest.mark.parametrize("name", AWKWARD)
 def test_without_usable_derivatives_right_or_not_certified(name):
     log_density, init, mean, sd = AWKWARD[name]
-    began = time.monotonic()
     fit = elbojax.fit(jax.random.key(KEY), log_density, init)
-    assert time.monotonic() - began < SECONDS
+    assert fit.certificate.num_gradients < (FAR if name.startswith("far") else MOST)
     if fit.certificate.certified:
         np.testing.assert_allclose((fit.mean()[0] - mean) / sd, 0, atol=0.15)
         np.testing.assert_allclose(fit.sd()[0] / sd, 1, atol=0.15)
