@@ -17,15 +17,15 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 # Compiled programs are kept between runs and shared by the workers, but for the smallest, which are quicker to compile than to write.
 # The benchmarks compile afresh, since they time that.
-demo test test-slow laws notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-demo test test-slow laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+demo test test-slow test-long laws notebooks: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+demo test test-slow test-long laws notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 # `make test` and the laws take the flags of tests/conftest.py, which compile quickly. All else, the slow tests too,
 # compiles as a user's programs do: without any flag.
 test-slow: export XLA_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow laws lint format types bench notebooks thresholds benchmarks-page docs pictures package extras clean
+.PHONY: help venv demo test test-slow test-long laws lint format types bench notebooks thresholds benchmarks-page docs pictures package extras clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -43,13 +43,16 @@ demo: $(READY) ## a guided tour in the terminal
 	@$(BIN)/python -m elbojax demo
 
 test: $(READY) ## tests, doctests and the README's examples, but for the laws and the slow ones
-	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow' --ignore=tests/laws $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'not slow and not long' --ignore=tests/laws $(PYTEST_ARGS)
 
 test-slow: $(READY) ## the slow ones but for the laws: long runs, killed processes, many compilations
-	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m slow --ignore=tests/laws $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m 'slow and not long' --ignore=tests/laws $(PYTEST_ARGS)
+
+test-long: $(READY) ## those that take minutes each, laws among them; not in CI
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m long $(PYTEST_ARGS)
 
 laws: $(READY) ## the laws, slow ones too, in one process, in another order each time: what one call leaves behind must not change the next
-	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/laws $(PYTEST_ARGS)
+	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m 'not long' tests/laws $(PYTEST_ARGS)
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .

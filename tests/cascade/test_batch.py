@@ -268,7 +268,7 @@ def test_a_funnel_needs_no_chains():
         np.testing.assert_allclose(sd / exact_sd, 1, atol=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tails_cost_a_richer_stage_where_the_weights_are_uneven():
     def hierarchy(z, y):
         tau = jnp.exp(z[1])

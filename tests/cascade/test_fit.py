@@ -417,7 +417,9 @@ AWKWARD = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "far and no gradient" else name for name in AWKWARD]
+)
 def test_without_usable_derivatives_right_or_not_certified(name):
     log_density, init, mean, sd = AWKWARD[name]
     fit = elbojax.fit(jax.random.key(KEY), log_density, init)

@@ -277,8 +277,10 @@ def test_run_batch_reads_what_is_there_now(kind):
         np.testing.assert_allclose(run.q.loc[:, 0] - 2, moved, atol=0.15)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [of_a_global, of_an_attribute])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(of_a_global, marks=pytest.mark.slow), pytest.param(of_an_attribute, marks=pytest.mark.long)],
+)
 def test_the_rest_read_what_is_there_now(kind):
     log_density, change = kind()
     prior = lambda z: log_density(z)  # noqa: E731

@@ -125,7 +125,7 @@ def test_certified_is_right_and_the_right_is_certified(kind, call):
     check(kind, call)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind, call", [*COMPILES, *((kind, call) for kind in LONG for call in CALLS)])
 def test_the_same_of_those_that_take_long(kind, call):
     check(kind, call)

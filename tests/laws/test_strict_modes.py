@@ -89,7 +89,7 @@ def test_fit(name, strict):
 
 
 @pytest.mark.parametrize(
-    "name", ["unimodal", *(pytest.param(n, marks=pytest.mark.slow) for n in ("bimodal", "schools", "funnel"))]
+    "name", ["unimodal", *(pytest.param(n, marks=pytest.mark.long) for n in ("bimodal", "schools", "funnel"))]
 )
 def test_fit_batch(name, strict):
     log_density, init, data, support, wanted = MODELS[name]
