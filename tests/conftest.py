@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", FLAGS)  # before the first import of jax
+QUICK = os.environ.setdefault("XLA_FLAGS", FLAGS) == FLAGS  # before the first import of jax
 
 # What is imported stays: it is not looked through for garbage, neither now nor, frozen, between the tests.
 gc.disable()
@@ -31,6 +31,12 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jax._src import compiler  # noqa: E402
+
+from elbojax.workarounds import options  # noqa: E402
+
+if QUICK:
+    # Stages of batches, which ask for more than the least effort themselves, compile in half the time so (50 s to 26 for two).
+    options.LIGHTER["xla_backend_optimization_level"] = 0
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_legacy_prng_key", "error")
