@@ -11,7 +11,7 @@ from benchmarks.suites import batch
 SMALL = batch.QUICK._replace(models=16, group=8, steps=20, sample=2, refilled=70, spread=8, repeats=3, budget=0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_reference_of_the_accuracy_is_right():
     """A regression on one column that is not zero: one integral by quadrature, the rest is prior."""
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def whole(part, found):
     return [{"problem": part, "seed": 0, "status": "done", "date": "2026-11-30", "peak_mb": 300} | one for one in found]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_refill_and_accuracy_in_short():
     lanes, together = whole("refill", batch.refill(SMALL, ()))
     least, _, mean, most = lanes["steps_of_models"]
@@ -50,7 +50,7 @@ def test_refill_and_accuracy_in_short():
     assert "## Accuracy" in text and "## Refill" in text and "## Size" not in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_throughput_and_memory_in_short():
     """Seconds are measured; that all contenders reach the same posterior within their 20 steps is not asked."""
     found = whole("throughput", batch.throughput(SMALL, batch.PARTS["throughput"].contenders))

@@ -173,7 +173,7 @@ def test_a_threshold_is_in_force_in_the_process_of_a_job():
     assert row["status"] == "done" and row["certified"] is False, row
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_targets_of_a_kind_are_models_of_one_batch():
     (kind,) = (kind for kind in kinds(list(TARGETS)) if any(each.name == NAME for each in kind))
     found = list(certificate.rows(Job(kind[0].name, (certificate.TOGETHER,), 0), False))

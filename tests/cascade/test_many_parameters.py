@@ -69,7 +69,7 @@ def test_a_gaussian_is_certified_by_its_weights():
     assert result.certificate.num_gradients < 5 * (2 * SIZE + 4) + 1000
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)])
 def test_what_weights_cannot_vouch_for_is_certified_by_chains(seed):
     result = fit(skewed, seed)
     assert result.certificate.khat > 0.7

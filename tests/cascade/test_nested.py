@@ -82,7 +82,7 @@ def test_an_inner_newton_that_was_clipped_is_caught(max_steps, start):
     assert right or not fit.certificate.certified
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_local_level_with_its_variances():
     """Against the Kalman filter on a grid of both log-sds."""
 

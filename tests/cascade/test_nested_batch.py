@@ -96,7 +96,7 @@ def looks(monkeypatch):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_model_is_exact_beside_one_that_is_lost(looks):
     y = observed().copy()
     y[LOST, 3, 1] = np.nan
@@ -135,7 +135,7 @@ def test_fit_says_the_same():
     assert fits.certificate.certified.any()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_model_and_any_order():
     y = observed()[[3, 9, 12]]
     one, several = fit(y[:1]), fit(y[[1, 2, 0]])

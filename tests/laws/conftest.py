@@ -16,6 +16,11 @@ import random
 import jax
 import pytest
 
+from elbojax.workarounds import options
+
+options.LIGHTER["xla_backend_optimization_level"] = 1
+"""Stages of batches compile as for users, which tests/conftest.py has changed."""
+
 SEED = int(os.environ.get("ELBOJAX_LAWS_SEED", "0"))
 """Of the order; the same for all workers of pytest-xdist, which have to collect alike."""
 HALF = os.environ.get("ELBOJAX_LAWS_HALF", "")
