@@ -8,6 +8,8 @@ WORKERS ?= 2
 # Each worker starts with a run of whole files, whose tests share compiled programs; who is done first takes of the rest.
 SPREAD := --dist worksteal
 PYTEST_ARGS ?=
+# Which laws: all but those that take minutes. CI leaves out the slow ones too, for its time is limited.
+LAWS ?= not long
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -52,7 +54,7 @@ test-long: $(READY) ## those that take minutes each, laws among them; not in CI
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m long $(PYTEST_ARGS)
 
 laws: $(READY) ## the laws, slow ones too, in one process, in another order each time: what one call leaves behind must not change the next
-	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m 'not long' tests/laws $(PYTEST_ARGS)
+	ELBOJAX_LAWS_SEED=$${ELBOJAX_LAWS_SEED:-$$(date +%s)} $(BIN)/python -m pytest -m '$(LAWS)' tests/laws $(PYTEST_ARGS)
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .

@@ -185,7 +185,7 @@ class LogisticDistributions:
         return -2 * np.sum(np.logaddexp(points / 2, -points / 2), axis=1), -np.tanh(points / 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nuts_and_what_ends_it(monkeypatch):
     only(monkeypatch, "nuts")
     model, start = LogisticDistributions(), np.full(60, 0.5)

@@ -64,7 +64,7 @@ def reference():
     return fits, {shape for shape in SHAPES}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_gets_its_own_exact_posterior():
     fits, _ = reference()
     assert len(fits) == len(SIZES)
