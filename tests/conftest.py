@@ -8,7 +8,9 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import random
 import signal
+import time
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and Python takes that over: tests of interruption
 # would wait for hours.
@@ -131,6 +133,40 @@ def compile_or_share(backend, computation, devices, options, host_callbacks, *ot
 compiler.compile_or_get_cached = compile_or_share
 
 
+MINUTES = os.environ.get("ELBOJAX_TEST_MINUTES", "")
+"""After which no further test begins; no limit where it is empty. CI's time is limited, its machine's speed varies twofold."""
+FILES_SEED = os.environ.get("ELBOJAX_TEST_SEED", "")
+"""Of the order of the files; as collected where it is empty. With a limit, others are reached with another seed."""
+
+
+class Limit:
+    """Ends a run in time: tests that have not begun by then are skipped, and counted as that."""
+
+    def __init__(self, minutes):
+        self.end = time.monotonic() + 60.0 * minutes
+
+    def pytest_runtest_setup(self, item):
+        """Before each test."""
+        if time.monotonic() > self.end:
+            pytest.skip(f"not run: the {MINUTES} minutes of ELBOJAX_TEST_MINUTES were over")
+
+
+class FilesInOrderOf:
+    """Shuffles the files; tests of one file, which share compiled programs, stay together. The same for all workers."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def pytest_collection_modifyitems(self, items):
+        """All that was collected."""
+        files = {}
+        for item in items:
+            files.setdefault(item.path, []).append(item)
+        names = list(files)
+        random.Random(self.seed).shuffle(names)
+        items[:] = [item for name in names for item in files[name]]
+
+
 class Absent:
     """Leaves out docstrings' examples of libraries that are not installed."""
 
@@ -147,3 +183,7 @@ def pytest_configure(config):
     """For doctests too, which lie outside this folder."""
     config.pluginmanager.register(Room())
     config.pluginmanager.register(Absent())
+    if MINUTES:
+        config.pluginmanager.register(Limit(float(MINUTES)))
+    if FILES_SEED:
+        config.pluginmanager.register(FilesInOrderOf(FILES_SEED))
