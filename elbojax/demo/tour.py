@@ -7,17 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elbojax.demo import identity, rival, volatility
+from elbojax.demo import certified, identity, picture, rival, volatility
 from elbojax.diagnostics import Assessment
 from elbojax.loops import Run
 from elbojax.types import Status
 
 
-def run(*, models: int | None, output: pathlib.Path, seed: int, compare_with_nuts: bool) -> None:
-    """Print the identity, fit every window, draw the picture, and put one window beside NUTS.
+def run(*, models: int | None, every: int, output: pathlib.Path, seed: int, compare_with_nuts: bool) -> None:
+    """Print the identity, fit the windows in both ways, draw the picture, and put one window beside NUTS.
 
     Args:
       models: at most so many windows.
+      every: `fit_batch` gets every so many of them; 1 for all.
       output: folder for the picture.
       seed: of all random numbers.
       compare_with_nuts: whether to run the rival.
@@ -35,14 +36,15 @@ def run(*, models: int | None, output: pathlib.Path, seed: int, compare_with_nut
     print(
         "Student-t GARCH(1,1), 5 parameters each; a full-rank Gaussian by stochastic VI (Adam, 4 antithetic draws).\n"
     )
-    fit_key, assess_key, forecast_key, nuts_key = jax.random.split(jax.random.key(seed), 4)
+    fit_key, assess_key, forecast_key, nuts_key, batch_key = jax.random.split(jax.random.key(seed), 5)
     model = volatility.target()
 
     began = time.perf_counter()
     fits = jax.block_until_ready(volatility.fit_windows(fit_key, model, windows.returns, progress=True))
     seconds = time.perf_counter() - began
     assessment = jax.block_until_ready(volatility.assess_windows(assess_key, model, fits.q, windows.returns))
-    draws = np.asarray(volatility.forecast(forecast_key, model, assessment, windows.returns))
+    posteriors = assessment.events, assessment.log_weights
+    draws = np.asarray(volatility.forecast(forecast_key, model, *posteriors, windows.returns))
     print(_table(fits, assessment, seconds))
 
     low, high = np.quantile(draws, [0.05, 0.95], axis=1)
@@ -53,12 +55,28 @@ def run(*, models: int | None, output: pathlib.Path, seed: int, compare_with_nut
         f"\nTomorrow's return fell inside its 90 % predictive interval on {100 * inside.mean():.1f} % of {num_models:,} days"
         f" (90 ± {200 * coverage_error:.1f} would be perfect)."
     )
-    path = _picture(output, windows, low, high, draws.std(axis=1))
-    print(f"Picture: {path}" if path else "No picture: pip install 'elbojax[examples]' brings matplotlib.")
+    _heading(f"3. The same windows by fit_batch: {_which(every)}")
+    print(
+        "No optimiser, step size or stopping rule to choose; double precision; each answer checked, and certified or not.\n"
+    )
+    some = certified.fit_some(batch_key, windows.returns, every)
+    print(certified.report(model, assessment, seconds, some))
+    returns = windows.returns[some.chosen]
+    certain, log_weights = (jnp.asarray(x, jnp.float32) for x in (some.fits.draws, some.fits.log_weights))
+    sure = np.asarray(volatility.forecast(forecast_key, model, certain, log_weights, returns)).std(axis=1)
+    path = picture.draw(output, windows, (low, high), draws.std(axis=1), np.asarray(assessment.khat), some, sure)
+    print(f"\nPicture: {path}" if path else "\nNo picture: pip install 'elbojax[examples]' brings matplotlib.")
 
     if compare_with_nuts:
-        _heading("3. One window beside NUTS")
-        print(rival.report(nuts_key, model, windows, fits, assessment, index=num_models // 2))
+        _heading("4. One window beside NUTS")
+        print(rival.report(nuts_key, model, windows, fits, assessment, some, place=len(some.chosen) // 2))
+
+
+def _which(every: int) -> str:
+    """Which of the windows it gets."""
+    if every == 1:
+        return "all of them"
+    return f"one in {every}, since a window costs it more (--every 1 for all)"
 
 
 def _heading(text: str) -> None:
@@ -87,43 +105,11 @@ def _table(fits: Run, assessment: Assessment, seconds: float) -> str:
     ):
         low, middle, high = np.quantile(np.asarray(values), [0.05, 0.5, 0.95])
         rows.append((name, f"{low:10.2f}{middle:10.2f}{high:10.2f}"))
-    trusted = float(jnp.mean(assessment.khat < 0.7))
+    trusted = float(jnp.mean(assessment.khat < certified.TRUSTED))
     rows.append(
-        ("k-hat below 0.7", f"{100 * trusted:.1f} % of models: their importance-corrected draws can be trusted")
+        (
+            f"k-hat below {certified.TRUSTED}",
+            f"{100 * trusted:.1f} % of models: their importance-corrected draws can be trusted",
+        )
     )
     return "\n".join(f"{name:26}{value}" for name, value in rows)
-
-
-def _picture(output, windows, low, high, volatility_draws):
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError:
-        return None
-    output.mkdir(parents=True, exist_ok=True)
-    came = np.asarray(windows.next_return)
-    outside = (came < low) | (came > high)
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 7), sharex=True, layout="constrained")
-    top.plot(windows.next_day, volatility_draws, color="tab:blue", linewidth=1)
-    top.set_ylabel("predicted volatility\n(% a day)")
-    top.set_title(
-        f"S&P 500: what {came.size:,} windows of {windows.returns.shape[1]} days predict for the day that follows"
-    )
-    bottom.fill_between(windows.next_day, low, high, color="tab:blue", alpha=0.3, linewidth=0, label="90 % interval")
-    bottom.plot(windows.next_day, came, ".", color="0.3", markersize=2.5, label="what came")
-    bottom.plot(
-        windows.next_day[outside],
-        came[outside],
-        ".",
-        color="tab:red",
-        markersize=4,
-        label=f"outside: {outside.mean():.1%}",
-    )
-    bottom.set_ylabel("return (%)")
-    bottom.legend(loc="lower right", ncols=3, frameon=False)
-    path = output / "volatility.png"
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path

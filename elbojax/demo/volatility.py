@@ -191,13 +191,16 @@ def assess_windows(key: Key, model: Target, q: FullRank, returns: Array, *, num_
     return jax.jit(lambda *args: jax.lax.map(one, args, batch_size=4))(keys, q, returns)
 
 
-def forecast(key: Key, model: Target, assessment: Assessment, returns: Array, *, num_draws: int = 500) -> Array:
+def forecast(
+    key: Key, model: Target, draws: Array, log_weights: Array, returns: Array, *, num_draws: int = 500
+) -> Array:
     """Draws of tomorrow's return, from the importance-corrected posterior of every window.
 
     Args:
       key: consumed.
       model: from `target`.
-      assessment: leading axis M.
+      draws: [M, S, 5] flat draws of each posterior, and
+      log_weights: [M, S] what they count.
       returns: [M, T].
       num_draws: static.
 
@@ -218,5 +221,5 @@ def forecast(key: Key, model: Target, assessment: Assessment, returns: Array, *,
         return jax.vmap(tomorrow)(jax.random.split(shock, num_draws), chosen)
 
     keys = jax.random.split(key, returns.shape[0])
-    arguments = (keys, assessment.events, assessment.log_weights, returns)
+    arguments = (keys, draws, log_weights, returns)
     return jax.jit(lambda *args: jax.lax.map(one, args, batch_size=8))(*arguments)
