@@ -53,6 +53,8 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
             words = in_words(function, args, kwargs, error)
         raise TypeError(words)
 
+    # Who asks without following the wrapping sees the arguments too, and not (*args, **kwargs).
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return call
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import thresholds, xla
+from elbojax.calls import explained
 from elbojax.cascade import batch_stages, handover, labels_batch
 from elbojax.cascade import starts as other_starts
 from elbojax.cascade.evaluate_many import CompiledMany, Failed, drive_many
@@ -100,6 +101,7 @@ class Remarks(NamedTuple):
     labelled: Labelled
 
 
+@explained
 def fit_batch(
     key: Key,
     log_density: Callable[[PyTree, PyTree], Scalar],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from elbojax import targets
+from elbojax.calls import explained
 from elbojax.cascade.batch import fit_batch
 from elbojax.cascade.single import fit
 from elbojax.inputs import check_key
@@ -21,6 +22,7 @@ OPTIONS = ("max_gradients", "max_seconds", "progress")
 """Settings of `fit` that go with a `Model`, whose own arguments are bound already."""
 
 
+@explained
 def fit_model(key: Key, model: Any = None, *args: Any, **kwargs: Any) -> Fit:
     """Fit a model of another library as its own users write it.
 
@@ -90,6 +92,7 @@ class _Elsewhere:
         )
 
 
+@explained
 def fit_model_batch(key: Key, model: Any, *args: Any, **kwargs: Any) -> Fits:
     """Fit a model of another library to many data sets, each with its own certificate.
 

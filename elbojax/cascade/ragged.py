@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade.batch import note_of, noted
 from elbojax.loops.progress import Progress
 from elbojax.loops.ragged import Padded, pad_ragged
@@ -15,6 +16,7 @@ from elbojax.results.handing import joined
 from elbojax.types import Key, PyTree, Scalar
 
 
+@explained
 def fit_ragged(
     key: Key,
     log_density: Callable[[PyTree, Padded], Scalar],

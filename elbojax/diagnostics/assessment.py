@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import structures
+from elbojax.calls import explained
 from elbojax.diagnostics.pareto import khat_threshold, smooth
 from elbojax.families import Family, sample_many
 from elbojax.types import Array, Event, Key, LogDensity, Scalar
@@ -38,6 +39,7 @@ class Assessment(NamedTuple):
         return structures.short(self)
 
 
+@explained
 def assess(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 4000) -> Assessment:
     r"""The bound with its error, the evidence and k-hat, from fresh draws of `q`.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import noise
+from elbojax.calls import explained
 from elbojax.families import Enumerable, Family, Reparameterised
 from elbojax.objectives import elbo_enumerated, elbo_rloo, elbo_stl
 from elbojax.types import Array, Event, Key, LogDensity, PyTree, Scalar
@@ -66,6 +67,7 @@ class GradientNoise(NamedTuple):
         return "\n".join(lines)
 
 
+@explained
 def gradient_noise(
     key: Key,
     objectives: Mapping[str, Objective],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches, structures
+from elbojax.calls import explained
 from elbojax.families import Family, sample_many
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
@@ -30,6 +31,7 @@ class HeldOut(NamedTuple):
         return structures.short(self)
 
 
+@explained
 def held_out_log_likelihood(
     key: Key,
     encode: Callable[[PyTree], Family],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches
+from elbojax.calls import explained
 from elbojax.families import Family, aggregate, kl_by_part, sample_many
 from elbojax.types import Array, Key, PyTree, Scalar
 
@@ -25,6 +26,7 @@ class ActiveUnits(NamedTuple):
     active: Array
 
 
+@explained
 def active_units(
     encode: Callable[[PyTree], Family], data: PyTree, prior: Family, *, threshold: Scalar | float = 0.01
 ) -> ActiveUnits:
@@ -87,6 +89,7 @@ class KlDecomposition(NamedTuple):
     aggregate_kl_se: Scalar
 
 
+@explained
 def decompose_kl(
     key: Key,
     encode: Callable[[PyTree], Family],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import thresholds
+from elbojax.calls import explained
 from elbojax.inputs import as_array
 from elbojax.types import Array, Scalar
 
@@ -25,6 +26,7 @@ class Psis(NamedTuple):
     ess: Scalar
 
 
+@explained
 def psis(log_ratios: Array) -> Psis:
     r"""Pareto-smoothed importance weights and k-hat.
 
@@ -138,6 +140,7 @@ def _pareto_quantile(probability: Array, shape: Scalar, scale: Scalar) -> Array:
     return scale * jnp.where(jnp.abs(shape) < 1e-6, -log_survival, jnp.expm1(-safe * log_survival) / safe)
 
 
+@explained
 def khat_threshold(num_samples: int) -> float:
     r"""The k-hat above which that many draws are not to be trusted.
 

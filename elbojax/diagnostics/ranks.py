@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from elbojax.calls import explained
+
 TIE = 1e-9
 """Tails are the same that differ by less, relatively: those of z and 1 - z differ by rounding."""
 
@@ -29,6 +31,7 @@ class Uniformity(NamedTuple):
     upper: np.ndarray
 
 
+@explained
 def uniformity(ranks: Any, num_draws: int, *, level: float = 0.95) -> Uniformity:
     r"""Compare the ECDF of ranks with the simultaneous band for uniform ones.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, family, static
 from elbojax.types import PyTree
 
@@ -28,6 +29,7 @@ class Amortised:
         return q
 
 
+@explained
 def amortised(apply: Callable[..., Family], params: PyTree) -> Amortised:
     r"""A function that answers a data point with its `q`, together with its parameters.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import recursions
+from elbojax.calls import explained
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family, static
 from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
@@ -125,6 +126,7 @@ class BandedPrecision(Gaussian):
         return 0.5 * (trace + quadratic - self.loc.shape[-1]) + other.half_log_det() - self.half_log_det()
 
 
+@explained
 def banded_precision(loc: Any, diagonal: Any, off_diagonals: Any, *, parallel: bool = False) -> BandedPrecision:
     r"""Gaussian with a banded precision, given by its banded Cholesky factor B.
 

@@ -222,6 +222,7 @@ class Gaussian(Reparameterised):
         return 0.5 * (trace + quadratic - self.loc.shape[-1]) + other.half_log_det() - self.half_log_det()
 
 
+@explained
 def entropy(q: Family) -> Scalar:
     r"""Entropy of `q` in nats, where it has a closed form.
 
@@ -244,6 +245,7 @@ def entropy(q: Family) -> Scalar:
     return q.entropy()
 
 
+@explained
 def kl_divergence(q: Family, p: Family) -> Scalar:
     r"""Kullback-Leibler divergence from `q` to `p` in nats, where it has a closed form.
 
@@ -268,6 +270,7 @@ def kl_divergence(q: Family, p: Family) -> Scalar:
     return q.kl(p)
 
 
+@explained
 def kl_by_part(q: Family, p: Family) -> Array:
     r"""The terms of a Kullback-Leibler divergence between families of independent parts, in nats.
 
@@ -292,6 +295,7 @@ def kl_by_part(q: Family, p: Family) -> Array:
     return q.kl_by_part(p)
 
 
+@explained
 def sample_many(key: Key, q: Family, num_samples: int) -> tuple[Event, Array]:
     """Many events and their log-probabilities; noise is drawn flat where `q` is reparameterised.
 
@@ -395,7 +399,7 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
 
     Raises:
       TypeError: not floating point.
-      ValueError: not a vector, empty, or of another size.
+      ValueError: not a vector, empty, of another size, or with NaN; a traced one is taken at its word.
     """
     array = as_array(value, name)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -403,6 +407,9 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
     if array.ndim != 1 or array.size == 0 or (size is not None and array.size != size):
         wanted = "[D] with D >= 1" if size is None else f"[{size}]"
         raise ValueError(f"{name} must be a vector {wanted}, got shape {array.shape}")
+    if not isinstance(array, jax.core.Tracer) and np.isnan(array).any():
+        places = np.flatnonzero(np.isnan(array))
+        raise ValueError(f"{name} must be numbers, got NaN in {places.size} of {array.size} places, first at {places[0]}")
     return array
 
 

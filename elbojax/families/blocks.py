@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, Gaussian, Reparameterised, family, static
 from elbojax.types import Array, Scalar
 
@@ -153,6 +154,7 @@ def _combinations(counts: Sequence[int]) -> tuple[np.ndarray, ...]:
     return np.unravel_index(np.arange(math.prod(counts)), counts)
 
 
+@explained
 def blocks(*parts: Reparameterised) -> GaussianBlocks | Blocks:
     r"""Independent families on consecutive parts of one flat vector: a full-rank block for each group, say.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Enumerable, Family, check_vector, family
 from elbojax.inputs import as_array
 from elbojax.numerics import softplus
@@ -96,6 +97,7 @@ class Bernoulli(Enumerable):
         return jax.nn.sigmoid(logits), -softplus(-logits)
 
 
+@explained
 def bernoulli(logits: Any) -> Bernoulli:
     r"""Independent Bernoulli variables.
 
@@ -181,6 +183,7 @@ class Categorical(Enumerable):
         return jax.nn.log_softmax(self.logits)
 
 
+@explained
 def categorical(logits: Any) -> Categorical:
     r"""Independent categorical variables.
 

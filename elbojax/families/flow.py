@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from elbojax.bijectors.autoregressive import Autoregressive
 from elbojax.bijectors.couplings import Coupling
 from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inverse
+from elbojax.calls import explained
 from elbojax.families.base import (
     Reparameterised,
     check_df,
@@ -109,6 +110,7 @@ class Flow(Reparameterised):
         return base - log_det - jnp.sum(self.log_diagonal)
 
 
+@explained
 def coupling_flow(
     key: Key,
     loc: Any,
@@ -163,6 +165,7 @@ def coupling_flow(
     return _on_gaussian(loc, scale_tril, layers, coupling, df)
 
 
+@explained
 def autoregressive_flow(
     key: Key,
     loc: Any,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Gaussian, check_tril, check_vector, family
 from elbojax.inputs import as_real
 from elbojax.linalg import cholesky, solve_lower
@@ -57,6 +58,7 @@ class FullRank(Gaussian):
         return jnp.sum(self.scale_tril**2, axis=-1)
 
 
+@explained
 def full_rank(loc: Any, scale_tril: Any = None, *, covariance: Any = None) -> FullRank:
     r"""Gaussian with a dense covariance.
 

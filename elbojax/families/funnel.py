@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
 from elbojax import linalg
+from elbojax.calls import explained
 from elbojax.families.base import (
     Reparameterised,
     check_df,
@@ -170,6 +171,7 @@ class Funnel(Reparameterised):
         return jnp.clip(near, 0, last), weights / jnp.sum(weights)
 
 
+@explained
 def funnel(knots: Any, log_marginal: Any, locs: Any, scale_trils: Any, *, basis: Any = None, df: int = 0) -> Funnel:
     r"""One coordinate of any density, and all the others Gaussian given it, from Gaussians at K of its values.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax import recursions
+from elbojax.calls import explained
 from elbojax.families.base import Family, Reparameterised, check_event, check_tril, family, log_standard, static
 from elbojax.inputs import as_array, as_real
 from elbojax.types import Array, Scalar
@@ -103,6 +104,7 @@ class GaussianChain(Reparameterised):
         return 0.5 * (jnp.sum(noise**2) + moved + away - self.loc.size) + log_ratio
 
 
+@explained
 def gaussian_chain(loc: Any, scale_tril: Any, transition: Any, *, parallel: bool = False) -> GaussianChain:
     r"""Gaussian Markov chain over latent vectors along time; its precision is block-tridiagonal.
 
@@ -149,6 +151,7 @@ def _for_each(name: str, value: Array, count: int, size: int) -> Array:
     return jnp.broadcast_to(value, (count, size, size))
 
 
+@explained
 def linear_dynamics(
     initial_loc: Any,
     initial_tril: Any,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, Reparameterised, family, static
 from elbojax.types import Array, Event, Key, Scalar
 
@@ -112,6 +113,7 @@ class ReparameterisedHierarchical(_Layers, Reparameterised):
         return jnp.split(noise, np.cumsum(self.sizes)[:-1])
 
 
+@explained
 def hierarchical(first: Family, *layers: Layer) -> Hierarchical | ReparameterisedHierarchical:
     r"""Layer upon layer of latents, each given all those before it.
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax import linalg
+from elbojax.calls import explained
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
 from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
@@ -81,6 +82,7 @@ class LowRank(Gaussian):
         return 0.5 * (trace + quadratic - self.loc.shape[-1]) + other.half_log_det() - self.half_log_det()
 
 
+@explained
 def low_rank(loc: Any, factor: Any, scale: Any) -> LowRank:
     r"""Gaussian whose covariance is a low-rank matrix plus a diagonal.
 

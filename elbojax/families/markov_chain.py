@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Enumerable, Family, family
 from elbojax.inputs import as_array, unmasked
 from elbojax.types import Array, Key, Scalar
@@ -114,6 +115,7 @@ def _expected(probability: Array, value: Array) -> Scalar:
     return jnp.sum(jnp.where(counts, probability * jnp.where(counts, value, 0), 0))
 
 
+@explained
 def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
     r"""Discrete Markov chain.
 
@@ -150,6 +152,7 @@ def markov_chain(initial_logits: Any, transition_logits: Any) -> MarkovChain:
     return MarkovChain(initial_logits.astype(dtype), transition_logits.astype(dtype))
 
 
+@explained
 def hmm_smoother(log_initial: Any, log_transition: Any, log_likelihood: Any) -> MarkovChain:
     r"""The exact posterior of a hidden Markov model, itself a Markov chain.
 

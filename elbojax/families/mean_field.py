@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, Gaussian, check_positive, check_vector, family
 from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
@@ -59,6 +60,7 @@ class MeanField(Gaussian):
         return 0.5 * (jnp.exp(2 * log_ratio) + squared - 1) - log_ratio
 
 
+@explained
 def mean_field(loc: Any, scale: Any) -> MeanField:
     r"""Gaussian with independent coordinates.
 

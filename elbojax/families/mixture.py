@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, Reparameterised, check_vector, family
 from elbojax.inputs import as_real
 from elbojax.types import Array, Event, PyTree, Scalar
@@ -74,6 +75,7 @@ class Mixture(Reparameterised):
         return self._average(jax.tree.map(lambda v, m, c: v + (m - c) ** 2, variances, means, centre))
 
 
+@explained
 def mixture(logits: Any, components: Any) -> Mixture:
     r"""Mixture of families of one kind.
 
@@ -115,6 +117,7 @@ def mixture(logits: Any, components: Any) -> Mixture:
     return q
 
 
+@explained
 def aggregate(encode: Callable[[PyTree], Family], inputs: PyTree, logits: Array | None = None) -> Mixture:
     r"""The mixture of `q(z|x)` over inputs: the aggregate posterior of data, or a VampPrior.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families.base import Reparameterised, check_positive, family
 from elbojax.inputs import as_array, as_real
 from elbojax.types import Array, Scalar
@@ -53,6 +54,7 @@ class Particles(Reparameterised):
         return jnp.var(self.locations, axis=0) + jnp.exp(2 * self.log_bandwidth)
 
 
+@explained
 def particles(locations: Any, bandwidth: Any) -> Particles:
     r"""Equally weighted points, each blurred by a Gaussian kernel.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.families.base import Family, Reparameterised, family
 from elbojax.types import Array, Event, Key, PyTree, Scalar
 
@@ -133,6 +134,7 @@ def _take(trees: Sequence[PyTree], rows: Sequence[np.ndarray]) -> list[Any]:
     return [jax.tree.map(lambda x, row=row: x[row], tree) for tree, row in zip(trees, rows, strict=True)]
 
 
+@explained
 def product(parts: PyTree) -> Product | ReparameterisedProduct:
     r"""Independent families, one for each part of an event that is a pytree.
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax.bijectors.tails import sinh_arcsinh_and_log_det, sinh_arcsinh_inverse
+from elbojax.calls import explained
 from elbojax.families.base import (
     Reparameterised,
     check_df,
@@ -76,6 +77,7 @@ class SinhArcsinh(Reparameterised):
         return base - jnp.sum(log_dets) - jnp.sum(self.log_diagonal)
 
 
+@explained
 def sinh_arcsinh(loc: Any, scale_tril: Any, *, skew: Any = 0.0, tail: Any = 0.0, df: int = 0) -> SinhArcsinh:
     r"""A Gaussian whose coordinates have a skew and tails each; where both are zero it is the Gaussian.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+from elbojax.calls import explained
 from elbojax.families.base import Reparameterised, check_event, check_tril, check_vector, family, static
 from elbojax.inputs import as_real
 from elbojax.linalg import solve_lower
@@ -73,6 +74,7 @@ class StudentT(Reparameterised):
         return factor * jnp.sum(self.scale_tril**2, axis=-1)
 
 
+@explained
 def student_t(loc: Any, scale_tril: Any, *, df: int = 5) -> StudentT:
     r"""Multivariate Student t.
 

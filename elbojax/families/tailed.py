@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+from elbojax.calls import explained
 from elbojax.families.base import Gaussian, Reparameterised, family, static
 from elbojax.types import Array, Scalar
 
@@ -50,6 +51,7 @@ class StudentTTails(Reparameterised):
         return (self.df / (self.df - 2) if self.df > 2 else math.inf) * self.base.variance()
 
 
+@explained
 def with_student_t_tails(base: Gaussian, *, df: int = 5) -> StudentTTails:
     r"""Any Gaussian with the tails of a Student t.
 

@@ -14,6 +14,7 @@ import numpy as np
 from elbojax import bijectors
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
+from elbojax.calls import explained
 from elbojax.families.base import static
 from elbojax.interop.base import Arguments, Model, Same, split
 from elbojax.loops.indices import warn_outside
@@ -29,6 +30,7 @@ NEEDS_VALUES = (
 """What a model raises that computes in Python with the values of its arrays, such as `len(np.unique(groups))`."""
 
 
+@explained
 def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Model:
     r"""A NumPyro model with its arguments, as a `Model` that `fit_model` takes.
 

@@ -15,6 +15,7 @@ import numpy as np
 from elbojax import bijectors, linalg
 from elbojax.bijectors import Bijector
 from elbojax.bijectors.base import Shape, as_float, bijector
+from elbojax.calls import explained
 from elbojax.families.base import static
 from elbojax.interop.base import Model
 from elbojax.loops.indices import warn_outside
@@ -28,6 +29,7 @@ MODE = "FAST_COMPILE"
 """How PyTensor's own programs run, in Python: for some thousand draws numba or a C compiler take longer than they save."""
 
 
+@explained
 def from_pymc(model: Any = None) -> Model:
     r"""A PyMC model, as a `Model` that `fit_model` takes.
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.inputs import what
 from elbojax.interop.base import Model
 from elbojax.types import Key, PyTree
@@ -22,6 +23,7 @@ LOG_LIKELIHOOD = re.compile(r"log_lik(_|$)|log_likelihood")
 """Names of generated quantities that hold log p(x_n | z), by the custom of Stan's users."""
 
 
+@explained
 def from_stan(
     model: Any = None,
     *,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.types import PyTree
 
 PATIENCE = 7 * 24 * 3600
@@ -15,6 +16,7 @@ PATIENCE = 7 * 24 * 3600
 _MEETINGS = itertools.count()
 
 
+@explained
 def process_slice(num_models: int) -> slice:
     """The models of a batch that this process fits.
 
@@ -35,6 +37,7 @@ def process_slice(num_models: int) -> slice:
     return slice(num_models * process // processes, num_models * (process + 1) // processes)
 
 
+@explained
 def gather(tree: PyTree) -> PyTree:
     """The results of all processes, in every process: whole fits, or only what is asked for.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.inputs import unmasked
 from elbojax.types import Array, PyTree, Scalar
 
@@ -40,6 +41,7 @@ class Bucket(NamedTuple):
     models: np.ndarray
 
 
+@explained
 def masked_sum(values: Any, mask: Any) -> Scalar:
     r"""The sum over the rows of the data set, and none of the padding.
 
@@ -66,6 +68,7 @@ def masked_sum(values: Any, mask: Any) -> Scalar:
     return jnp.sum(jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - 1)), values, 0))
 
 
+@explained
 def pad_ragged(datasets: Sequence[PyTree], *, num_buckets: int | None = None) -> list[Bucket]:
     """Data sets of unequal length as a few batches of equal length, each row marked as data or padding.
 

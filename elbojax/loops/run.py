@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import xla
+from elbojax.calls import explained
 from elbojax.inputs import unmasked
 from elbojax.loops import lane as lanes
 from elbojax.loops.checks import check_key, check_lists, check_settings, trained_leaves
@@ -132,6 +133,7 @@ def _shown(q: PyTree) -> str:
     return f"{type(q).__name__} of {sum(jnp.size(leaf) for leaf in jax.tree.leaves(q)):,} numbers"
 
 
+@explained
 def no_stop() -> StopRule:
     """The stop rule that lets all steps be taken.
 

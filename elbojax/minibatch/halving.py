@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from elbojax import minibatches, structures, thresholds, xla
+from elbojax.calls import explained
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import trained_leaves
 from elbojax.loops.strict import relaxed
@@ -79,6 +80,7 @@ def _default_optimizers() -> tuple[tuple[str, optax.GradientTransformation], ...
     )
 
 
+@explained
 def default_optimizers() -> dict[str, optax.GradientTransformation]:
     """The optimisers that `successive_halving` starts by default: Adam at five step sizes, and five that set their own.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import softplus
@@ -52,6 +53,7 @@ def total_variation(log_ratio: Array) -> Array:
 
 
 @lowered
+@explained
 def f_divergence_at(
     noise: Array,
     q: Reparameterised,
@@ -73,6 +75,7 @@ def f_divergence_at(
 
 
 @lowered
+@explained
 def f_divergence(
     key: Key,
     q: Reparameterised,

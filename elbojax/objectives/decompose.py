@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Enumerable, Family
 from elbojax.objectives.base import evaluate, sample_events
 from elbojax.types import Array, Key, LogDensity, Scalar
@@ -32,6 +33,7 @@ class Decomposition(NamedTuple):
     kl_to_posterior: Scalar | None = None
 
 
+@explained
 def decompose(
     key: Key,
     q: Family,

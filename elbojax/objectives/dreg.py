@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_mean_exp, scale_gradient, stop_gradient
@@ -13,6 +14,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def iw_elbo_dreg_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`iw_elbo_dreg` on given noise [S, K, noise_size].
 
@@ -37,6 +39,7 @@ def iw_elbo_dreg_at(noise: Array, q: Reparameterised, log_density: LogDensity) -
 
 
 @raised
+@explained
 def iw_elbo_dreg(
     key: Key,
     q: Reparameterised,
@@ -83,6 +86,7 @@ def iw_elbo_dreg(
 
 
 @raised
+@explained
 def iw_elbo_gdreg(
     key: Key,
     q: Reparameterised,

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate, map_strata
@@ -25,6 +26,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo` on given noise [S, noise_size].
 
@@ -40,6 +42,7 @@ def elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar
 
 
 @raised
+@explained
 def elbo(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:
@@ -74,6 +77,7 @@ def elbo(
 
 
 @raised
+@explained
 def elbo_entropy_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo_entropy` on given noise [S, noise_size].
 
@@ -87,6 +91,7 @@ def elbo_entropy_at(noise: Array, q: Reparameterised, log_density: LogDensity) -
 
 
 @raised
+@explained
 def elbo_entropy(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:
@@ -123,6 +128,7 @@ def elbo_entropy(
 
 
 @raised
+@explained
 def elbo_kl_at(noise: Array, q: Reparameterised, log_likelihood: LogDensity, *, prior: Family) -> Scalar:
     """`elbo_kl` on given noise [S, noise_size].
 
@@ -136,6 +142,7 @@ def elbo_kl_at(noise: Array, q: Reparameterised, log_likelihood: LogDensity, *, 
 
 
 @raised
+@explained
 def elbo_kl(
     key: Key,
     q: Reparameterised,

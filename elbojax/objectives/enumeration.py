@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Enumerable, MarkovChain
 from elbojax.objectives.base import evaluate
 from elbojax.signs import raised
@@ -10,6 +11,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_enumerated(key: Key | None, q: Enumerable, log_density: LogDensity, *, num_samples: int = 1) -> Scalar:
     r"""Evidence lower bound by summing over all events: the value and the gradient are exact.
 
@@ -51,6 +53,7 @@ def elbo_enumerated(key: Key | None, q: Enumerable, log_density: LogDensity, *, 
 
 
 @raised
+@explained
 def elbo_chain(key: Key | None, q: MarkovChain, factors: tuple[Array, Array], *, num_samples: int = 1) -> Scalar:
     r"""Evidence lower bound of a chain of discrete latents, each eliminated in turn: exact, like its gradient.
 

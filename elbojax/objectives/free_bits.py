@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Family, Reparameterised, kl_by_part
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
@@ -10,6 +11,7 @@ from elbojax.signs import raised
 from elbojax.types import Array, Key, LogDensity, Scalar
 
 
+@explained
 def free_bits(kl: Array, floor: Scalar | float) -> Scalar:
     r"""The KL to the prior, of which every part counts as the floor at least.
 
@@ -37,6 +39,7 @@ def free_bits(kl: Array, floor: Scalar | float) -> Scalar:
 
 
 @raised
+@explained
 def elbo_free_bits(
     key: Key,
     q: Reparameterised,

@@ -3,6 +3,7 @@
 import jax
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import draw_groups, log_ratios, mean_log_mean_exp
@@ -11,6 +12,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def iw_elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`iw_elbo` on given noise [S, K, noise_size].
 
@@ -25,6 +27,7 @@ def iw_elbo_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Sca
 
 
 @raised
+@explained
 def iw_elbo(
     key: Key,
     q: Reparameterised,

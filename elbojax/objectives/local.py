@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches
+from elbojax.calls import explained
 from elbojax.families import Amortised, Family
 from elbojax.signs import raised
 from elbojax.types import Array, Event, Key, PyTree, Scalar
@@ -25,6 +26,7 @@ class GlobalAndLocal(NamedTuple):
 
 
 @raised
+@explained
 def elbo_local(
     key: Key,
     q: GlobalAndLocal,

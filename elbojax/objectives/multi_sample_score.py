@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Family
 from elbojax.numerics import log_mean_exp
 from elbojax.objectives.base import check_groups, evaluate, sample_events, with_score
@@ -11,6 +12,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def vimco(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, num_importance: int = 10) -> Scalar:
     r"""Importance-weighted bound with a score-function gradient, a baseline for each draw from the others.
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches
+from elbojax.calls import explained
 from elbojax.types import Key, PyTree
 
 
+@explained
 def mean_over_data(key: Key, bound: Callable[[Key, PyTree], Any], data: PyTree) -> Any:
     r"""The mean over data points of what is computed for one, each with noise of its own.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Bernoulli, Categorical
 from elbojax.objectives.base import evaluate
 from elbojax.signs import raised
@@ -10,6 +11,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_gumbel_softmax(
     key: Key,
     q: Bernoulli | Categorical,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_power_mean
@@ -13,6 +14,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def renyi_bound_at(noise: Array, q: Reparameterised, log_density: LogDensity, *, alpha: Scalar | float) -> Scalar:
     """`renyi_bound` on given noise [S, K, noise_size].
 
@@ -31,6 +33,7 @@ def renyi_bound_at(noise: Array, q: Reparameterised, log_density: LogDensity, *,
 
 
 @raised
+@explained
 def renyi_bound(
     key: Key,
     q: Reparameterised,

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Family
 from elbojax.objectives.base import rewards, with_score
 from elbojax.signs import raised
@@ -9,6 +10,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_score(
     key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, baseline: Scalar | float = 0.0
 ) -> Scalar:
@@ -47,6 +49,7 @@ def elbo_score(
 
 
 @raised
+@explained
 def elbo_rloo(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 2) -> Scalar:
     r"""Evidence lower bound with the score-function gradient and the leave-one-out baseline.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Family
 from elbojax.numerics import log_mean_exp
 from elbojax.objectives.base import check_groups, rewards, with_score
@@ -11,6 +12,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 
 @lowered
+@explained
 def forward_kl(
     key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, num_importance: int = 100
 ) -> Scalar:

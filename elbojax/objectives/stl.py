@@ -3,6 +3,7 @@
 import jax
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
@@ -11,6 +12,7 @@ from elbojax.types import Array, Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_stl_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Scalar:
     """`elbo_stl` on given noise [S, noise_size].
 
@@ -25,6 +27,7 @@ def elbo_stl_at(noise: Array, q: Reparameterised, log_density: LogDensity) -> Sc
 
 
 @raised
+@explained
 def elbo_stl(
     key: Key, q: Reparameterised, log_density: LogDensity, *, num_samples: int = 1, draws: Draws = noises.iid
 ) -> Scalar:

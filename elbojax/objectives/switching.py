@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from elbojax import densities
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise
@@ -19,6 +20,7 @@ def _log_sum_paths(unary: Array, pairwise: Array) -> Scalar:
 
 
 @raised
+@explained
 def elbo_switching(
     key: Key,
     q: Reparameterised,
@@ -70,6 +72,7 @@ def elbo_switching(
     return average(lambda z: _log_sum_paths(*factors(z)) - frozen.log_prob(z), noise, q)
 
 
+@explained
 def switch_marginals(
     key: Key,
     q: Reparameterised,

@@ -1,6 +1,7 @@
 """The bound with its KL to the prior weighed by beta."""
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.objectives.base import average, draw_noise, evaluate
@@ -9,6 +10,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_beta(
     key: Key,
     q: Reparameterised,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Family, Reparameterised
 from elbojax.noise import Draws
 from elbojax.numerics import log_power_mean
@@ -13,6 +14,7 @@ from elbojax.types import Array, Event, Key, LogDensity, Scalar
 
 
 @lowered
+@explained
 def cubo_at(noise: Array, q: Reparameterised, log_density: LogDensity, *, order: Scalar | float = 2.0) -> Scalar:
     """`cubo` on given noise [S, noise_size].
 
@@ -27,6 +29,7 @@ def cubo_at(noise: Array, q: Reparameterised, log_density: LogDensity, *, order:
 
 
 @lowered
+@explained
 def cubo(
     key: Key,
     q: Reparameterised,
@@ -72,6 +75,7 @@ def cubo(
 
 
 @lowered
+@explained
 def eubo(events: Event, q: Family, log_density: LogDensity) -> Scalar:
     r"""Evidence upper bound, from exact draws of the posterior.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Family
 from elbojax.objectives.base import evaluate, sample_events
 from elbojax.signs import raised
@@ -10,6 +11,7 @@ from elbojax.types import Key, LogDensity, Scalar
 
 
 @raised
+@explained
 def elbo_vargrad(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 2) -> Scalar:
     r"""Evidence lower bound with the gradient of the log-variance loss.
 

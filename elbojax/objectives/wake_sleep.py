@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import Family
 from elbojax.numerics import log_mean_exp
 from elbojax.objectives.base import check_groups, rewards, with_score
@@ -13,6 +14,7 @@ from elbojax.types import Event, Key, LogDensity, PyTree, Scalar
 
 
 @raised
+@explained
 def rws_wake(key: Key, q: Family, log_density: LogDensity, *, num_samples: int = 1, num_importance: int = 10) -> Scalar:
     r"""The wake phases of reweighted wake-sleep, for the model and for `q` at once.
 
@@ -57,6 +59,7 @@ def rws_wake(key: Key, q: Family, log_density: LogDensity, *, num_samples: int =
 
 
 @raised
+@explained
 def rws_sleep(
     key: Key,
     amortised: Callable[[PyTree], Family],

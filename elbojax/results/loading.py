@@ -11,6 +11,7 @@ import numpy as np
 
 from elbojax import objects, targets
 from elbojax.bijectors import Bijector, resolve
+from elbojax.calls import explained
 from elbojax.loops.run import Run
 from elbojax.results import held, storage
 from elbojax.results.certificate import Certificate, Stage
@@ -26,6 +27,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any], targets.Target], Any]] = {}
 """For kinds of files whose classes stand in higher layers: what makes the object of the contents."""
 
 
+@explained
 def load(
     path: str | os.PathLike[str],
     log_density: Callable[..., Scalar] | None = None,

@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from elbojax.inputs import check_count, check_key
 from elbojax.interop import arviz
 from elbojax.interop.base import Model
 from elbojax.loops.strict import relaxed
-from elbojax.results import space, storage
+from elbojax.results import misnamed, space, storage
 from elbojax.results.certificate import Certificate, Stage
 from elbojax.results.resolution import doubled, handed, holds, is_traced, narrowed
 from elbojax.targets import Target
@@ -271,6 +271,20 @@ class Posterior(abc.ABC):
     def __bool__(self) -> bool:
         """True, whatever came of it."""
         return True
+
+    if not TYPE_CHECKING:  # to a type checker a class with this has any name
+
+        def __getattr__(self, name: str) -> Any:
+            """An error that says what may have been meant."""
+            if hasattr(type(self), name):  # a property which itself raised: that error is the one to see
+                return object.__getattribute__(self, name)
+            words = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name.startswith("_"):
+                raise AttributeError(words)
+            if hasattr(KINDS[1], name):
+                raise AttributeError(f"{words}; one model has it: fits[i].{name}")
+            names = [other for other in dir(type(self)) if not other.startswith("_")]
+            raise AttributeError(words + misnamed.hint(name, names, Certificate._fields))
 
 
 def axes(number: int) -> Callable[[P], P]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from elbojax.calls import explained
 from elbojax.solvers.base import Solver
 from elbojax.solvers.svi import Loss, svi
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -23,6 +24,7 @@ class AnnealedState(NamedTuple):
         return self.inner.q
 
 
+@explained
 def annealed_svi(
     loss: Loss, optimizer: optax.GradientTransformation, **schedules: Callable[[Array], Scalar | float]
 ) -> Solver:

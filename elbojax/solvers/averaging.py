@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.solvers.base import Solver
 from elbojax.types import Array, Key, PyTree
 
@@ -19,6 +20,7 @@ class AveragedState(NamedTuple):
     num_steps: Array
 
 
+@explained
 def polynomial_averaging(solver: Solver, *, decay: float = 8.0) -> Solver:
     r"""A solver whose answer is the polynomial-decay average of another's iterates.
 
@@ -51,6 +53,7 @@ def polynomial_averaging(solver: Solver, *, decay: float = 8.0) -> Solver:
     return _averaged(solver, lambda num_steps: (decay + 1) / (decay + num_steps))
 
 
+@explained
 def ema(solver: Solver, *, decay: float = 0.999) -> Solver:
     r"""A solver whose answer is the exponential moving average of another's iterates.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import FullRank, Gaussian
 from elbojax.solvers.pathfinder import pathfinder
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -41,6 +42,7 @@ class _State(NamedTuple):
     usable: Array
 
 
+@explained
 def batch_and_match(
     key: Key,
     log_density: LogDensity,

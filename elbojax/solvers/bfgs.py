@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families.base import check_vector
 from elbojax.numerics import tree_where
 from elbojax.types import Array, LogDensity, Scalar, Status
@@ -66,6 +67,7 @@ class _State(NamedTuple):
     path: tuple[Array, Array, Array]  # positions, values, gradients
 
 
+@explained
 def bfgs(
     log_density: LogDensity, start: Array, *, max_steps: int = 60, tolerance: float = 0.1, record: bool = True
 ) -> BfgsPath:

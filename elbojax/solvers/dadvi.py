@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import MeanField
 from elbojax.families.base import check_vector
 from elbojax.numerics import linearized, tree_where
@@ -61,6 +62,7 @@ class _State(NamedTuple):
     status: Array
 
 
+@explained
 def dadvi(
     key: Key,
     log_density: LogDensity,

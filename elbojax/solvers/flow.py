@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import Flow, FullRank, coupling_flow
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
@@ -29,6 +30,7 @@ class FlowInfo(NamedTuple):
     elbo: Scalar
 
 
+@explained
 def fit_flow(
     key: Key,
     log_density: LogDensity,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import FullRank, Funnel
 from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -77,6 +78,7 @@ class _Walk(NamedTuple):
     reached: Array
 
 
+@explained
 def fit_funnel(
     key: Key,
     log_density: LogDensity,

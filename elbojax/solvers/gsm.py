@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import FullRank, Gaussian
 from elbojax.solvers.batch_and_match import ScoreInfo, match_scores
 from elbojax.types import Array, Key, LogDensity
 
 
+@explained
 def gsm(
     key: Key,
     log_density: LogDensity,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import FullRank
 from elbojax.families.base import check_vector
 from elbojax.numerics import linearized, tree_where
@@ -49,6 +50,7 @@ class _State(NamedTuple):
     hessians: Array
 
 
+@explained
 def laplace(
     key: Key,
     log_density: LogDensity,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families.base import check_vector
 from elbojax.numerics import tree_where
 from elbojax.types import Array, LogDensity, Scalar, Status
@@ -77,6 +78,7 @@ class _State(NamedTuple):
     path: _Point
 
 
+@explained
 def lbfgs(
     log_density: LogDensity,
     start: Array,

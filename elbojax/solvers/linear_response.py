@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import FullRank, MeanField
 from elbojax.numerics import linearized
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
@@ -52,6 +53,7 @@ def _hessian(key, log_density, q, num_draws):
     return draws, still, linearized(lambda shift: (slope(log_density, draws, q, shift), None), still)[1]
 
 
+@explained
 def linear_response(
     key: Key, log_density: LogDensity, start: MeanField, *, num_draws: int = 32
 ) -> tuple[FullRank, LinearResponseInfo]:
@@ -100,6 +102,7 @@ def linear_response(
     return q, LinearResponseInfo(status.astype(jnp.int32), used, modified, jnp.zeros((), start.dtype))
 
 
+@explained
 def linear_response_of(
     key: Key,
     log_density: LogDensity,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import minibatches
+from elbojax.calls import explained
 from elbojax.solvers.base import Solver
 from elbojax.types import Array, Key, PyTree
 
@@ -19,6 +20,7 @@ class MinibatchedState(NamedTuple):
     num_steps: Array
 
 
+@explained
 def minibatched(solver: Solver, batch_size: int) -> Solver:
     """A solver that draws its own minibatches: every epoch goes through all rows in a fresh order.
 

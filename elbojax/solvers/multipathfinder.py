@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.diagnostics import psis
 from elbojax.families import Gaussian
 from elbojax.families.base import check_vector, sample_many
@@ -41,6 +42,7 @@ class MultiPathfinderInfo(NamedTuple):
     paths: PathfinderInfo
 
 
+@explained
 def multipathfinder(
     key: Key,
     log_density: LogDensity,

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import FullRank
 from elbojax.numerics import tree_where
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
@@ -92,6 +93,7 @@ class _State(NamedTuple):
     tried: Array
 
 
+@explained
 def newton(
     key: Key,
     log_density: LogDensity,

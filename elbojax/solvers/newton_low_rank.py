@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import LowRank, MeanField
 from elbojax.numerics import linearized, tree_where
 from elbojax.solvers.conjugate_gradient import conjugate_gradient
@@ -68,6 +69,7 @@ class _State(NamedTuple):
     info: NewtonLowRankInfo
 
 
+@explained
 def newton_low_rank(
     key: Key,
     log_density: LogDensity,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from elbojax import linalg
 from elbojax import noise as noises
+from elbojax.calls import explained
 from elbojax.families import FullRank, Gaussian, LowRank
 from elbojax.families.base import check_vector
 from elbojax.solvers.lbfgs import Memory, lbfgs, remember
@@ -69,6 +70,7 @@ class _Implied(NamedTuple):
         return self.root / jnp.sqrt(1 + self.axes**2 @ (1 / self.eigenvalues - 1))
 
 
+@explained
 def pathfinder(
     key: Key,
     log_density: LogDensity,

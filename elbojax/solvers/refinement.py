@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.families import MeanField
 from elbojax.types import Key, Scalar
 
@@ -13,6 +14,7 @@ FLATTEST = 0.1
 """The least curvature that a step believes in: a standard deviation grows by a factor of three at most."""
 
 
+@explained
 def semi_amortised_steps(
     key: Key,
     q: MeanField,

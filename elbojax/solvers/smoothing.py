@@ -6,11 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from elbojax import recursions
+from elbojax.calls import explained
 from elbojax.families import GaussianChain, gaussian_chain
 from elbojax.inputs import as_real
 from elbojax.types import Array, Scalar
 
 
+@explained
 def gaussian_smoother(prior: GaussianChain, linear: Any, precision: Any) -> GaussianChain:
     r"""A Gaussian chain times Gaussian potentials, one for each time: itself a Gaussian chain, in O(T d^3).
 
@@ -73,6 +75,7 @@ def gaussian_smoother(prior: GaussianChain, linear: Any, precision: Any) -> Gaus
     return gaussian_chain(prior.loc + shift, scale_tril, transition, parallel=prior.parallel)
 
 
+@explained
 def kalman_smoother(
     prior: GaussianChain, observations: Any, emission: Any, noise_tril: Any
 ) -> tuple[GaussianChain, Scalar]:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from elbojax.calls import explained
 from elbojax.numerics import tree_where
 from elbojax.solvers.base import StopRule
 from elbojax.types import Array, PyTree
@@ -37,6 +38,7 @@ def _update(aux: _Windows, values: Any, window: int, settled: Any) -> tuple[_Win
     return _Windows(jnp.where(full, 0, steps), sums, last, done), done
 
 
+@explained
 def moments_stable(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     r"""Done when the means and sds of `q`, averaged over two successive windows, agree.
 
@@ -89,6 +91,7 @@ def moments_stable(*, window: int = 100, tolerance: float = 0.05) -> StopRule:
     return StopRule(init, update)
 
 
+@explained
 def loss_plateau(*, window: int = 100, tolerance: float = 0.01, num_errors: float = 1.0) -> StopRule:
     r"""Done when the mean loss of a window is no longer lower than that of the window before.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from elbojax.calls import explained
 from elbojax.families import Particles
 from elbojax.solvers.base import Solver
 from elbojax.types import Array, Key, PyTree, Scalar
@@ -34,6 +35,7 @@ class SvgdInfo(NamedTuple):
     num_gradients: Array
 
 
+@explained
 def svgd(
     log_density: Callable[..., Scalar],
     optimizer: optax.GradientTransformation,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from elbojax.calls import explained
 from elbojax.inputs import what
 from elbojax.signs import direction
 from elbojax.solvers.base import Solver
@@ -36,6 +37,7 @@ class SviInfo(NamedTuple):
     gradient: PyTree
 
 
+@explained
 def as_loss(
     objective: Callable[..., Scalar],
     log_density: Callable[..., Scalar],
@@ -112,6 +114,7 @@ def _with_data(log_density, data, event):
     return log_density(event, data)
 
 
+@explained
 def svi(loss: Loss, optimizer: optax.GradientTransformation) -> Solver:
     r"""Stochastic gradient steps on the parameters of `q`.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets
+from elbojax.calls import explained
 from elbojax.inputs import unmasked
 from elbojax.numerics import stop_gradient
 from elbojax.structure import correct, linear, newton, quadrature, said, split
@@ -339,6 +340,7 @@ class Nested:
         return _Solved(flat, factors, value, mode, gradient, blocks)
 
 
+@explained
 def integrate_out(
     log_density: Callable[..., Scalar],
     init: PyTree,

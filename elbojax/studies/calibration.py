@@ -10,6 +10,7 @@ import numpy as np
 
 from elbojax import noise as noises
 from elbojax import thresholds, xla
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.cascade.importance import envelope
 from elbojax.diagnostics import Uniformity, psis, uniformity
@@ -73,6 +74,7 @@ class Calibration(NamedTuple):
         return "\n".join(lines)
 
 
+@explained
 def simulation_based_calibration(
     key: Key,
     sample_prior: Callable[[Key], PyTree],

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import batch_size
@@ -32,6 +33,7 @@ class CrossValidation(NamedTuple):
     fits: Fits
 
 
+@explained
 def k_fold(
     key: Key,
     log_prior: Callable[[PyTree], Scalar],
@@ -98,6 +100,7 @@ def k_fold(
     return CrossValidation(np.sum(pointwise), se, pointwise, folds, fits)
 
 
+@explained
 def leave_one_out(
     key: Key,
     log_prior: Callable[[PyTree], Scalar],

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.diagnostics import khat_threshold
 from elbojax.host import psis
@@ -79,6 +80,7 @@ class Loo(NamedTuple):
         return str(self)
 
 
+@explained
 def loo(
     fit: Fit,
     log_likelihood: Callable[..., PyTree] | None = None,
@@ -271,6 +273,7 @@ class Comparison(NamedTuple):
         return str(self)
 
 
+@explained
 def compare(models: Mapping[str, Fit | Loo]) -> Comparison:
     r"""Models of the same observations, compared by leave-one-out and by evidence.
 

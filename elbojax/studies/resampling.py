@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.loops.checks import batch_size
 from elbojax.results import Fits
@@ -33,6 +34,7 @@ class Bootstrap(NamedTuple):
     fits: Fits
 
 
+@explained
 def bootstrap(
     key: Key,
     log_prior: Callable[[PyTree], Scalar],

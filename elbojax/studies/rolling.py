@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade.batch import note_of, noted
 from elbojax.loops.checks import batch_size
 from elbojax.results import Fits
@@ -46,6 +47,7 @@ class _Following:
         return self.log_predictive(position, *observation)
 
 
+@explained
 def backtest(
     key: Key,
     log_density: Callable[[PyTree, PyTree], Scalar],

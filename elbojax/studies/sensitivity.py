@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.loops.checks import batch_size
 from elbojax.results import Fits
@@ -45,6 +46,7 @@ class _WithHyper:
         return self.log_density(position, *datum)
 
 
+@explained
 def prior_sensitivity(
     key: Key,
     log_density: Callable[[PyTree, PyTree, PyTree], Scalar],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbojax import targets, xla
+from elbojax.calls import explained
 from elbojax.cascade import fit_batch
 from elbojax.inputs import check_real, unmasked
 from elbojax.loops.checks import batch_size
@@ -60,6 +61,7 @@ class _Joint:
         return self.log_prior(position, hyper) + self.log_likelihood(position, data)
 
 
+@explained
 def empirical_bayes(
     key: Key,
     log_prior: Callable[[PyTree, PyTree], Scalar],
