@@ -52,6 +52,7 @@ def test_formulas_compile_or_raise():
     formulas = tool("formulas")
     assert formulas.mathml(r"\log p(x) = \mathrm E_q[z_{1:T}] + \arg\max_r \text{log\_marginal}", display=False)
     assert "<mtable" in formulas.mathml(r"a &= b \\ &= c", display=True)
+    assert "<mo>\N{TILDE OPERATOR}</mo>" in formulas.mathml(r"y \sim \mathrm N(0, 1)", display=False)
     for wrong in (r"\nosuchcommand{x}", r"\frac{1}{", r"\left( x"):
         with pytest.raises(ValueError):
             formulas.mathml(wrong, display=True)

@@ -31,8 +31,19 @@ def prepared(latex: str) -> str:
     return latex
 
 
+OPERATORS = {
+    "~": "\N{TILDE OPERATOR}",
+    "\N{PERPENDICULAR}": "\N{PERPENDICULAR}",
+    "\N{PLUS-MINUS SIGN}": "\N{PLUS-MINUS SIGN}",
+}
+"""What latex2mathml takes for letters (`\\sim`, `\\perp`, `\\pm`): browsers set operators off on both sides."""
+
+
 def spaced(root: ElementTree.Element) -> None:
-    """Put a thin space behind names of operators."""
+    """Put a thin space behind names of operators, and around operators that were taken for letters."""
+    for letter in root.iter(f"{{{MATHML}}}mi"):
+        if letter.text in OPERATORS:
+            letter.tag, letter.text = f"{{{MATHML}}}mo", OPERATORS[letter.text]
     for parent in root.iter():
         if parent.tag.removeprefix(f"{{{MATHML}}}") not in ("math", "mrow", "mstyle", "mtd"):
             continue
