@@ -56,6 +56,14 @@ LANES_ELSEWHERE = 4096
 MANY = 50_000
 """Small models of which it pays to compile a stage as well as can be. Measured on logistic regressions (n=200, D=10): 6 s to
 compile for 1.0 ms a model, and 12 s for a tenth less."""
+FEW_MODELS = 32
+"""Small models up to which a batch begins with the stages of the host, since these cost less than to compile a stage.
+Measured on two cores, processor seconds with compilation (2026-11-30): 32 logistic regressions (n=200, D=5) 3.2 for 17,
+32 times eight schools 9.6 for 57, 128 regressions 8.7 for 18. Called again with other data, which compiles nothing, 32
+regressions take 2.2 for 0.1: hence not more models."""
+ADAPTED_LEAST = 64
+"""Models for which `adapted` is compiled, at least; fewer go on to the stages of the host. It takes 25 to 35 processor
+seconds to compile; the host takes 0.25 for a model of eight schools, and one for a GARCH window."""
 GROUPS = 16
 """Groups of lanes, one after the other, in one call of a compiled program: what all models share is made once for them,
 and the host looks in between."""
@@ -111,6 +119,7 @@ def fit_batch(
     support: PyTree = None,
     starts: PyTree = None,
     tails: bool = False,
+    compiled: bool | None = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -118,14 +127,15 @@ def fit_batch(
     """Fit many posteriors without tuning, one for each data set of a batch.
 
     All models get a Gaussian, whose check is cheap and strict, by a compiled program. Those that fail it get, up to ten
-    parameters, a proposal with skew and bends fitted to their draws, by another. What is left goes through the stages of
-    `fit` on the host, and up to twenty parameters a mixture fitted to their draws, up to 64 at a time in step: log-densities
-    and gradients that they ask for are computed together, by compiled programs. Where the structure of the models is one that
-    helps, it is found once for all of them, and their nested models share programs, too. What these do not certify gets a
-    flow, and NUTS, compiled again. The programs serve however many models there are, and memory on a device does not grow
-    with them: as many run side by side as a gigabyte holds, of the numbers that their checks compute or of their data. A
-    model that fails harms no other. Where components can be exchanged or signs changed without a change of a posterior, and
-    an answer describes one of the labellings, its status is MULTIMODAL, as in `fit`, and the note says so.
+    parameters and where there are many of them, a proposal with skew and bends fitted to their draws, by another. What is
+    left, or all models where they are few, goes through the stages of `fit` on the host, and up to twenty parameters a
+    mixture fitted to their draws, up to 64 at a time in step: log-densities and gradients that they ask for are computed
+    together, by compiled programs. Where the structure of the models is one that helps, it is found once for all of them, and
+    their nested models share programs, too. What these do not certify gets a flow, and NUTS, compiled again. The programs
+    serve however many models there are, and memory on a device does not grow with them: as many run side by side as a
+    gigabyte holds, of the numbers that their checks compute or of their data. A model that fails harms no other. Where
+    components can be exchanged or signs changed without a change of a posterior, and an answer describes one of the
+    labellings, its status is MULTIMODAL, as in `fit`, and the note says so.
 
     Args:
       key: consumed.
@@ -139,6 +149,10 @@ def fit_batch(
         K of them, all of which the paths climb from. Means of neighbours make good ones.
       tails: True where quantiles far out count. A certificate is about means and sds; weights that do for them, of a
         k-hat between 0.5 and 0.7, leave the outermost few per cent too light. Such models then get a richer stage too.
+      compiled: whether the first stages are compiled for the batch. That takes some ten seconds, after which a model takes
+        milliseconds, in later calls with the same function and shapes too; without it, nothing but values and gradients of
+        the log-density is compiled, and a model takes some 50 to 300 milliseconds. None: compiled for more than 32 models, for
+        log-densities of much work, and on a mesh.
       mesh: devices over which the models of compiled stages are spread; the first of them computes for those on the host.
         None for the default device.
       checkpoint: folder for what is done so far; a call that finds it filled goes on from there, with the same answer.
@@ -170,6 +184,7 @@ def fit_batch(
         support=support,
         starts=starts,
         tails=tails,
+        compiled=compiled,
         mesh=mesh,
         checkpoint=checkpoint,
         progress=progress,
@@ -187,6 +202,7 @@ def noted(
     support: PyTree = None,
     starts: PyTree = None,
     tails: bool = False,
+    compiled: bool | None = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -202,6 +218,7 @@ def noted(
       support: pytree.
       starts: pytree.
       tails: bool.
+      compiled: bool.
       mesh: devices.
       checkpoint: folder.
       progress: bar.
@@ -219,6 +236,8 @@ def noted(
     check_mesh(mesh)
     if not isinstance(tails, bool | np.bool_):
         raise TypeError(f"tails must be True or False, got {tails!r}")
+    if not isinstance(compiled, bool | np.bool_ | None):
+        raise TypeError(f"compiled must be True, False or None, got {compiled!r}")
     try:
         num_models = batch_size(data=data)
     except ValueError as error:
@@ -242,22 +261,26 @@ def noted(
         numbers = np.arange(num_models, dtype=np.uint32)[mine]  # of the models; programs make their keys of them
         data = _take(data, mine)
         results, elsewhere = batch_stages.nothing(target, len(numbers)), np.zeros(0, int)
+        if compiled is None:
+            compiled = mesh is not None or len(numbers) > FEW_MODELS or not is_small(target, datum)
         with Progress(len(numbers), show=progress) as bar, Shards(checkpoint, problem, mine) as shards:
-            for stage in cascade(lanes_that_fit(target, datum), target.size, tails):
-                todo = np.flatnonzero(stage.wanted(results.certificate))
-                if todo.size and stage.name == "thorough":
-                    _run_on_host(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
-                elif todo.size:
-                    _run(stage, key, numbers, target, flat_starts, data, results, todo, mesh, shards, bar)
-                if stage.name == "quick":
-                    again, flat_starts = _elsewhere(key, numbers, target, flat_starts, data, results)
-                    if again.size:
-                        anew = stage._replace(name="elsewhere", lanes=min(stage.lanes, FEW))
-                        verdict: Any = results.certificate
-                        used = verdict.num_gradients[again]
-                        _run(anew, key, numbers, target, flat_starts, data, results, again, mesh, shards, bar)
-                        verdict.num_gradients[again] += used
-                        elsewhere = again[verdict.status[again] != Status.NON_FINITE]
+
+            def through(stage, starts, todo):
+                run = _run_on_host if stage.run is thorough else _run
+                if todo.size:
+                    run(stage, key, numbers, target, starts, data, results, todo, mesh, shards, bar)
+
+            first, *others = cascade(lanes_that_fit(target, datum), target.size, tails, compiled)
+            through(first, flat_starts, np.arange(len(numbers)))
+            again, flat_starts = _elsewhere(key, numbers, target, flat_starts, data, results)
+            if again.size:
+                verdict: Any = results.certificate
+                used = verdict.num_gradients[again]
+                through(first._replace(name="elsewhere", lanes=min(first.lanes, FEW)), flat_starts, again)
+                verdict.num_gradients[again] += used
+                elsewhere = again[verdict.status[again] != Status.NON_FINITE]
+            for stage in others:
+                through(stage, flat_starts, np.flatnonzero(stage.wanted(results.certificate)))
         labelled = _labelled(target, data, results)
     known = numbers.astype(int) if known_as is None else np.asarray(known_as)[mine]
     remarks = Remarks(known[elsewhere], labelled._replace(models=known[labelled.models]))
@@ -329,13 +352,15 @@ def _told(models: np.ndarray) -> str:
     )
 
 
-def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
+def cascade(lanes: int, size: int, tails: bool = False, compiled: bool = True) -> tuple[Stage, ...]:
     """The stages of a batch, in order.
 
     Args:
       lanes: models side by side of the first.
       size: D.
       tails: whether those certified with a middling k-hat go on too.
+      compiled: whether compiled stages come first, as they should for many models; else those of the host, and the first
+        compiled one is for models of which these raise an exception.
 
     Returns:
       `Stage`s; a funnel's and a flow's only where D is not too large, that of NUTS only where BlackJAX is installed.
@@ -347,12 +372,21 @@ def cascade(lanes: int, size: int, tails: bool = False) -> tuple[Stage, ...]:
     def uneven(certificate):
         return certificate.certified & (certificate.khat >= thresholds.TAILED)
 
+    def untried(certificate):
+        return certificate.status == Status.RUNNING
+
+    def adaptable(certificate):
+        wanted = batch_stages.adaptable(certificate)
+        return wanted & (np.sum(wanted) >= ADAPTED_LEAST)
+
     several = [
-        Stage("quick", batch_stages.quick, lambda certificate: ~certificate.certified, lanes),
+        Stage("quick", batch_stages.quick, untried, lanes),
         Stage("thorough", thorough, batch_stages.unfinished, SIDE_BY_SIDE),
     ]
-    if 2 <= size <= thresholds.TRIANGULAR_LARGEST:
-        several.insert(1, Stage("adapted", batch_stages.adapted, batch_stages.adaptable, lanes))
+    if not compiled:
+        several.reverse()
+    elif 2 <= size <= thresholds.TRIANGULAR_LARGEST:
+        several.insert(1, Stage("adapted", batch_stages.adapted, adaptable, lanes))
     if tails and 2 <= size <= thresholds.FUNNEL_LARGEST:
         several.append(Stage("funnel", batch_stages.along, uneven, min(lanes, FEW)))
     if 2 <= size <= thresholds.FLOW_LARGEST:
@@ -536,7 +570,8 @@ def _after(before, held, target, rng):
         )
         return keep(rng, held.best._replace(certificate=new._replace(**used)), target), None
     except Exception as error:
-        status = old.status if old.status in HOPELESS else np.int32(Status.UNRELIABLE)
+        untried = old.status == Status.RUNNING  # a compiled stage is
+        status = old.status if old.status in HOPELESS or untried else np.int32(Status.UNRELIABLE)
         return before._replace(certificate=old._replace(certified=np.bool_(False), status=status)), error
 
 

@@ -25,6 +25,7 @@ def fit_ragged(
     *,
     support: PyTree = None,
     num_buckets: int | None = None,
+    compiled: bool | None = None,
     mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | None = None,
     progress: bool | None = False,
@@ -45,6 +46,7 @@ def fit_ragged(
       datasets: M pytrees of one structure, as in `pad_ragged`.
       support: as in `fit`.
       num_buckets: as in `pad_ragged`.
+      compiled: as in `fit_batch`, for the models of each bucket.
       mesh: as in `fit_batch`.
       checkpoint: as in `fit_batch`; a folder with one folder for each length.
       progress: True for one bar of all models, False for none, None for one where a person is watching.
@@ -79,6 +81,7 @@ def fit_ragged(
                 init,
                 bucket.padded,
                 support=support,
+                compiled=compiled,
                 mesh=mesh,
                 checkpoint=None if checkpoint is None else os.path.join(checkpoint, f"length-{length:09d}"),
                 progress=bar.share(),

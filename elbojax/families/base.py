@@ -409,7 +409,9 @@ def check_vector(name: str, value: Any, size: int | None = None) -> Array:
         raise ValueError(f"{name} must be a vector {wanted}, got shape {array.shape}")
     if not isinstance(array, jax.core.Tracer) and np.isnan(array).any():
         places = np.flatnonzero(np.isnan(array))
-        raise ValueError(f"{name} must be numbers, got NaN in {places.size} of {array.size} places, first at {places[0]}")
+        raise ValueError(
+            f"{name} must be numbers, got NaN in {places.size} of {array.size} places, first at {places[0]}"
+        )
     return array
 
 

@@ -114,7 +114,7 @@ def simulation_based_calibration(
       num_draws: L; 99 divides (0, 1) into hundredths.
       support: as in `fit_batch`.
       quantity: `(position, datum) -> scalar`, something else to rank.
-      **settings: of `fit_batch`: tails, mesh, checkpoint, progress.
+      **settings: of `fit_batch`: tails, compiled, mesh, checkpoint, progress.
 
     Returns:
       A `Calibration`; `print` it, or `elbojax.plots.calibration` for a picture.

@@ -58,7 +58,7 @@ def k_fold(
       data: pytree of arrays with a leading axis of N observations.
       folds: how many, dealt at random; or [N] integers, the fold of each, for groups that belong together.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, checkpoint, progress.
+      **settings: of `fit_batch`: compiled, mesh, checkpoint, progress.
 
     Returns:
       A `CrossValidation`.
@@ -124,7 +124,7 @@ def leave_one_out(
       init: as in `fit_batch`; the posterior mean of all data makes a good one.
       data: pytree of arrays with a leading axis of N observations.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, checkpoint, progress.
+      **settings: of `fit_batch`: compiled, mesh, checkpoint, progress.
 
     Returns:
       A `CrossValidation` with N folds, in the order of the observations.

@@ -64,7 +64,7 @@ def bootstrap(
       num_replicates: M.
       bayesian: whether the weights are Dirichlet, so that no observation is left out, instead of counts.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, checkpoint, progress.
+      **settings: of `fit_batch`: compiled, mesh, checkpoint, progress.
 
     Returns:
       A `Bootstrap`.

@@ -80,7 +80,7 @@ def backtest(
       horizon: h, observations that it predicts.
       stride: observations between the starts of two windows.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, progress. A checkpoint is of one call, and here are two.
+      **settings: of `fit_batch`: compiled, mesh, progress. A checkpoint is of one call, and here are two.
 
     Returns:
       A `Backtest`.

@@ -68,7 +68,7 @@ def prior_sensitivity(
       data: pytree of arrays, the same for all.
       grid: pytree of arrays with a leading axis M: hyperparameters, the first of them the reference.
       support: as in `fit_batch`.
-      **settings: of `fit_batch`: mesh, checkpoint, progress.
+      **settings: of `fit_batch`: compiled, mesh, checkpoint, progress.
 
     Returns:
       A `Sensitivity`.

@@ -103,7 +103,7 @@ def empirical_bayes(
       max_rounds: calls of `fit_batch`, at most.
       tolerance: nats of pooled evidence; done when a step promises less. A hundredth is 0.14 of the standard error
         that maximum likelihood would give the hyperparameters.
-      **settings: of `fit_batch`: mesh, progress.
+      **settings: of `fit_batch`: compiled, mesh, progress.
 
     Returns:
       An `EmpiricalBayes`.

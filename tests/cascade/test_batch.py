@@ -1,4 +1,7 @@
-"""`fit_batch`: many posteriors, each with its own certificate, and none that harms another."""
+"""`fit_batch`: many posteriors, each with its own certificate, and none that harms another.
+
+By compiled stages, as of more models than these; `test_few_models` has what few models get.
+"""
 
 import functools
 import re
@@ -54,6 +57,8 @@ def fit(datum, **settings):
 
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch):
+    monkeypatch.setattr(batch, "FEW_MODELS", 0)
+    monkeypatch.setattr(batch, "ADAPTED_LEAST", 1)
     monkeypatch.setattr(batch, "LANES", {"cpu": 4})  # so that eleven models are three chunks, the last not full
     monkeypatch.setattr(batch.handover, "available", lambda: False)
 

@@ -245,7 +245,7 @@ WIDTHS = np.linspace(3, 5, 4)
 
 
 def fit(**settings):
-    return elbojax.fit_batch(KEY, two, np.zeros(2), WIDTHS, **settings)
+    return elbojax.fit_batch(KEY, two, np.zeros(2), WIDTHS, compiled=True, **settings)
 
 
 def test_an_exception_in_one_model_of_a_batch(monkeypatch):

@@ -16,6 +16,7 @@ import random
 import jax
 import pytest
 
+from elbojax.cascade import batch
 from elbojax.workarounds import options
 
 options.LIGHTER["xla_backend_optimization_level"] = 1
@@ -30,8 +31,15 @@ if HALF not in ("", "1", "2"):
 
 
 @pytest.fixture(params=[False, True], ids=["default", "x64"])
-def precision(request):
-    """A session as a user has it, in float32 (False) or in float64 (True)."""
+def precision(request, monkeypatch):
+    """A session as a user has it, in float32 (False) or in float64 (True).
+
+    Both ways of a batch of few models are taken, too, which computes in double precision in either: its compiled stages,
+    as many models have them, in the first; in the second what a user gets, the stages of the host.
+    """
+    if not request.param:
+        monkeypatch.setattr(batch, "FEW_MODELS", 0)
+        monkeypatch.setattr(batch, "ADAPTED_LEAST", 1)
     with jax.enable_x64(request.param):
         yield request.param
 
