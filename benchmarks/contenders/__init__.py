@@ -1,6 +1,6 @@
 """Who answers: elbojax, and what people would use in its place. To add one: a file, and an entry."""
 
-from benchmarks.contenders import fit, nested_sampling, nuts, smc
+from benchmarks.contenders import fit, nested_sampling, nutpie_nuts, nuts, smc
 from benchmarks.contenders.base import Answer, Contender
 
 FIT, SCAN = "elbojax fit", "NumPyro NUTS, one scan"
@@ -9,10 +9,11 @@ CONTENDERS: dict[str, Contender] = {
     SCAN: nuts.ONE_SCAN,
     "NumPyro MCMC.run": nuts.NUMPYRO,
     "BlackJAX NUTS": nuts.BLACKJAX,
+    "nutpie": nutpie_nuts.CONTENDER,
     "BlackJAX SMC": smc.CONTENDER,
     "jaxns": nested_sampling.CONTENDER,
 }
-MOMENTS = (FIT, SCAN, "NumPyro MCMC.run", "BlackJAX NUTS")
+MOMENTS = (FIT, SCAN, "NumPyro MCMC.run", "BlackJAX NUTS", "nutpie")
 """Those that are asked for means and sds."""
 EVIDENCE = (FIT, "BlackJAX SMC", "jaxns")
 """Those that tell log p(x)."""

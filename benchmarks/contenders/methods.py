@@ -150,5 +150,6 @@ SETTINGS = (
     f" {peers.NUM_STEPS:,} steps of Adam, one draw each, from {peers.RATE} falling to 0 by a cosine, from the same"
     f" start with scale {peers.INIT_SCALE}. NUTS is NumPyro's, one chain of {peers.NUM_WARMUP} + {peers.NUM_SAMPLES},"
     " diagonal metric, in one jitted scan, and as numpyro_mcmc by its own"
-    " MCMC(...).run, which compiles more. BlackJAX's Pathfinder has its defaults, and as many paths as ours."
+    " MCMC(...).run, which compiles more; nutpie's is as long, in Rust, on the log-density compiled by JAX."
+    " BlackJAX's Pathfinder has its defaults, and as many paths as ours."
 )

@@ -1,4 +1,4 @@
-"""NUTS: NumPyro's own call, the same in one program written by hand, BlackJAX as its pages show it, nutpie."""
+"""NUTS: NumPyro's own call, the same in one program written by hand, BlackJAX as its pages show it."""
 
 import numpy as np
 

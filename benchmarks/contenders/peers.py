@@ -1,9 +1,10 @@
-"""What a person would use instead: NumPyro's guides and NUTS, BlackJAX's Pathfinder, on the same flat log-density."""
+"""What a person would use instead: NumPyro's guides and NUTS, nutpie, BlackJAX's Pathfinder, on the same flat log-density."""
 
 import importlib.util
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import elbojax
@@ -106,6 +107,23 @@ def mcmc(problem: Problem):
     return call, answer
 
 
+def nutpie(problem: Problem):
+    """nutpie on the same log-density, from its own start."""
+    from benchmarks.contenders.nutpie_nuts import draws_of
+
+    value_and_gradient = jax.jit(lambda z, data: jax.value_and_grad(problem.density(data))(z))
+
+    def call(key):
+        return draws_of(key, problem.size, lambda z: value_and_gradient(z, problem.model.data), NUM_WARMUP, NUM_SAMPLES)
+
+    def answer(key, result):
+        del key
+        draws, gradients, diverging = result
+        return Answer(draws, np.zeros(len(draws)), gradients, f"{diverging} divergent" if diverging else "done")
+
+    return call, answer
+
+
 def _paths(num_paths: int):
     """BlackJAX's Pathfinder: draws of the best Gaussian of one path, or those of several, weighted."""
 
@@ -177,6 +195,7 @@ METHODS = {
     "blackjax_multipathfinder": _paths(NUM_PATHS),
     "numpyro_nuts": nuts,
     "numpyro_mcmc": mcmc,
+    "nutpie": nutpie,
 }
 
 

@@ -32,7 +32,7 @@ def sections(rows: list[Row]) -> list[str]:
                     + [number(median(own, field)) for field in ("gradients", "mean_error", "sd_error", "peak_mb")]
                 )
         if there[FIT]:
-            for name in (SCAN, "NumPyro MCMC.run"):
+            for name in (SCAN, "NumPyro MCMC.run", "nutpie"):
                 ratio = [_ratio(there[FIT], there[name], f"{when}_cpu_seconds") for when in TIMES]
                 if there[name]:
                     ratios.append([problem, name, *map(number, ratio)])

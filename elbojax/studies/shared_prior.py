@@ -103,7 +103,7 @@ def empirical_bayes(
       max_rounds: calls of `fit_batch`, at most.
       tolerance: nats of pooled evidence; done when a step promises less. A hundredth is 0.14 of the standard error
         that maximum likelihood would give the hyperparameters.
-      **settings: of `fit_batch`: compiled, mesh, progress.
+      **settings: of `fit_batch`: compiled (True by default, since each round calls it again), mesh, progress.
 
     Returns:
       An `EmpiricalBayes`.
@@ -142,6 +142,7 @@ def empirical_bayes(
             return doubled(space.constrain(flat))
 
     model, starts, converged = _Joint(log_prior, log_likelihood), None, False
+    settings = {"compiled": True} | settings
     rounds: list[_Round] = []
     for _ in range(max_rounds):
         datum = (data, repeated(constrained(here), num_models))

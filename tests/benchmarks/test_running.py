@@ -68,7 +68,8 @@ def test_rows_of_a_posterior_that_is_normal_in_flat_coordinates(problem, method)
     assert second["first_seconds"] is second["first_cpu_seconds"] is None and second["warm_seconds"] > 0
 
 
-ROUGH = {"svgd": 0.5, "numpyro_nuts": 0.5, "numpyro_mcmc": 0.5, "pathfinder": np.inf, "blackjax_pathfinder": np.inf}
+CHAINS = dict.fromkeys(("numpyro_nuts", "numpyro_mcmc", "nutpie"), 0.5)
+ROUGH = {**CHAINS, "svgd": 0.5, "pathfinder": np.inf, "blackjax_pathfinder": np.inf}
 """Particles and short chains err. One path from where s has its mode already learns nothing of the sd of s. The question is
 whether they are asked rightly."""
 
