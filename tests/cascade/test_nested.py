@@ -72,7 +72,7 @@ def test_a_poisson_model_is_certified_and_right():
 @pytest.mark.parametrize(
     "max_steps", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("start", [-6.0, 3.0])
+@pytest.mark.parametrize("start", [pytest.param(-6.0, marks=pytest.mark.slow), 3.0])
 def test_an_inner_newton_that_was_clipped_is_caught(max_steps, start):
     """What is certified is right: the approximation alone would be certified, and wrong."""
     nested = elbojax.integrate_out(poisson, INIT | {"x": np.full(GROUPS, start)}, "x", max_steps=max_steps)
@@ -133,6 +133,7 @@ def test_a_funnel_is_none_once_nested():
     assert abs(float(fit.certificate.log_evidence)) < 0.03
 
 
+@pytest.mark.slow
 def test_latents_without_an_end_are_improper():
     def log_density(z):
         known = norm.logpdf(z["x"][1:], z["mu"], jnp.exp(z["log_tau"])).sum() + norm.logpdf(z["log_tau"])

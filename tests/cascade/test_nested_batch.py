@@ -121,6 +121,7 @@ def test_each_model_is_exact_beside_one_that_is_lost(looks):
     assert np.min(correlation) > 0.5
 
 
+@pytest.mark.slow
 def test_fit_says_the_same():
     y = observed()[[3, 11]]
     fits = fit(y, seed=1)

@@ -49,7 +49,7 @@ def agree(found, wanted):
     flat=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=20)
 def test_draws_and_densities_are_the_familys(size, num_knots, df, flat, seed):
     rng = np.random.default_rng(seed)
     q = made(rng, size, num_knots, df, flat=flat)

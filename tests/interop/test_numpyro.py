@@ -291,6 +291,7 @@ def chain_of_labels(y):
         numpyro.sample(f"y{t}", dist.Normal(2.0 * z - 1, 0.7), obs=each)
 
 
+@pytest.mark.slow
 def test_observations_of_a_chain_of_labels_are_left_out_given_the_others():
     """By enumeration of all 64 paths; one observation is 245 nats less likely under one label."""
     pytest.importorskip("funsor")

@@ -199,6 +199,7 @@ WITH_DRAWS = {  # every pathwise objective, and its form on given noise [S, nois
 }
 
 
+@pytest.mark.slow
 def test_every_pathwise_objective_takes_every_kind_of_draws():
     """As many as it says, and no others: the value is that on the noise which the sampler gives for the same key."""
     target, key = get("mean field"), jax.random.key(5)

@@ -49,6 +49,7 @@ def exact(likelihood, y, mu, tau):
     return sum(np.log(integral(one)) for one in y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_nearer_than_laplace(name):
     likelihood, y, tau, most = CASES[name]
