@@ -221,7 +221,8 @@ def _section(own: list[Row]) -> str:
             share(row["wrong"], row["known"]),
             share(row["rough"], row["known"]),
             f"{row['median_error']:.3f}",
-            f"{row['worst_error']:.2f}",
+            # Infinite, and so none in a file, where a model's means and sds are all withheld.
+            "all withheld" if row["worst_error"] is None else f"{row['worst_error']:.2f}",
         ]
         for row in own
     ]
