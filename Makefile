@@ -81,7 +81,7 @@ benchmarks-page: $(READY) ## docs/benchmarks.md from the rows that were measured
 
 docs: $(READY) ## the site into build/site; fails on a dead link, a formula that does not compile, a public name without its page
 	@NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs --quiet build --strict
-	@echo "open build/site/index.html; its search needs a server: python -m http.server --directory build/site"
+	@echo "open build/site/index.html"
 
 pictures: $(READY) ## the pictures of the site's pages, from their own code
 	@$(BIN)/python docs/pictures/make.py

@@ -50,7 +50,11 @@ MISUSES = {
     "mean_field: matrix": (lambda: mean_field(EYE, 1.0), ValueError, r"loc must be a vector .* got shape \(3, 3\)"),
     "mean_field: empty": (lambda: mean_field(jnp.zeros(0), 1.0), ValueError, r"D >= 1, got shape \(0,\)"),
     "mean_field: scale": (lambda: mean_field(ZEROS, [1.0, 0.0, 1.0]), ValueError, "scale must be positive"),
-    "mean_field: NaN scale": (lambda: mean_field(ZEROS, jnp.nan), ValueError, "scale must be numbers, got NaN in 3 of 3"),
+    "mean_field: NaN scale": (
+        lambda: mean_field(ZEROS, jnp.nan),
+        ValueError,
+        "scale must be numbers, got NaN in 3 of 3",
+    ),
     "mean_field: NaN loc": (lambda: mean_field([0.0, jnp.nan], 1.0), ValueError, "loc must be numbers, .* first at 1"),
     "full_rank: shape": (lambda: full_rank(ZEROS, jnp.eye(2)), ValueError, r"scale_tril .*\(3, 3\), got \(2, 2\)"),
     "full_rank: diagonal": (lambda: full_rank(ZEROS, -EYE), ValueError, "diagonal of scale_tril must be positive"),
