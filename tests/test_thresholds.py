@@ -299,7 +299,10 @@ def test_one_fit_heeds_it():
 @pytest.mark.slow
 def test_compiled_programs_heed_it():
     """The first stage of a batch, and the values that it holds, are constants of a program."""
-    fit = lambda: elbojax.fit_batch(jax.random.key(0), log_density, np.zeros(2), np.array([1.0, 2.0]))  # noqa: E731
+
+    def fit():
+        return elbojax.fit_batch(jax.random.key(0), log_density, np.zeros(2), np.array([1.0, 2.0]), compiled=True)
+
     before = fit()
     with thresholds.overridden(QUICK_DRAWS_FEW=256, STORED_DRAWS=128, QUICK_ENOUGH=10.0, ENOUGH=10):
         during = fit()

@@ -97,7 +97,7 @@ def test_models_that_need_double_get_it():
         return -0.5 * jnp.sum((z - y) ** 2 / 1e-6)
 
     y = jnp.array([[0.0, 0.0], [1000.0, 0.0]])
-    fits = elbojax.fit_batch(jax.random.key(0), log_density, jnp.zeros(2), y)
+    fits = elbojax.fit_batch(jax.random.key(0), log_density, jnp.zeros(2), y, compiled=True)
     assert fits.certificate.certified.all() and (fits.certificate.status == Status.CONVERGED).all()
     assert fits.certificate.num_log_densities[1] > fits.certificate.num_log_densities[0]
     np.testing.assert_allclose(fits.sd(), 1e-3, rtol=0.02)
