@@ -222,7 +222,7 @@ def log_density(z, y):
     prior = -0.5 * e @ e - 0.5 * (mu / 5) ** 2 - jnp.log1p((jnp.exp(log_tau) / 5) ** 2) + log_tau
     return prior - 0.5 * jnp.sum(error**2)
 
-elbojax.fit_batch(jax.random.key(0), log_density, jnp.zeros(10), jnp.stack([y + i for i in range(8)]))
+elbojax.fit_batch(jax.random.key(0), log_density, jnp.zeros(10), jnp.stack([y + i for i in range(8)]), compiled=True)
 print("gone")
 """,
         instead="That stage is compiled with LIGHTER: one optimisation level more.",

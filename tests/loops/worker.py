@@ -60,7 +60,7 @@ def log_density(z, y):
 def posteriors(num_models=M, **settings):
     y = np.random.default_rng(0).normal(size=(num_models, 3))
     with mock.patch.object(batch, "LANES", {"cpu": 2}):  # as many side by side on one device as on each of eight
-        return elbojax.fit_batch(jax.random.key(0), log_density, 0.0, y, **settings)
+        return elbojax.fit_batch(jax.random.key(0), log_density, 0.0, y, compiled=True, **settings)
 
 
 def both(folder=None, **settings):

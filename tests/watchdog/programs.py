@@ -35,7 +35,7 @@ def garch(limit):
 
     returns = np.asarray(volatility.sp500_windows(limit=limit).returns, np.float64)
     fits = elbojax.fit_batch(
-        jax.random.key(0), volatility.log_joint, volatility.START, returns, support=volatility.SUPPORT
+        jax.random.key(0), volatility.log_joint, volatility.START, returns, support=volatility.SUPPORT, compiled=True
     )
     assert np.mean(fits.certificate.certified) > 0.95
 
@@ -70,7 +70,7 @@ def processes(num_points):
     fit = elbojax.fit(jax.random.key(0), log_density, start, data=ys)
     assert fit.certificate.certified
     many = tuple(jnp.stack([y, 0.5 * y, y + 0.1, -y]) for y in ys)
-    assert jnp.all(elbojax.fit_batch(jax.random.key(0), log_density, start, many).certificate.certified)
+    assert jnp.all(elbojax.fit_batch(jax.random.key(0), log_density, start, many, compiled=True).certificate.certified)
 
 
 def loops(size):
@@ -138,7 +138,9 @@ def stages():
 
     for log_density, size in ((modes, 3), (funnel, 5), (ring, 2)):
         elbojax.fit(jax.random.key(0), log_density, 0.5 * jnp.ones(size), data=jnp.asarray(2.0))
-        elbojax.fit_batch(jax.random.key(0), log_density, 0.5 * jnp.ones(size), jnp.linspace(1.5, 2.5, 12))
+        elbojax.fit_batch(
+            jax.random.key(0), log_density, 0.5 * jnp.ones(size), jnp.linspace(1.5, 2.5, 12), compiled=True
+        )
 
 
 def mixtures(num_points):
@@ -154,7 +156,7 @@ def mixtures(num_points):
         return jnp.logaddexp(log_density(z - 2.0, ys), log_density(-z - 2.0, ys))
 
     many = tuple(jnp.stack([y, 0.5 * y, y + 0.1, -y]) for y in ys)
-    fits = elbojax.fit_batch(jax.random.key(0), modes, start + 0.5, many)
+    fits = elbojax.fit_batch(jax.random.key(0), modes, start + 0.5, many, compiled=True)
     assert jnp.all(jnp.isfinite(fits.certificate.khat))
 
 
@@ -171,7 +173,9 @@ def studies():
         return -0.5 * jnp.sum((rows - z["mu"]) ** 2) / z["s"] ** 2 - rows.size * jnp.log(z["s"]) - 0.5 * z["mu"] ** 2
 
     init, support = {"mu": 0.0, "s": 1.0}, {"s": "positive"}
-    elbojax.fit_batch(jax.random.key(0), log_density, init, jnp.stack([y + i for i in range(8)]), support=support)
+    elbojax.fit_batch(
+        jax.random.key(0), log_density, init, jnp.stack([y + i for i in range(8)]), support=support, compiled=True
+    )
 
     def ragged(z, rows):
         return -0.5 * jnp.sum(jnp.where(rows.mask, (rows.data - z) ** 2, 0)) - 0.5 * z**2
