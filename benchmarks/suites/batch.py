@@ -84,7 +84,7 @@ def regressions(models: int, seed: int = 1, sizes: tuple[float, float] = (1.0, 1
 
 
 def fit_all(data: Any) -> Any:
-    return elbojax.fit_batch(jax.random.key(0), logistic, jnp.zeros(SIZE), data)
+    return elbojax.fit_batch(jax.random.key(0), logistic, jnp.zeros(SIZE), data, compiled=True)  # in the short form too
 
 
 def throughput(scale: Scale, contenders: tuple[str, ...]) -> Iterator[Row]:

@@ -76,7 +76,8 @@ def batched(key: Any, targets: list[Target]) -> Any:
     """Targets of one kind in one batch."""
     data = jax.tree.map(lambda *leaves: np.stack([np.asarray(x, float) for x in leaves]), *(t.data for t in targets))
     one = targets[0]
-    return elbojax.fit_batch(key, one.log_density, start(one), data, support=one.support)
+    # Few models take the stages of `fit`, whose trial is another: here are those of many.
+    return elbojax.fit_batch(key, one.log_density, start(one), data, support=one.support, compiled=True)
 
 
 def assessed(fit: Any, target: Target, seed: int, call: str, seconds: float) -> Row:
