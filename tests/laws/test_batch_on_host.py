@@ -32,6 +32,7 @@ def fit(**settings):
 
 @pytest.fixture(autouse=True)
 def windows_of_two(monkeypatch):
+    monkeypatch.setattr(batch, "FEW_MODELS", 0)  # as many have it: the compiled stage first
     monkeypatch.setattr(batch, "FEW", 2)
     monkeypatch.setattr(batch, "SIDE_BY_SIDE", 2)
     monkeypatch.setattr(batch.handover, "available", lambda: False)

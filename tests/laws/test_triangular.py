@@ -23,6 +23,12 @@ def draws_of(name, count):
     return z @ np.array([[1.0, 0.5, 0.0], [0.0, 1.0, -0.7], [0.0, 0.0, 2.0]])
 
 
+@pytest.fixture(autouse=True)
+def as_of_many_models(monkeypatch):
+    monkeypatch.setattr(batch, "FEW_MODELS", 0)
+    monkeypatch.setattr(batch, "ADAPTED_LEAST", 1)
+
+
 @pytest.mark.parametrize("name", ["normal", "bent", "skewed"])
 def test_the_density_of_a_map_is_that_of_its_draws(name):
     with jax.enable_x64(True):
