@@ -369,6 +369,13 @@ NO_MOMENT_ABOVE = _number(
     " product with a square whose mean is finite.",
     "33 targets (2026-11-29): with 0 one answer of 99 differs: a banana whose sd, 5 % off, is withheld",
 )
+WITHHELD_KHAT = _number(
+    0.4,
+    "Pareto shape",
+    "Of the weights, above which an answer without the moments of some number lets the funnel and its like have their turn.",
+    "banana (2, 1), three seeds: a Student t at a k-hat of 0.6 has no mean of the bent coordinate (2026-11-30)",
+    low=-math.inf,
+)
 TAIL_SHARE = _number(
     2.4,
     "over the root of the number of draws",
@@ -514,6 +521,60 @@ FUNNEL_BULK = _number(
     "Below the highest density of the leading coordinate, within which it is said to move others (in a note).",
 )
 FUNNEL_MOVED = _number(1.0, "log-scale", "Change over the bulk that makes a funnel (in a note).")
+
+_group("Conditional Gaussians")
+
+CONDITIONAL_LARGEST = _number(
+    100,
+    "parameters",
+    "Above which no few coordinates are looked for that lead all others: D^3 numbers say which they are.",
+)
+CONDITIONAL_MOST_LEADERS = _number(
+    5,
+    "coordinates",
+    "That lead the others, at most, and less than half of all: nodes do not fill more dimensions.",
+    low=2,
+)
+CONDITIONAL_LEFT = _number(
+    0.25,
+    "share of squared third derivatives",
+    "That may be left among the coordinates that do not lead.",
+    "two Gaussian processes, of 13 and 26 parameters, two seeds each: with 0.05 four or five coordinates lead, latent values"
+    " among them, with 420 to 920 effective draws of 4,096; with this three, with 1,150 to 1,350 (2026-11-30)",
+    low=1e-9,
+    high=1,
+)
+CONDITIONAL_FIRST = _number(
+    32, "nodes", "Of the leading coordinates, from around the Gaussian: they tell where the others go.", low=16
+)
+CONDITIONAL_NODES = _number(
+    224,
+    "nodes",
+    "That follow.",
+    "the same two processes, four seeds each: with 96 there are 420 to 1,900 effective draws, with this 420 to 1,980, all but one"
+    " above 800; 17,000 to 37,000 gradients in all, where chains and flows took 190,000 to 380,000 (2026-11-30)",
+    low=16,
+)
+CONDITIONAL_COMPONENTS = _number(
+    32,
+    "Gaussians",
+    "Of the mixture that is handed over, at nodes picked by weight; draws are from the interpolation.",
+    "with all 256, their densities at 30,000 draws took a quarter of the seconds of a Gaussian process of 26 parameters"
+    " (2026-11-30)",
+    low=2,
+)
+CONDITIONAL_MORE = _number(64, "nodes", "At the heaviest draws of a check.", low=1)
+CONDITIONAL_ROUNDS = _number(3, "checks", "At most, each with such nodes more.", low=1)
+CONDITIONAL_GUARDED = _number(
+    0.25, "share of the draws", "Of the leading coordinates that come from around all nodes.", low=1e-9, high=0.999
+)
+CONDITIONAL_MISSED = _number(
+    5.0,
+    "nats",
+    "By which the density of the leading coordinates at the end of a path may exceed what is drawn there: else there is mass that"
+    " no node has seen.",
+)
+CONDITIONAL_HOPEFUL = _number(40, "effective draws", "Of a check, below which there are no more nodes.")
 
 _group("The flow")
 

@@ -33,12 +33,14 @@ class Outcome(NamedTuple):
       draws: [S, D] of the envelope, or of chains.
       log_weights: [S] that turn the draws into draws of the posterior; normalised.
       certificate: the verdict.
+      proposal: on the host, what the draws are from where a second look cannot make it of `q`; None else, and after that look.
     """
 
     q: Any
     draws: Any
     log_weights: Any
     certificate: Certificate
+    proposal: Any = None
 
 
 class Cost(NamedTuple):

@@ -224,6 +224,8 @@ def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
         verdict = held.best.certificate
         if verdict.certified or int(verdict.status) in HOPELESS or richer.name == "chains":
             break
+        if richer.name == "conditional":  # a Gaussian for each value of the outer coordinates is what all this is
+            continue
         if model.num_gradients > thresholds.NESTED_MOST or (early and not (hopeful and richer.name == "refit")):
             continue
         if richer.least(len(model.init), held) is not None:

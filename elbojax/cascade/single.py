@@ -24,7 +24,18 @@ from elbojax.cascade.stages import funnel, sparse
 from elbojax.cascade.stages.gaussian import fit_gaussian, unchecked
 from elbojax.cascade.stages.narrow_modes import with_narrow
 from elbojax.cascade.stages.outside import inside
-from elbojax.cascade.thorough import HOPELESS, NOT_RECHECKED, STAGES, Held, Richer, better, second_look, unless_endless
+from elbojax.cascade.thorough import (
+    FUNNEL,
+    HOPELESS,
+    NOT_RECHECKED,
+    STAGES,
+    Held,
+    Richer,
+    Spare,
+    better,
+    second_look,
+    unless_endless,
+)
 from elbojax.families import Flow, FullRank, Funnel
 from elbojax.inputs import unmasked
 from elbojax.loops.checks import check_data, check_host, check_key, check_log_density, check_needs_no_data
@@ -173,7 +184,8 @@ def _cascade(key, host, target, start, data, limits, say):
     host.best = first = outcome
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
-    outcome = host.best = _second_look(key, host, target, outcome, data, say)
+    spare = Spare(target)
+    outcome = host.best = spare.kept(_second_look(key, host, target, outcome, data, say))
     unfinished = _step_cost(target, first)
     if host.over() and unfinished and not outcome.certificate.certified:
         limits.cut(str(Stage(int(first.certificate.stage))), outcome.certificate)
@@ -189,6 +201,8 @@ def _cascade(key, host, target, start, data, limits, say):
         if not outcome.certificate.certified and (stage.name in ("flow", "nuts") or first_status == Status.IMPRECISE):
             outcome = _unless_endless(host, target, held, data)
         if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
+            break
+        if spare.suffices(stage.name):
             break
         if not limits.allow(stage.name, outcome.certificate, least):
             continue
@@ -208,11 +222,12 @@ def _cascade(key, host, target, start, data, limits, say):
         if isinstance(candidate.q, Funnel):
             note = funnel.sentence(candidate.q, target.names)
         host.best = better(outcome, candidate)
-        outcome = host.best = _second_look(key, host, target, host.best, data, say)
+        outcome = host.best = spare.kept(_second_look(key, host, target, host.best, data, say))
         if outcome.certificate.certified:
             outcome, paths = host.run(13, with_narrow, outcome, paths)
             outcome = host.best = host.run(14, inside, outcome)
         limits.shorten(stage.name, candidate.certificate, stage.more(target.size))
+    outcome = host.best = spare.unless_better(outcome)
     status = int(outcome.certificate.status)
     if status == Status.NON_FINITE:
         note = _diagnosis(key, host, target, start, data)
@@ -287,7 +302,7 @@ def _after(outcome: Outcome, used: float) -> Outcome:
 def _stages(host: Driver) -> tuple[Any, ...]:
     """All after the first, in order. Log-densities that are objects have no structure to be read."""
     looked = () if host.foreign else (BY_STRUCTURE,)
-    return (*STAGES[:3], *looked, *STAGES[3:], *COMPILED)
+    return (*STAGES[: FUNNEL + 1], *looked, *STAGES[FUNNEL + 1 :], *COMPILED)
 
 
 def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
@@ -296,7 +311,7 @@ def _keep(error: BaseException, host: Driver | None, target: Any) -> None:
     if host is not None:
         best = unchecked(host.paths) if host.best is None and host.paths is not None else host.best
     if host is not None and best is not None and np.all(np.isfinite(best.draws)):
-        q, draws, log_weights, certificate = best
+        q, draws, log_weights, certificate = best[:4]
         certificate = certificate._replace(certified=np.bool_(False), status=np.int32(Status.OUT_OF_BUDGET))
         note = f"{type(error).__name__} ended the fit: the best answer so far, which no later look has confirmed"
         found = handed_over(q, certificate, draws, log_weights, target, note).timed(host.seconds())

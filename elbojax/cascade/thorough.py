@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from elbojax import thresholds
@@ -14,7 +15,7 @@ from elbojax.cascade.gaussian import Paths
 from elbojax.cascade.images import Images
 from elbojax.cascade.importance import Outcome
 from elbojax.cascade.refit import is_rough
-from elbojax.cascade.stages import chains, funnel, mixture, population, student
+from elbojax.cascade.stages import chains, conditional, funnel, mixture, population, student
 from elbojax.cascade.stages.gaussian import fit_gaussian
 from elbojax.cascade.stages.narrow_modes import with_narrow
 from elbojax.cascade.stages.outside import inside
@@ -22,7 +23,7 @@ from elbojax.cascade.stages.paths import best_of
 from elbojax.families import FullRank, Funnel, Mixture
 from elbojax.host.requests import Stage
 from elbojax.results.certificate import Stage as Code
-from elbojax.results.positions import rests_on_few
+from elbojax.results.positions import moments, rests_on_few
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 from elbojax.targets import Target
 from elbojax.types import Status
@@ -33,6 +34,10 @@ HOPELESS = (Status.NON_FINITE, Status.IMPROPER, Status.IMPRECISE)
 
 NOT_RECHECKED = (Code.LOW_RANK, Code.NUTS, Code.CHAINS, Code.NESTED)
 """Stages that are not re-checked: LOW_RANK, whose dimension is too high, and those that are no importance samples."""
+
+
+DEAR = ("nested", "chains", "flow", "nuts")
+"""Stages that are not begun for the sake of withheld moments alone."""
 
 
 class Held(NamedTuple):
@@ -73,13 +78,37 @@ def _if(condition: bool, least: int) -> int | None:
     return least if condition else None
 
 
+def _one_mode(held: Held) -> bool:
+    return int(held.best.certificate.modes) <= 1
+
+
+def _is_gaussian(size: int, held: Held) -> bool:
+    return isinstance(held.best.q, FullRank) and size <= thresholds.MANY
+
+
 STAGES = (
+    Richer(
+        2,
+        "refit",
+        lambda size, held: _if(_one_mode(held) and _is_gaussian(size, held), 0),
+        lambda size: 0,
+        lambda rng, held, limit: student.refit(rng, held.best),
+    ),
+    Richer(
+        15,
+        "conditional",
+        lambda size, held: _if(
+            conditional.SMALLEST <= size <= thresholds.CONDITIONAL_LARGEST and isinstance(held.first.q, FullRank),
+            conditional.least(size),
+        ),
+        conditional.least,
+        lambda rng, held, limit: conditional.fit_given(rng, on_host(held.first.q), held.paths, held.best, limit),
+    ),
     Richer(
         1,
         "mixture",
         lambda size, held: _if(
-            int(held.best.certificate.modes) > 1 and size <= thresholds.MANY,
-            mixture.least(len(held.paths.modes), size),
+            not _one_mode(held) and size <= thresholds.MANY, mixture.least(len(held.paths.modes), size)
         ),
         lambda size: thresholds.PATHS * draws_for(size) + chain_gradients(),
         lambda rng, held, limit: mixture.fit_modes(rng, held.paths, held.best, limit),
@@ -87,7 +116,7 @@ STAGES = (
     Richer(
         2,
         "refit",
-        lambda size, held: _if(isinstance(held.best.q, FullRank) and size <= thresholds.MANY, 0),
+        lambda size, held: _if(not _one_mode(held) and _is_gaussian(size, held), 0),
         lambda size: 0,
         lambda rng, held, limit: student.refit(rng, held.best),
     ),
@@ -112,7 +141,11 @@ STAGES = (
     ),
 )
 """In order. To add one: a file in `stages` and an entry here; it reaches `fit` and `fit_batch`. All but the refit, which takes no
-gradients, need so many at the least."""
+gradients, need so many at the least. The refit takes none, and comes first where paths ended in one mode; of several it would
+see one, and comes after the mixture."""
+
+FUNNEL = next(i for i, stage in enumerate(STAGES) if stage.name == "funnel")
+"""Its place; the stage by structure follows it."""
 
 OF_BATCHES = (
     Richer(
@@ -145,27 +178,28 @@ def thorough(seed: list[int], target: Target, start: np.ndarray, structured: Ric
     first, paths = yield from fit_gaussian(_rng(seed, 0), start, images=Images(target))
     first, paths = yield from with_narrow(_rng(seed, 13), first, paths)
     first = yield from inside(_rng(seed, 14), first)
-    best = yield from second_look(_rng(seed, 6), first, target)
+    spare = Spare(target)
+    best = spare.kept((yield from second_look(_rng(seed, 6), first, target)))
     held = Held(first, paths, best, thresholds.BATCH_CHAINS)
     for stage in _stages_of_batches(structured):
         verdict = held.best.certificate
-        if verdict.certified or int(verdict.status) in HOPELESS:
+        if verdict.certified or int(verdict.status) in HOPELESS or spare.suffices(stage.name):
             break
         if stage.least(start.shape[-1], held) is None:
             continue
         candidate = yield from stage.run(_rng(seed, stage.number), held, math.inf)
-        best = yield from second_look(_rng(seed, 6), better(held.best, candidate), target)
+        best = spare.kept((yield from second_look(_rng(seed, 6), better(held.best, candidate), target)))
         if best.certificate.certified:
             best, paths = yield from with_narrow(_rng(seed, 13), best, held.paths)
             best = yield from inside(_rng(seed, 14), best)
             held = held._replace(paths=paths)
         held = held._replace(best=best)
-    return held._replace(best=(yield from unless_endless(held)))
+    return held._replace(best=spare.unless_better((yield from unless_endless(held))))
 
 
 def _stages_of_batches(structured: Richer | None) -> tuple[Richer, ...]:
     looked = () if structured is None else (structured,)
-    return (*STAGES[:2], *OF_BATCHES, *STAGES[2:3], *looked, *STAGES[3:])
+    return (*STAGES[:FUNNEL], *OF_BATCHES, STAGES[FUNNEL], *looked, *STAGES[FUNNEL + 1 :])
 
 
 def unless_endless(held: Held) -> Stage[Outcome]:
@@ -223,19 +257,21 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
         or not outcome.certificate.certified
         or _is_smooth(outcome, target)
     ):
-        return outcome
-    richer, before = front(outcome.q), outcome
+        return outcome._replace(proposal=None)
+    outcome, proposal = outcome._replace(proposal=None), outcome.proposal
+    guarded = None if proposal is None else thresholds.GUARDED
+    richer, before = front(outcome.q) if proposal is None else (on_host(outcome.q), proposal), outcome
     if not _is_even(outcome):
         # Of few effective draws no good Student t comes; of more, one that is good enough. Not the last word, however smooth: of
         # one_comp_mm_elim_abs, whose sd is in its tail, 4,096 draws were certified 13 % off.
-        before = yield from student.Again(rng, outcome, richer).look(thresholds.CHECK_DRAWS)
-    again = student.Again(rng, before, richer)
+        before = yield from student.Again(rng, outcome, richer, guarded=guarded).look(thresholds.CHECK_DRAWS)
+    again = student.Again(rng, before, richer, guarded=guarded)
     candidate = yield from again.look(thresholds.SHARP_DRAWS_FIRST)
     if not (_is_even(candidate) and _is_smooth(candidate, target, thresholds.SHARP_SHARE)):
         candidate = yield from again.look(thresholds.SHARP_DRAWS)
     if not candidate.certificate.certified and candidate.certificate.khat < thresholds.TAILED:
         # One draw far out has most of a variance, as of Neal's funnel in one of 24: the proposal is matched to draws that know.
-        candidate = yield from student.Again(rng, candidate, richer).look(thresholds.SHARP_DRAWS)
+        candidate = yield from student.Again(rng, candidate, richer, guarded=guarded).look(thresholds.SHARP_DRAWS)
     if candidate.certificate.certified:
         return candidate
     # Not the candidate, whatever its weights are worth: the stages to come take as many draws as theirs have.
@@ -246,6 +282,49 @@ def second_look(rng: np.random.Generator, outcome: Outcome, target: Target) -> S
         num_log_densities=candidate.certificate.num_log_densities,
     )
     return outcome._replace(certificate=outcome.certificate._replace(**withdrawn))
+
+
+class Spare:
+    """A certified answer some numbers of which have no mean or no sd to be known, and that while its weights are heavy.
+
+    Then these may be what is heavy, and not the posterior: a Student t around a banana is certified by 2,000 effective draws, and
+    has no mean of the coordinate that bends. The richer stages that follow have their turn, for few gradients, and this is the
+    answer where none of them is certified.
+
+    Args:
+      target: for the moments in the user's space.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._outcome: Outcome | None = None
+
+    def kept(self, outcome: Outcome) -> Outcome:
+        """The outcome, not certified where it is such a one, and kept then."""
+        c = outcome.certificate
+        heavy = c.certified and c.khat > thresholds.WITHHELD_KHAT and int(c.stage) not in NOT_RECHECKED
+        if not heavy or not _withholds(self._target, outcome):
+            return outcome
+        self._outcome = self._outcome or outcome
+        withdrawn = dict(certified=np.bool_(False), status=np.int32(Status.UNRELIABLE))
+        return outcome._replace(certificate=c._replace(**withdrawn))
+
+    def suffices(self, stage: str) -> bool:
+        """Whether there is one, and the stage would cost more than it is worth."""
+        return self._outcome is not None and stage in DEAR
+
+    def unless_better(self, outcome: Outcome) -> Outcome:
+        """The outcome; the one that was kept where that was only unreliable, with the cost of all."""
+        c = outcome.certificate
+        if self._outcome is None or c.certified or int(c.status) != Status.UNRELIABLE:
+            return outcome
+        used = dict(num_gradients=c.num_gradients, num_log_densities=c.num_log_densities)
+        return self._outcome._replace(certificate=self._outcome.certificate._replace(**used))
+
+
+def _withholds(target: Target, outcome: Outcome) -> bool:
+    mean, sd = moments(target, outcome.draws, outcome.log_weights)
+    return any(np.any(np.isnan(leaf)) for leaf in jax.tree.leaves((mean, sd)))
 
 
 def _is_even(outcome: Outcome) -> bool:

@@ -1,6 +1,6 @@
 """Funnels, as generators: the twin of `elbojax.solvers.funnel`, which has the equations.
 
-Find the coordinate that moves the scales of the others, walk along it to both sides, and fit a Gaussian at each step.
+Find the coordinate given which the others are nearly Gaussian, walk along it to both sides, and fit a Gaussian at each step.
 """
 
 import dataclasses
@@ -12,9 +12,10 @@ import numpy as np
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian, lower
 from elbojax.host.funnel import Funnel
+from elbojax.host.leaders import second_derivatives
 from elbojax.host.newton import NewtonInfo, newton
-from elbojax.host.requests import Gradients, Stage, restricted, side_by_side
-from elbojax.solvers.funnel import AIM, CLIMB, FAR, GROWTH, NARROW, NARROW_START, NUDGE, NUM_DRAWS, SHRINKAGE
+from elbojax.host.requests import Stage, restricted, side_by_side
+from elbojax.solvers.funnel import AIM, CLIMB, FAR, GROWTH, NARROW, NARROW_START, NUM_DRAWS, SHRINKAGE
 from elbojax.solvers.newton import MAX_STEPS, TOLERANCE, draws_for
 from elbojax.types import Status
 
@@ -154,7 +155,7 @@ def fit_funnel(
 
 
 def leading(rng: np.random.Generator, q: Gaussian) -> Stage[np.ndarray]:
-    """How much each coordinate moves the curvatures of the others (see `elbojax.solvers.funnel.leading`).
+    """How much of what is not Gaussian each coordinate has a part in (see `elbojax.solvers.funnel.leading`).
 
     Args:
       rng: of the draws.
@@ -166,16 +167,15 @@ def leading(rng: np.random.Generator, q: Gaussian) -> Stage[np.ndarray]:
     Returns:
       [D]; the largest is the leading coordinate's.
     """
-    size, sd = len(q.loc), q.sd()
-    draws = noises.whitened(rng, NUM_DRAWS, size) @ q.scale_tril.T
-    nudges = np.concatenate([np.zeros((1, size)), np.diag(NUDGE * sd)])
-    _, gradients = yield Gradients(np.reshape(q.loc + draws[:, None] + nudges, (-1, size)))
-    here, nudged = np.split(gradients.reshape(NUM_DRAWS, size + 1, size), [1], axis=1)
-    curvatures = -sd * (np.diagonal(nudged, axis1=1, axis2=2) - here[:, 0]) / NUDGE
-    c = np.arcsinh(curvatures)
-    c = np.where(np.isfinite(c), c, 0)
-    moved = (draws / sd).T @ (c - np.mean(c, axis=0)) / NUM_DRAWS
-    return np.sum(moved**2, axis=1) - np.diagonal(moved) ** 2
+    zetas, c = yield from second_derivatives(rng, q)
+    scores = np.zeros(len(q.loc))
+    for i, zeta in enumerate(zetas.T):  # all D^3 of them at once would be 64 MB of 200 coordinates
+        squares = np.tensordot(zeta, c, axes=1) ** 2 / NUM_DRAWS**2
+        # Of j, those with j in either place, or both; all of i's own.
+        rows = np.sum(squares, axis=0) + np.sum(squares, axis=1) - np.diagonal(squares)
+        rows[i] = np.sum(squares)
+        scores += rows
+    return scores
 
 
 def _joined(knots: list[_Knot], best: float, basis: np.ndarray) -> Funnel:

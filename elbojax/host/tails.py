@@ -61,7 +61,8 @@ def lacking(
     no_mean, no_sd = np.zeros_like(suspects), np.zeros_like(suspects)
     if np.any(suspects):
         of_values, of_squares = shapes(values[:, suspects], weights)
-        most = max(thresholds.NO_MOMENT, smooth(np.log(weights)).khat + thresholds.NO_MOMENT_ABOVE)
+        with np.errstate(divide="ignore"):  # a draw without weight
+            most = max(thresholds.NO_MOMENT, smooth(np.log(weights)).khat + thresholds.NO_MOMENT_ABOVE)
         lacks_sd = ~(of_squares < most)
         # Heavy weights excuse a heavy product where the number has an sd; where it has none, its own tail is heavy.
         no_mean[suspects] = ~(of_values < np.where(lacks_sd, thresholds.NO_MOMENT, most))

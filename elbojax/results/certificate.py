@@ -21,6 +21,7 @@ class Stage(enum.IntEnum):
     NUTS = 7
     CHAINS = 8
     NESTED = 9
+    CONDITIONAL = 10
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -1,4 +1,4 @@
-r"""Funnels: find the coordinate that moves the scales of the others, walk along it, and fit a Gaussian at each step.
+r"""Funnels: find the coordinate given which the others are nearly Gaussian, walk along it, and fit a Gaussian at each step.
 
 Given the leading coordinate a, the posterior of the others is nearly Gaussian even where the joint is far from it, and
 the bounds of the Gaussians make the marginal:
@@ -20,8 +20,8 @@ from elbojax.solvers.newton import MAX_STEPS, draws_for, newton
 from elbojax.types import Array, Key, LogDensity, Scalar, Status
 
 NUM_DRAWS = 32
-"""Draws of the Gaussian at which curvatures are looked at. In the models tried (funnel, eight schools, Poisson and
-binomial random effects), the group scale scored six to a thousand times as much as the runner-up."""
+"""Draws of the Gaussian at which second derivatives are looked at. Of ten coordinates of a funnel the one that leads
+scored five times as much as the next (2026-11-30)."""
 NUDGE = 0.01
 """Standard deviations apart at which two gradients give a curvature."""
 FAR = 10.0
@@ -177,13 +177,16 @@ def fit_funnel(
 
 
 def leading(key: Key, log_density: LogDensity, q: FullRank) -> Array:
-    r"""How much each coordinate moves the curvatures of the others.
+    r"""How much of what is not Gaussian each coordinate has a part in.
 
-    .. math:: M_{ij} = \mathrm{mean}_s\big[\zeta_{si}\, c_{sj}\big], \qquad
-              c_{sj} = \operatorname{arcsinh}\big(-\sigma_j^2\, \partial_j^2 \log p(z_s)\big) - \text{its mean}, \qquad
-              \text{score}_i = \sum_{j \ne i} M_{ij}^2
+    .. math:: T_{ijk} = \mathrm{mean}_s\big[\zeta_{si}\, c_{sjk}\big], \qquad
+              c_{sjk} = \operatorname{arcsinh}\big(-\sigma_j \sigma_k\,
+              \partial_j \partial_k \log p(z_s)\big) - \text{its mean}, \qquad
+              \text{score}_l = \sum_{l \in \{i, j, k\}} T_{ijk}^2
 
-    with zeta the standardised draws of q, and the curvatures from differences of gradients.
+    with zeta the standardised draws of q, and second derivatives from differences of gradients. What is left without
+    coordinate l says how far the others are from Gaussian given it. By the curvatures of the others alone the bend of a
+    banana, :math:`z_2 \sim \mathrm N(z_1^2, \sigma^2)`, would be led by z_2, given which z_1 has two modes.
 
     Args:
       key: consumed.
@@ -200,12 +203,21 @@ def leading(key: Key, log_density: LogDensity, q: FullRank) -> Array:
 
     def curvatures(z):
         nudged = jax.vmap(lambda step: gradient(z + step))(jnp.diag(NUDGE * sd))
-        return -sd * (jnp.diagonal(nudged) - gradient(z)) / NUDGE
+        found = -sd * (nudged - gradient(z)) / NUDGE
+        return 0.5 * (found + found.T)
 
     c = jax.vmap(lambda draw: jnp.arcsinh(curvatures(q.loc + draw)))(draws)
     c = jnp.where(jnp.isfinite(c), c, 0)
-    moved = (draws / sd).T @ (c - jnp.mean(c, axis=0)) / NUM_DRAWS
-    return jnp.sum(moved**2, axis=1) - jnp.diagonal(moved) ** 2
+    c = c - jnp.mean(c, axis=0)
+
+    def add(scores, inputs):
+        i, zeta = inputs
+        squares = jnp.tensordot(zeta, c, axes=1) ** 2 / NUM_DRAWS**2
+        # Of j, those with j in either place, or both; all of i's own.
+        rows = jnp.sum(squares, axis=0) + jnp.sum(squares, axis=1) - jnp.diagonal(squares)
+        return scores + rows.at[i].set(jnp.sum(squares)), None
+
+    return jax.lax.scan(add, jnp.zeros(size, q.dtype), (jnp.arange(size), (draws / sd).T))[0]
 
 
 def first_cost(size: int) -> int:

@@ -17,6 +17,7 @@ from elbojax.host.fit_funnel import fit_funnel, leading
 from elbojax.host.newton import newton
 from elbojax.host.requests import Gradients, Values, restricted
 from elbojax.solvers.funnel import NUM_DRAWS, first_cost
+from elbojax.solvers.funnel import leading as leading_compiled
 from elbojax.solvers.newton import MAX_STEPS, draws_for
 
 
@@ -158,6 +159,25 @@ def test_finds_the_leader_with_fewer_draws_than_coordinates(lead):
     start = Gaussian(np.zeros(40), np.eye(40))
     scores = [drive(leading(np.random.default_rng(seed), start), model(log_density, 40)) for seed in range(5)]
     assert np.all(np.argmax(scores, axis=1) == lead)
+
+
+@pytest.mark.parametrize("bending", (0, 1, 5))
+def test_a_bend_is_led_by_the_coordinate_given_which_the_others_are_gaussian(bending):
+    """z_j ~ N(z_i^2, 0.3^2): given z_j there are two modes of z_i."""
+    bent = 3 - bending // 2
+
+    def log_density(z):
+        centres = jnp.where(jnp.arange(6) == bent, z[bending] ** 2, 0.0)
+        return jnp.sum(normal(z, centres, jnp.where(jnp.arange(6) == bent, 0.3, 1.0)))
+
+    start = Gaussian(np.zeros(6), np.diag(np.where(np.arange(6) == bent, 0.5, 1.0)))
+    scores = [drive(leading(np.random.default_rng(seed), start), model(log_density, 6)) for seed in range(5)]
+    assert np.all(np.argmax(scores, axis=1) == bending)
+    compiled = [
+        leading_compiled(jax.random.key(seed), log_density, elbojax.full_rank(start.loc, start.scale_tril))
+        for seed in range(3)
+    ]
+    assert np.all(np.argmax(compiled, axis=1) == bending)
 
 
 def test_leaders_do_not_depend_on_units():

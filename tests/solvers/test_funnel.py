@@ -97,7 +97,9 @@ def test_the_bound_is_tight(name):
 def test_curvature_tells_the_leading_coordinate(name):
     _, info = lane(batch()[1], name)
     assert info.lead == LEAD
-    assert info.scores[LEAD] > 4 * np.max(np.delete(info.scores, LEAD))
+    assert info.scores[LEAD] > 3 * np.max(
+        np.delete(info.scores, LEAD)
+    )  # each of the four others has a part in a quarter
 
 
 def test_a_bad_lane_harms_no_neighbour_and_batch_is_each_alone():

@@ -1,0 +1,102 @@
+"""Which coordinates lead: those given which the others are nearly Gaussian, by third derivatives of the log-density."""
+
+import numpy as np
+
+from elbojax.host import noise as noises
+from elbojax.host.distributions import Gaussian
+from elbojax.host.requests import Gradients, Stage
+from elbojax.solvers.funnel import NUDGE, NUM_DRAWS
+
+LEAST = 0.1
+"""Sum of squared third derivatives, of a density of unit curvature, below which nothing leads: what is that near to Gaussian
+other stages answer. Two funnels and two Gaussian processes have 5 to 180 (2026-11-30)."""
+
+
+def second_derivatives(rng: np.random.Generator, q: Gaussian) -> Stage[tuple[np.ndarray, np.ndarray]]:
+    r"""Standardised draws of a Gaussian, and how second derivatives of the log-density vary over them.
+
+    .. math:: c_{sjk} = \operatorname{arcsinh}\big(-\sigma_j \sigma_k\, \partial_j \partial_k \log p(z_s)\big)
+
+    less its mean over s, from differences of gradients.
+
+    Args:
+      rng: of the draws.
+      q: of them.
+
+    Yields:
+      `Gradients`, `NUM_DRAWS` (D + 1) of them.
+
+    Returns:
+      [S, D] zeta, and [S, D, D] c; zero where a derivative is not finite.
+    """
+    size, sd = len(q.loc), q.sd()
+    draws = noises.whitened(rng, NUM_DRAWS, size) @ q.scale_tril.T
+    nudges = np.concatenate([np.zeros((1, size)), np.diag(NUDGE * sd)])
+    _, gradients = yield Gradients(np.reshape(q.loc + draws[:, None] + nudges, (-1, size)))
+    here, nudged = np.split(gradients.reshape(NUM_DRAWS, size + 1, size), [1], axis=1)
+    curvatures = -sd * (nudged - here) / NUDGE
+    c = np.arcsinh(0.5 * (curvatures + np.swapaxes(curvatures, 1, 2)))
+    c = np.where(np.isfinite(c), c, 0)
+    return draws / sd, c - np.mean(c, axis=0)
+
+
+def leaders(rng: np.random.Generator, q: Gaussian, most: int, enough: float) -> Stage[list[int]]:
+    r"""The fewest coordinates given which the others are nearly Gaussian, found one after the other.
+
+    .. math:: T_{ijk} = \mathrm{mean}_s\big[\zeta_{si}\, c_{sjk}\big], \qquad
+              r(L) = \frac{\sum_{i, j, k \notin L} T_{ijk}^2}{\sum_{i, j, k} T_{ijk}^2}
+
+    with zeta and c of `second_derivatives`. Squares are products of two estimates from draws of their own, or the noise of
+    all D^3 numbers would add up. Each step adds the coordinate that leaves the least.
+
+    Args:
+      rng: of the draws.
+      q: a Gaussian where to look.
+      most: coordinates, at most.
+      enough: r at which no more are needed.
+
+    Yields:
+      `Gradients`, `cost(D)` of them.
+
+    Returns:
+      Their indices, the one that leads most first; none where `most` are not enough, or second derivatives hardly vary.
+    """
+    thirds = []
+    for _ in range(2):
+        zeta, c = yield from second_derivatives(rng, q)
+        thirds.append(np.tensordot(zeta, c, axes=(0, 0)) / len(zeta))
+    squares = thirds[0] * thirds[1]
+    chosen: list[int] = []
+    others, whole = np.arange(len(q.loc)), float(np.sum(squares))
+    while whole > LEAST and len(chosen) < min(most, len(q.loc) - 1):
+        left = np.sum(squares) - _parts(squares)
+        best = int(np.argmin(left))
+        chosen.append(int(others[best]))
+        if left[best] < enough * whole:
+            return chosen
+        others = np.delete(others, best)
+        for axis in range(3):
+            squares = np.delete(squares, best, axis=axis)
+    return []
+
+
+def cost(size: int) -> int:
+    """Gradients that `leaders` takes.
+
+    Args:
+      size: D.
+
+    Returns:
+      Their number.
+    """
+    return 2 * NUM_DRAWS * (size + 1)
+
+
+def _parts(squares: np.ndarray) -> np.ndarray:
+    """[D] sums of the elements [D, D, D] that have an index among their three, by inclusion and exclusion; last two alike."""
+    first = np.sum(squares, axis=(1, 2))
+    one_of_last = np.sum(squares, axis=(0, 1))
+    first_and_one = np.einsum("iik->i", squares)
+    both_of_last = np.einsum("kii->i", squares)
+    all_three = np.einsum("iii->i", squares)
+    return first + 2 * one_of_last - 2 * first_and_one - both_of_last + all_three
