@@ -529,6 +529,13 @@ CONDITIONAL_LARGEST = _number(
     "parameters",
     "Above which no few coordinates are looked for that lead all others: D^3 numbers say which they are.",
 )
+CONDITIONAL_SMALLEST = _number(5, "parameters", "Of which two can lead and be less than half.", low=5)
+CONDITIONAL_BENT = _number(
+    0.1,
+    "sum of squared third derivatives, of a density of unit curvature",
+    "Below which nothing leads: what is that near to Gaussian other stages answer.",
+    "two funnels and two Gaussian processes have 5 to 180 (2026-11-30)",
+)
 CONDITIONAL_MOST_LEADERS = _number(
     5,
     "coordinates",
@@ -573,6 +580,13 @@ CONDITIONAL_MISSED = _number(
     "nats",
     "By which the density of the leading coordinates at the end of a path may exceed what is drawn there: else there is mass that"
     " no node has seen.",
+)
+CONDITIONAL_SAME = _number(
+    0.5,
+    "conditional sds",
+    "Within which two modes given the leading coordinates are one.",
+    "Newton's method ends within 0.05 of them (derived)",
+    low=1e-9,
 )
 CONDITIONAL_HOPEFUL = _number(40, "effective draws", "Of a check, below which there are no more nodes.")
 

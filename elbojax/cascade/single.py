@@ -185,7 +185,7 @@ def _cascade(key, host, target, start, data, limits, say):
     first_status, note = int(outcome.certificate.status), ""
     say(outcome)
     spare = Spare(target)
-    outcome = host.best = spare.kept(_second_look(key, host, target, outcome, data, say))
+    outcome = host.best = spare.chosen(_second_look(key, host, target, outcome, data, say))
     unfinished = _step_cost(target, first)
     if host.over() and unfinished and not outcome.certificate.certified:
         limits.cut(str(Stage(int(first.certificate.stage))), outcome.certificate)
@@ -222,7 +222,7 @@ def _cascade(key, host, target, start, data, limits, say):
         if isinstance(candidate.q, Funnel):
             note = funnel.sentence(candidate.q, target.names)
         host.best = better(outcome, candidate)
-        outcome = host.best = spare.kept(_second_look(key, host, target, host.best, data, say))
+        outcome = host.best = spare.chosen(_second_look(key, host, target, host.best, data, say))
         if outcome.certificate.certified:
             outcome, paths = host.run(13, with_narrow, outcome, paths)
             outcome = host.best = host.run(14, inside, outcome)

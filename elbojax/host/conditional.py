@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 
+from elbojax import thresholds
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian, Mixture, Proposal, StudentT, from_root, inverse, lower
 from elbojax.host.interpolated import Interpolated, interpolate
@@ -31,7 +31,7 @@ from elbojax.host.resampling import pick
 NUDGE = 1e-3
 """Conditional sds apart at which two gradients give second derivatives."""
 ROUNDS = 8
-"""Of Newton's method, at most: where a mode is further away the node is left out."""
+"""Steps of Newton's method, at most: where a mode is further away the node is left out."""
 LONGEST = 10.0
 """Conditional sds of a step at most."""
 FLATTEST = 0.02
@@ -48,8 +48,6 @@ CLOSE = 0.1
 WALK = 4
 """Steps from a node to the end of a path: from one five sds of the leading coordinates away Newton's method found no mode in
 one step."""
-SAME = 0.5
-"""Conditional sds apart, within which two modes are one: Newton's method ends within 0.05."""
 
 
 class Conditionals(NamedTuple):
@@ -202,13 +200,13 @@ class Nodes:
         Yields:
           `Gradients`.
         """
-        u, kept = self.around.standardised(nodes), []
+        u, remaining = self.around.standardised(nodes), []
         seen = list(self.around.standardised(self._all().nodes))
         for i, each in enumerate(u):
             if np.min(np.sum((np.array(seen) - each) ** 2, axis=1)) > CLOSE**2:
                 seen.append(each)
-                kept.append(i)
-        new = yield from self._at(nodes[kept], self._begun(nodes[kept]), limit - self.num_gradients)
+                remaining.append(i)
+        new = yield from self._at(nodes[remaining], self._begun(nodes[remaining]), limit - self.num_gradients)
         self.placed = new if self.placed is None else self.placed.joined(new)
 
     def _all(self) -> Conditionals:
@@ -232,7 +230,9 @@ class Nodes:
         masses[own.numbers], masses_near[near.numbers] = own.log_marginals, near.log_marginals
         for i, number in enumerate(near.numbers):
             for mode in own.modes[own.numbers == number]:
-                same[number] = np.linalg.norm(np.linalg.solve(near.roots[i], mode - near.modes[i])) < SAME
+                same[number] = (
+                    np.linalg.norm(np.linalg.solve(near.roots[i], mode - near.modes[i])) < thresholds.CONDITIONAL_SAME
+                )
         return Slices(masses, masses_near, same)
 
     def _at(self, nodes: np.ndarray, begun: np.ndarray, limit: float = math.inf) -> Stage[Conditionals]:
@@ -291,6 +291,8 @@ class Nodes:
 
     def surrogate(self) -> Callable[[np.ndarray], np.ndarray]:
         """The logarithm of the marginal density of the leading coordinates [S, K], interpolated between the nodes."""
+        from scipy.interpolate import RBFInterpolator
+
         whitener, given = inverse(self.around.scale_tril), self._deep(DEEPEST)
         heights = given.log_marginals - np.max(given.log_marginals)
         spline = RBFInterpolator(given.nodes @ whitener.T, heights, kernel="cubic", degree=2)

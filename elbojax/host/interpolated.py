@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 
 from elbojax.host.distributions import Proposal, log_standard, standard
 
@@ -115,6 +114,8 @@ def interpolate(
     References:
       Wendland 2005 (conditionally positive definite functions), https://doi.org/10.1017/CBO9780511617539
     """
+    from scipy.interpolate import RBFInterpolator
+
     n = modes.shape[1]
     diagonals = np.diagonal(factors, axis1=1, axis2=2)
     lowers = (factors / diagonals[:, None, :])[:, *np.tril_indices(n, -1)]

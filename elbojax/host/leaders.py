@@ -2,14 +2,11 @@
 
 import numpy as np
 
+from elbojax import thresholds
 from elbojax.host import noise as noises
 from elbojax.host.distributions import Gaussian
 from elbojax.host.requests import Gradients, Stage
 from elbojax.solvers.funnel import NUDGE, NUM_DRAWS
-
-LEAST = 0.1
-"""Sum of squared third derivatives, of a density of unit curvature, below which nothing leads: what is that near to Gaussian
-other stages answer. Two funnels and two Gaussian processes have 5 to 180 (2026-11-30)."""
 
 
 def second_derivatives(rng: np.random.Generator, q: Gaussian) -> Stage[tuple[np.ndarray, np.ndarray]]:
@@ -68,7 +65,7 @@ def leaders(rng: np.random.Generator, q: Gaussian, most: int, enough: float) -> 
     squares = thirds[0] * thirds[1]
     chosen: list[int] = []
     others, whole = np.arange(len(q.loc)), float(np.sum(squares))
-    while whole > LEAST and len(chosen) < min(most, len(q.loc) - 1):
+    while whole > thresholds.CONDITIONAL_BENT and len(chosen) < min(most, len(q.loc) - 1):
         left = np.sum(squares) - _parts(squares)
         best = int(np.argmin(left))
         chosen.append(int(others[best]))

@@ -121,7 +121,10 @@ def test_the_end_of_a_path_far_out_is_no_mode_where_its_slice_holds_next_to_noth
     nodes = Nodes(np.random.default_rng(0), split(Gaussian(np.zeros(SIZE), np.eye(SIZE)), LEAD))
     drive(nodes.add(128, 5), model(log_density))
     far = np.zeros(SIZE)
-    far[LEAD[0]], far[OTHERS[[0, 2]]] = -4.0, [-2.0, -4.0]  # where the log-density is four nats above that in the middle
+    far[LEAD[0]], far[OTHERS[[0, 2]]] = (
+        -4.0,
+        [-2.0, -4.0],
+    )  # where the log-density is four nats above that in the middle
     slices = drive(nodes.slices(far[None]), model(log_density))
     assert slices.same[0] and slices.masses[0] < nodes.found.log_marginals.max() - 5
 

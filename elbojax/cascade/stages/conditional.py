@@ -24,9 +24,6 @@ from elbojax.host.resampling import pick
 from elbojax.results import certificate
 from elbojax.types import Status
 
-SMALLEST = 5
-"""Parameters of which two can lead and be less than half."""
-
 
 def fit_given(
     rng: np.random.Generator, start: Gaussian, paths: Paths, outcome: Outcome, limit: float = math.inf
@@ -78,8 +75,8 @@ def fit_given(
             new = yield from confirmed(rng, new, proposal)
             return new._replace(proposal=_front(rng, nodes, size))
         best = new if new.certificate.ess > best.certificate.ess else best
-    spent = dict(num_gradients=used + nodes.num_gradients, num_log_densities=values)
-    return best._replace(certificate=best.certificate._replace(**spent))
+    cost_of_all = dict(num_gradients=used + nodes.num_gradients, num_log_densities=values)
+    return best._replace(certificate=best.certificate._replace(**cost_of_all))
 
 
 def recount(nodes: Nodes, front: Interpolated, paths: Paths, outcome: Outcome) -> Stage[Outcome]:

@@ -69,7 +69,7 @@ class Again:
       before: the look before.
       front: q richer than a Gaussian, and the proposal that covers it, which most of the draws are from then.
       tails: degrees of freedom; SHARP_TAILS by default, and more in high dimension where there is no front.
-      guarded: share of the draws that are not from the front; SHARP_GUARD by default.
+      guarded: share of the draws that are not from the front, where there is one.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Again:
         before: Outcome,
         front: tuple[Density, Proposal] | None = None,
         tails: int | None = None,
-        guarded: float | None = None,
+        guarded: float = 0.0,
     ) -> None:
         if tails is None:
             tails = thresholds.SHARP_TAILS
@@ -89,7 +89,7 @@ class Again:
         self._proposal: Proposal = envelope(self._q, tails)
         if front is not None:
             self._q, cover = front
-            self._proposal = Defended(cover, self._proposal, thresholds.SHARP_GUARD if guarded is None else guarded)
+            self._proposal = Defended(cover, self._proposal, guarded)
         self._drawn = Drawn(rng, self._proposal)
 
     def look(self, num_draws: int, enough: float | None = None) -> Stage[Outcome]:
