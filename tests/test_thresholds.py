@@ -47,6 +47,7 @@ ALLOWED = {
     "conditional.QUADRATIC": "accuracy of modes between which is interpolated; weights correct it",
     "conditional.ROUNDS": "steps of an optimiser",
     "conditional.WALK": "steps of an optimiser",
+    "interpolated.BEYOND": "a proposal far from its nodes; weights correct it",
     "interpolated.SOME": "memory",
     "differences.STEPS": "a grid, of which the best step is taken",
     "diagnosis.BATCH": "axes in one call",

@@ -7,6 +7,8 @@ import numpy as np
 
 from elbojax.host.distributions import Proposal, log_standard, standard
 
+BEYOND = 2.0
+"""Log-scale by which scales may differ from those at all nodes: a spline has no bounds, and a scale of e^700 no density."""
 SOME = 2**21
 """Numbers of the factors of draws that are made at once, 16 MB."""
 
@@ -19,12 +21,15 @@ class Interpolated:
               \{m, \log d, U\}(a) = \sum_k \|a - a_k\|^3 c_k + \text{a linear function}
 
     U unit lower triangular; the cubic spline in several dimensions through the Gaussians at N nodes, as `Funnel` has it in one.
+    Far from all of them log d goes no further than `BEYOND` from theirs.
 
     Attributes:
       order: [D], the leading coordinates and then the others, in the order of all.
       leading: of a, [K].
       whitener: [K, K], of distances between nodes.
       spline: from whitened a [S, K] to m, log d and the strict lower triangle of U side by side.
+      lowest: [n], of log d.
+      highest: [n], likewise.
       size: n, of b.
       df: degrees of freedom of the Student t; 0 for the Gaussian.
     """
@@ -33,6 +38,8 @@ class Interpolated:
     leading: Proposal
     whitener: np.ndarray
     spline: Any
+    lowest: np.ndarray
+    highest: np.ndarray
     size: int
     df: int
 
@@ -77,7 +84,7 @@ class Interpolated:
         found = self.spline(a @ self.whitener.T)
         factor = np.zeros((len(a), n, n))
         factor[:, *np.tril_indices(n, -1)] = found[:, 2 * n :]
-        return found[:, :n], found[:, n : 2 * n], factor
+        return found[:, :n], np.clip(found[:, n : 2 * n], self.lowest, self.highest), factor
 
     def _log_given(self, epsilon: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
         return log_standard(np.sum(epsilon**2, axis=1), self.size, self.df) - np.sum(log_scale, axis=1)
@@ -119,6 +126,8 @@ def interpolate(
     n = modes.shape[1]
     diagonals = np.diagonal(factors, axis1=1, axis2=2)
     lowers = (factors / diagonals[:, None, :])[:, *np.tril_indices(n, -1)]
-    values = np.concatenate([modes, np.log(diagonals), lowers], axis=1)
+    log_scales = np.log(diagonals)
+    lowest, highest = np.min(log_scales, axis=0) - BEYOND, np.max(log_scales, axis=0) + BEYOND
+    values = np.concatenate([modes, log_scales, lowers], axis=1)
     spline = RBFInterpolator(nodes @ whitener.T, values, kernel="cubic", degree=1)
-    return Interpolated(order, leading, whitener, spline, n, df)
+    return Interpolated(order, leading, whitener, spline, lowest, highest, n, df)

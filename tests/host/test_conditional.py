@@ -180,6 +180,16 @@ def test_the_interpolation_goes_through_its_nodes():
     np.testing.assert_allclose((lower + np.eye(3)) * np.exp(log_scale)[:, None, :], factors, atol=1e-8)
 
 
+def test_far_from_all_nodes_there_is_a_density_still():
+    nodes = nodes_of()
+    proposal = nodes.proposal(StudentT(np.zeros(2), np.eye(2), 1), 12)
+    points = 1e4 * np.random.default_rng(0).normal(size=(200, SIZE))
+    assert np.all(np.isfinite(proposal.log_prob(points)))
+    draws, log_probs = proposal.draw(np.random.default_rng(0).normal(size=(2000, proposal.noise_size)))
+    assert np.max(np.abs(draws[:, LEAD])) > 50 and np.all(np.isfinite(draws)) and np.all(np.isfinite(log_probs))
+    np.testing.assert_allclose(proposal.log_prob(draws), log_probs, rtol=1e-6)
+
+
 def test_the_surrogate_is_the_marginal_between_the_nodes():
     nodes = nodes_of(128)
     a = np.random.default_rng(2).uniform(-1.5, 1.5, size=(50, 2))
