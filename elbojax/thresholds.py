@@ -554,6 +554,13 @@ CONDITIONAL_LEFT = _number(
 CONDITIONAL_FIRST = _number(
     32, "nodes", "Of the leading coordinates, from around the Gaussian: they tell where the others go.", low=16
 )
+CONDITIONAL_TRIES = _number(
+    4,
+    "rounds",
+    "Of as many nodes, each around those before, at most, until their weights are worth two for each that leads.",
+    "gp_pois_regr, 20 seeds: with one, five had a worth of 2.0 to 4.8 of six and went on to chains and flows (2026-11-30)",
+    low=1,
+)
 CONDITIONAL_NODES = _number(
     224,
     "nodes",

@@ -47,6 +47,8 @@ ALLOWED = {
     "conditional.QUADRATIC": "accuracy of modes between which is interpolated; weights correct it",
     "conditional.ROUNDS": "steps of an optimiser",
     "conditional.WALK": "steps of an optimiser",
+    "leaders.MOST_BATCHES": "how many draws tell coordinates apart; the certificate does not rest on it",
+    "leaders.PER_BATCH": "likewise",
     "interpolated.BEYOND": "a proposal far from its nodes; weights correct it",
     "interpolated.SOME": "memory",
     "differences.STEPS": "a grid, of which the best step is taken",

@@ -135,12 +135,23 @@ def least(size: int) -> int:
 
 
 def _drawn(nodes: Nodes, limit: float) -> Stage[None]:
-    """Nodes around the Gaussian first, and then around these."""
+    """A few nodes around the Gaussian, again around these until the weights are worth some, and then all the others likewise."""
     for count in (thresholds.CONDITIONAL_FIRST, thresholds.CONDITIONAL_NODES):
-        yield from nodes.add(count, thresholds.SHARP_TAILS, limit)
-        if not nodes.enough():
-            return
-        nodes.around = match(nodes.found.nodes, nodes.log_weights)  # type: ignore[union-attr]
+        for _ in range(thresholds.CONDITIONAL_TRIES):
+            yield from nodes.add(count, thresholds.SHARP_TAILS, limit)
+            if not _gathered(nodes) or nodes.num_gradients >= limit:
+                return
+            if nodes.enough():
+                break
+
+
+def _gathered(nodes: Nodes) -> bool:
+    """Whether there are nodes with weights, around which the next ones are drawn then."""
+    found = nodes.found
+    if found is None or not nodes.effective() > 0:
+        return False
+    nodes.around = match(found.nodes, nodes.log_weights)
+    return bool(np.all(np.isfinite(nodes.around.scale_tril)) and np.all(np.diagonal(nodes.around.scale_tril) > 0))
 
 
 def _front(rng: np.random.Generator, nodes: Nodes, size: int) -> Interpolated:
