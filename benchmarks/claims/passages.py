@@ -71,7 +71,7 @@ PASSAGES = (
         " takes {kinds/funnels/nuts_cold:.1f} and {kinds/hierarchies/nuts_cold:.1f} of the time, and is off by more than a tenth"
         " in {kinds/funnels/nuts_rough} of {kinds/funnels/nuts_known} and in {kinds/hierarchies/nuts_rough} of"
         " {kinds/hierarchies/nuts_known}. Bananas are dear: of {kinds/bananas/models}, {kinds/bananas/certified} are certified,"
-        " {kinds/bananas/wrong:words} off by more than half an sd and {kinds/bananas/rough} by more than a tenth, at"
+        " {kinds/bananas/wrong:words} off by more than half an sd and {kinds/bananas/rough:words} by more than a tenth, at"
         " {kinds/bananas/over_nuts:.0f} times the time of NUTS",
     ),
     Passage(
@@ -92,8 +92,8 @@ PASSAGES = (
     ),
     Passage(
         "docs/concepts.md",
-        "took {unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, its errors half of those of NUTS with"
-        " 500 + 500 draws in {unseen/sine-gaussian_process/nuts/cold:.1f}",
+        "took {unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, compilation included, beside other work, and NUTS with"
+        " 500 + 500 draws in one jitted scan {unseen/sine-gaussian_process/nuts/cold:.1f}",
     ),
     Passage(
         "docs/concepts.md",
