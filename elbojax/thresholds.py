@@ -362,6 +362,13 @@ NO_MOMENT = _number(
     " below -1; of values: Cauchy 0.81, 1.00, 1.16; t(2.1) 0.54, 0.64, 0.83; half-Cauchy 1.15, 1.28, 1.40",
     low=-math.inf,
 )
+NO_MEAN = _number(
+    0.6,
+    "Pareto shape",
+    "Of weight times distance, above which a number without an sd is taken to have no mean either: no error of it is known.",
+    "a Cauchy in the plane, by 4,096 draws: with 0.8 two of three fits gave means, 0.23 and 0.27 off (2026-11-30)",
+    low=-math.inf,
+)
 NO_MOMENT_ABOVE = _number(
     0.4,
     "Pareto shape",

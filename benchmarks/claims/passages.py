@@ -92,8 +92,8 @@ PASSAGES = (
     ),
     Passage(
         "docs/concepts.md",
-        "took {unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, compilation included, beside other work, and NUTS with"
-        " 500 + 500 draws in one jitted scan {unseen/sine-gaussian_process/nuts/cold:.1f}",
+        "took {unseen/sine-gaussian_process/fit/cold:.1f} processor seconds, compilation included, beside other work, and NUTS"
+        " with 500 + 500 draws in one jitted scan {unseen/sine-gaussian_process/nuts/cold:.1f}",
     ),
     Passage(
         "docs/concepts.md",

@@ -198,11 +198,11 @@ def _cascade(key, host, target, start, data, limits, say):
         least = stage.least(target.size, held)
         if least is None:
             continue
+        if spare.suffices(stage.name):
+            break
         if not outcome.certificate.certified and (stage.name in ("flow", "nuts") or first_status == Status.IMPRECISE):
             outcome = _unless_endless(host, target, held, data)
         if bool(outcome.certificate.certified) or int(outcome.certificate.status) in HOPELESS:
-            break
-        if spare.suffices(stage.name):
             break
         if not limits.allow(stage.name, outcome.certificate, least):
             continue

@@ -65,6 +65,6 @@ def lacking(
             most = max(thresholds.NO_MOMENT, smooth(np.log(weights)).khat + thresholds.NO_MOMENT_ABOVE)
         lacks_sd = ~(of_squares < most)
         # Heavy weights excuse a heavy product where the number has an sd; where it has none, its own tail is heavy.
-        no_mean[suspects] = ~(of_values < np.where(lacks_sd, thresholds.NO_MOMENT, most))
+        no_mean[suspects] = ~(of_values < np.where(lacks_sd, thresholds.NO_MEAN, most))
         no_sd[suspects] = no_mean[suspects] | lacks_sd
     return no_mean, no_sd

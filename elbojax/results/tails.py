@@ -73,7 +73,7 @@ def lacking(values: Array, log_weights: Array, mean: Array, variance: Array) -> 
         most = jnp.maximum(thresholds.NO_MOMENT, psis(log_weights).khat + thresholds.NO_MOMENT_ABOVE)
         no_sd = suspects & ~(of_squares < most)
         # Heavy weights excuse a heavy product where the number has an sd; where it has none, its own tail is heavy.
-        no_mean = suspects & ~(of_values < jnp.where(no_sd, thresholds.NO_MOMENT, most))
+        no_mean = suspects & ~(of_values < jnp.where(no_sd, thresholds.NO_MEAN, most))
         return jnp.zeros((), bool), no_mean, no_mean | no_sd
 
     # A loop of one turn: where no number is doubtful, which is nearly always, nothing is sorted.
