@@ -554,7 +554,8 @@ CONDITIONAL_LEFT = _number(
     "share of squared third derivatives",
     "That may be left among the coordinates that do not lead.",
     "two Gaussian processes, of 13 and 26 parameters, two seeds each: with 0.05 four or five coordinates lead, latent values"
-    " among them, with 420 to 920 effective draws of 4,096; with this three, with 1,150 to 1,350 (2026-11-30)",
+    " among them, with 420 to 920 effective draws of 4,096; with this three, with 1,150 to 1,350 (2026-11-30); with 0.2 a"
+    " fourth in 4 of 8 seeds of the second, k-hat up to 0.52, not 0.02; of one of 23, one seed of 24 has two (2026-12-01)",
     low=1e-9,
     high=1,
 )
@@ -601,6 +602,21 @@ CONDITIONAL_SAME = _number(
     "Within which two modes given the leading coordinates are one.",
     "Newton's method ends within 0.05 of them (derived)",
     low=1e-9,
+)
+CONDITIONAL_EVEN = _number(
+    0.25,
+    "share of the draws",
+    "That are effective at least, or else heavy weights are a reason to try with one leading coordinate more.",
+    "a Gaussian process of 23 parameters, 24 seeds: led by two, 570 of 4,096; by three, 1,780 to 2,140 (2026-12-01)",
+    low=1e-9,
+    high=1.0,
+)
+CONDITIONAL_BETTER = _number(
+    2.0,
+    "times the effective draws",
+    "That one leading coordinate more must give, or else the fewer are taken.",
+    "gp_pois_regr, seed 0: the fourth gave 1.5 times as many, and the second look at it a k-hat of 0.67, not 0.36 (2026-12-01)",
+    low=1.0,
 )
 CONDITIONAL_HOPEFUL = _number(40, "effective draws", "Of a check, below which there are no more nodes.")
 

@@ -140,6 +140,7 @@ class Nodes:
 
     Attributes:
       num_gradients: so far.
+      order: [D], the leading coordinates and then the others, in the user's order of all.
       found: Gaussians at all nodes whose conditional has a mode; None before there is one.
       log_weights: [N], normalised.
       around: the Gaussian of the weighted nodes.
@@ -150,6 +151,7 @@ class Nodes:
         self._rng, self._start = rng, start
         self._proposals: list[tuple[float, StudentT]] = []
         self.num_gradients = 0
+        self.order = start.order
         self.found: Conditionals | None = None
         self.log_weights = np.zeros(0)
         self.around = start.leading
@@ -222,7 +224,7 @@ class Nodes:
         Yields:
           `Gradients`.
         """
-        size, ordered = len(self.around.loc), ends[:, self._start.order]
+        size, ordered = len(self.around.loc), ends[:, self.order]
         at, other = ordered[:, :size], ordered[:, size:]
         own = yield from self._at(at, other)
         near = yield from self._walked(at)
@@ -237,7 +239,7 @@ class Nodes:
 
     def _at(self, nodes: np.ndarray, begun: np.ndarray, limit: float = math.inf) -> Stage[Conditionals]:
         inner = _laplace(nodes, begun, self._start.unit, limit)
-        found, used = yield from _ordered(inner, self._start.order)
+        found, used = yield from _ordered(inner, self.order)
         self.num_gradients += used
         return found
 
@@ -272,7 +274,7 @@ class Nodes:
         roots = np.concatenate(
             [np.concatenate([top, none], axis=2), np.concatenate([given.slopes @ top, given.roots], axis=2)], axis=1
         )
-        back = np.argsort(self._start.order)
+        back = np.argsort(self.order)
         locs = np.concatenate([given.nodes, given.modes], axis=1)[:, back]
         parts = [from_root(loc, root) for loc, root in zip(locs, roots[:, back], strict=True)]
         return Mixture(np.log(times / most), tuple(parts))
@@ -287,7 +289,7 @@ class Nodes:
         nodes, modes, _, roots, *_ = self._deep(LIGHTEST_INTERPOLATED)
         factors = np.stack([lower(root) for root in roots])
         whitener = inverse(self.around.scale_tril)
-        return interpolate(self._start.order, leading, whitener, nodes, modes, factors, df)
+        return interpolate(self.order, leading, whitener, nodes, modes, factors, df)
 
     def surrogate(self) -> Callable[[np.ndarray], np.ndarray]:
         """The logarithm of the marginal density of the leading coordinates [S, K], interpolated between the nodes."""

@@ -240,6 +240,7 @@ OTHERWISE = {
     "vae": {"log_likelihood_se", "over_vae_se"},
     "chain_check": {"mean_error", "sd_error", "correlation_error"},  # of what is on trial, not of the check
     "cold": {"log_evidence_error", "log_evidence_se", "first_seconds"},  # the suite `evidence`; and by the clock
+    "evidence": {"first_seconds", "import_cpu_seconds"},  # by the clock; of the rival alone
     "estimators": {"bias", "bias_by_chance", "signal_to_noise", "value"},  # of 2,048 estimates: noise
 }
 

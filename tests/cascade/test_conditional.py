@@ -164,3 +164,19 @@ def test_it_is_left_out_by_a_threshold():
     with thresholds.overridden(CONDITIONAL_LARGEST=1):
         fit = elbojax.fit(jax.random.key(0), log_density, np.zeros(SIZE), max_gradients=40_000)
     assert Stage(int(fit.certificate.stage)) != Stage.CONDITIONAL
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_heavy_weights_are_a_reason_to_try_with_one_more(seed):
+    """A third coordinate leads one of nine others, a fifteenth of all third derivatives: without it none was certified."""
+
+    def density(z):
+        a, b = z[:3], z[3:]
+        own = jnp.stack([a[0], a[1], a[0], a[1], a[0], a[1], a[0], a[1], 0.6 * a[2]])
+        return -0.5 * a @ a - jnp.sum(0.5 * (b * jnp.exp(-own)) ** 2 + own)
+
+    fit = elbojax.fit(jax.random.key(seed), density, np.zeros(12))
+    c, sd = fit.certificate, np.exp([0.0] * 3 + [1.0] * 8 + [0.36])
+    assert c.certified and Stage(int(c.stage)) == Stage.CONDITIONAL and c.num_gradients < 20_000
+    assert np.max(np.abs(fit.mean()) / sd) < GOOD and np.max(np.abs(fit.sd() / sd - 1)) < GOOD
+    assert abs(c.log_evidence - 6 * math.log(2 * math.pi)) < max(5 * c.log_evidence_se, 0.02)

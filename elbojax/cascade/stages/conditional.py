@@ -1,6 +1,7 @@
 """Conditional Gaussians, on the host: where two to five coordinates lead the others, a Gaussian for each of their values."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from elbojax.cascade.stages.population import wide
 from elbojax.cascade.stages.student import match, tempered
 from elbojax.host import noise as noises
 from elbojax.host.conditional import Nodes, most_of_slices, split
-from elbojax.host.distributions import Defended, Gaussian
+from elbojax.host.distributions import Defended, Gaussian, Proposal
 from elbojax.host.fit_mixture import fit_mixture
 from elbojax.host.interpolated import Interpolated
 from elbojax.host.leaders import cost as leaders_cost
@@ -25,13 +26,32 @@ from elbojax.results import certificate
 from elbojax.types import Status
 
 
+class Attempt(NamedTuple):
+    """What leading coordinates gave.
+
+    Attributes:
+      outcome: of its last check that was worth more draws than those before, or certified.
+      nodes: with the Gaussians at them.
+      front: what its draws are from.
+    """
+
+    outcome: Outcome
+    nodes: Nodes
+    front: Interpolated
+
+    def rank(self, times: float = 1.0) -> tuple[bool, float]:
+        """The higher, the better; as if so many times its draws were effective."""
+        return bool(self.outcome.certificate.certified), times * float(self.outcome.certificate.ess)
+
+
 def fit_given(
     rng: np.random.Generator, start: Gaussian, paths: Paths, outcome: Outcome, limit: float = math.inf
 ) -> Stage[Outcome]:
     """The mixture of Gaussians given the leading coordinates, and its check; with more nodes where that comes near.
 
     One leading coordinate is left to the funnel, which follows it knot by knot. As there, some draws of the check are of a
-    Student t around all draws so far, in case the others have two modes given the leading ones.
+    Student t around all draws so far, in case the others have two modes given the leading ones. Where the weights are heavy, one
+    coordinate more may lead.
 
     Args:
       rng: of all draws.
@@ -48,35 +68,70 @@ def fit_given(
     """
     old, size = outcome.certificate, len(start.loc)
     most = min(thresholds.CONDITIONAL_MOST_LEADERS, (size - 1) // 2)
-    lead = yield from leaders(rng, start, most, thresholds.CONDITIONAL_LEFT)
-    used, values, best = old.num_gradients + leaders_cost(size), old.num_log_densities, outcome
-    room = limit - used - chain_gradients() - most_of_slices(len(paths.modes), size - len(lead))
-    if len(lead) < 2:
-        return best._replace(certificate=old._replace(num_gradients=used))
-    nodes = Nodes(rng, split(start, lead))
+    choices = yield from leaders(rng, start, most, thresholds.CONDITIONAL_LEFT)
+    used, values = old.num_gradients + leaders_cost(size), old.num_log_densities
     guard = envelope(match(outcome.draws, outcome.log_weights), thresholds.REFIT_TAILS)
+    attempts: list[Attempt] = []
+    for lead in choices if choices and len(choices[0]) > 1 else ():
+        room = limit - used - chain_gradients() - most_of_slices(len(paths.modes), size - len(lead))
+        nodes, cost = Nodes(rng, split(start, lead)), Cost(used, values, 1, old.decrement, old.fisher_divergence)
+        attempt = yield from _attempt(rng, nodes, guard, cost, room)
+        used += nodes.num_gradients
+        if attempt is None:
+            break
+        attempts.append(attempt)
+        values = attempt.outcome.certificate.num_log_densities
+        if not _may_need_another(attempt.outcome):
+            break
+    costs = dict(num_gradients=used, num_log_densities=values)
+    if not attempts:
+        return outcome._replace(certificate=old._replace(**costs))
+    better = attempts[-1].rank() > attempts[0].rank(thresholds.CONDITIONAL_BETTER)
+    new, nodes, front = attempts[-1 if better else 0]
+    new = new._replace(certificate=new.certificate._replace(**costs))
+    if not new.certificate.certified:
+        return new if new.certificate.ess > old.ess else outcome._replace(certificate=old._replace(**costs))
+    new = yield from recount(nodes, front, paths, new)
+    new = yield from confirmed(rng, new, Defended(front, guard, thresholds.GUARDED))
+    return new._replace(proposal=_front(rng, nodes, size))
+
+
+def _attempt(rng: np.random.Generator, nodes: Nodes, guard: Proposal, cost: Cost, room: float) -> Stage[Attempt | None]:
+    """Nodes, and checks of what is between them, each with more of them; nothing where the nodes are not worth enough."""
     yield from _drawn(nodes, room)
+    best, size = None, len(nodes.order)
     for _ in range(thresholds.CONDITIONAL_ROUNDS):
         if not nodes.enough() or nodes.num_gradients >= room:
             break
         q, front = nodes.mixture(thresholds.CONDITIONAL_COMPONENTS), _front(rng, nodes, size)
-        proposal = Defended(front, guard, thresholds.GUARDED)
-        cost = Cost(used + nodes.num_gradients, values, 1, old.decrement, old.fisher_divergence)
-        new = yield from check(rng, q, proposal, certificate.Stage.CONDITIONAL, Status.CONVERGED, cost)
-        values = new.certificate.num_log_densities
+        so_far = cost._replace(num_gradients=cost.num_gradients + nodes.num_gradients)
+        new = yield from check(
+            rng, q, Defended(front, guard, thresholds.GUARDED), certificate.Stage.CONDITIONAL, Status.CONVERGED, so_far
+        )
+        cost = cost._replace(num_log_densities=new.certificate.num_log_densities)
+        attempt = Attempt(new, nodes, front)
+        best = attempt if best is None or attempt.rank() > best.rank() else best
         if not new.certificate.ess >= thresholds.CONDITIONAL_HOPEFUL:
             break
         # Where weights are largest the Gaussians between the nodes are furthest from the posterior's.
         heaviest = np.argsort(-new.log_weights)[: thresholds.CONDITIONAL_MORE]
-        yield from nodes.place(new.draws[heaviest][:, front.order[: len(lead)]], room)
+        yield from nodes.place(new.draws[heaviest][:, front.order[: len(nodes.around.loc)]], room)
         if new.certificate.certified:
-            own = new.certificate._replace(num_gradients=used + nodes.num_gradients)
-            new = yield from recount(nodes, front, paths, new._replace(certificate=own))
-            new = yield from confirmed(rng, new, proposal)
-            return new._replace(proposal=_front(rng, nodes, size))
-        best = new if new.certificate.ess > best.certificate.ess else best
-    cost_of_all = dict(num_gradients=used + nodes.num_gradients, num_log_densities=values)
-    return best._replace(certificate=best.certificate._replace(**cost_of_all))
+            break
+    if best is None:
+        return None
+    checked = best.outcome.certificate._replace(num_log_densities=cost.num_log_densities)
+    return best._replace(outcome=best.outcome._replace(certificate=checked))
+
+
+def _may_need_another(outcome: Outcome) -> bool:
+    """Whether one leading coordinate more may give lighter weights, where they are worth some."""
+    c = outcome.certificate
+    if not c.ess >= thresholds.CONDITIONAL_HOPEFUL:
+        return False
+    return not c.certified or (
+        c.khat > thresholds.WITHHELD_KHAT and c.ess < thresholds.CONDITIONAL_EVEN * len(outcome.draws)
+    )
 
 
 def recount(nodes: Nodes, front: Interpolated, paths: Paths, outcome: Outcome) -> Stage[Outcome]:
