@@ -1,5 +1,6 @@
 """A posterior by its structure: the cascade on the outer coordinates, the latents drawn and corrected component by component."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -29,12 +30,16 @@ from elbojax.results import certificate
 from elbojax.results.fit import Fit
 from elbojax.results.handing import handed_over
 from elbojax.results.resolution import widened
-from elbojax.structure import Nested, Structure
+from elbojax.structure import Nested, Structure, quadrature
 from elbojax.structure.find import structure_of
 from elbojax.structure.linear import plan
 from elbojax.structure.pattern import Unfound
 from elbojax.targets import Target
 from elbojax.types import Key, PyTree, Status
+
+
+class Noisy(Exception):
+    """Laplace's approximation lacks so much that draws from it correct nothing."""
 
 
 def nothing() -> Any:
@@ -76,7 +81,9 @@ def seed_of(key: Key) -> list[int]:
     return np.ravel(jax.random.key_data(key)).tolist()
 
 
-def answered(seed: list[int], model: Model, nested: Nested, early: bool = False) -> Stage[tuple[Outcome, str]]:
+def answered(
+    seed: list[int], model: Model, nested: Nested, early: bool = False, leave: bool = False
+) -> Stage[tuple[Outcome, str]]:
     """The outcome of all coordinates of a nested model, and a note; in double precision.
 
     Args:
@@ -84,24 +91,43 @@ def answered(seed: list[int], model: Model, nested: Nested, early: bool = False)
       model: at its beginning.
       nested: the same.
       early: whether to leave it at the first answer where that is not certified.
+      leave: whether to leave it where corrections are noise, as `by_quadrature` mends.
 
     Yields:
       Requests of `nested_model`.
 
     Returns:
       The `Outcome`, and the note.
+
+    Raises:
+      Noisy: if `leave`.
     """
-    outcome = yield from _stages(seed, model, early)
+    outcome = yield from _stages(seed, model, early, leave)
     found = _whole(model, outcome, thresholds.NESTED_ROUGH)
     rough = bool(outcome.certificate.certified) and not bool(found.certificate.certified)
-    if rough and model.num_gradients < thresholds.NESTED_MOST:
+    skewed = bool(outcome.certificate.certified) and nested.inner == "quadrature"
+    if (rough or skewed) and model.num_gradients < thresholds.NESTED_MOST:
         rng = np.random.default_rng([*seed, 6])
-        outcome = yield from model.run(_again(rng, outcome, _draws_for(found.certificate, len(outcome.draws))))
+        num_draws = _draws_for(found.certificate, len(outcome.draws))
+        if skewed:
+            num_draws = max(num_draws, thresholds.NESTED_SKEWED_DRAWS)
+        outcome = yield from model.run(_again(rng, outcome, num_draws, skewed))
         found = _whole(model, outcome, thresholds.NESTED_ROUGHEST)
     outcome, note = found, ""
     if int(outcome.certificate.status) not in HOPELESS:
         outcome, note = yield from _inspected(model, nested, outcome, note)
     return outcome, note
+
+
+def by_quadrature(nested: Nested) -> Nested | None:
+    """The same model, its latents integrated out by quadrature; None where that is what is done, or not all are alone.
+
+    Args:
+      nested: the model.
+    """
+    if nested.inner == "quadrature" or not quadrature.is_for(nested.plan):
+        return None
+    return dataclasses.replace(nested, inner="quadrature")
 
 
 def by_structure(
@@ -147,9 +173,18 @@ def by_structure(
         most = thresholds.NESTED_MOST if early and model.near else limit
         return late() or costs + model.num_gradients + model.largest > most
 
+    def driven(nested: Nested, leave: bool) -> Outcome:
+        stage = answered(seed_of(rng_key), model, nested, early, leave)
+        return drive(stage, Alone(nested, data, draw_key, over))[0]
+
+    mended = by_quadrature(nested)
     try:
-        stage = answered(seed_of(rng_key), model, nested, early)
-        outcome, _ = drive(stage, Alone(nested, data, draw_key, over))
+        try:
+            outcome = driven(nested, leave=mended is not None)
+        except Noisy:
+            assert mended is not None
+            model = Model(mended, start, model.num_gradients)
+            outcome = driven(mended, leave=False)
     except OutOfTime as error:
         error.num_gradients = found.num_gradients + model.num_gradients
         raise
@@ -191,19 +226,25 @@ def with_costs(outcome: Outcome, before: Outcome, gradients: float) -> Outcome:
     return outcome._replace(certificate=c._replace(**total))
 
 
-def _stages(seed: list[int], model: Model, early: bool) -> Stage[Outcome]:
+def _stages(seed: list[int], model: Model, early: bool, leave: bool) -> Stage[Outcome]:
     """A Gaussian and its check; then, where it is not certified, a mixture, Student t and funnel, as in `fit`."""
     rng = lambda number: np.random.default_rng([*seed, number])  # noqa: E731
     first_rng = rng(0)
     few_paths = dict(num_paths=thresholds.NESTED_PATHS, num_candidates=thresholds.NESTED_CANDIDATES)
     found = yield from model.run(run_paths(first_rng, model.init, **few_paths))
-    q, info = yield from model.run(newton(first_rng, best_of(found).narrowed(thresholds.NARROWED)))
+    best = best_of(found)
+    if leave and not (yield from model.noise(best.loc, 4)) < thresholds.NESTED_NOISIEST:
+        raise Noisy
+    q, info = yield from model.run(newton(first_rng, best.narrowed(thresholds.NARROWED)))
     modes = yield from model.run(count_modes(q, found))
     if np.all(np.isfinite(q.loc)) and np.all(np.isfinite(q.sd())):
         modes += yield from model.elsewhere(rng(7), q.loc)
         while model.num_proposals < thresholds.NESTED_MOST_PROPOSALS:
-            if (yield from model.noise(q.loc)) <= thresholds.NESTED_NOISE:
+            noise = yield from model.noise(q.loc)
+            if noise <= thresholds.NESTED_NOISE:
                 break
+            if leave and not noise < thresholds.NESTED_NOISIEST:
+                raise Noisy
             model.num_proposals *= 2
     model.correcting = True
     q = yield from model.run(_shifted(first_rng, q))
@@ -304,10 +345,11 @@ def _dear(model: Model, num_draws: int) -> Callable[[], bool]:
     return lambda: model.num_gradients + num_draws * model.cost_of_draw > thresholds.NESTED_MOST
 
 
-def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int) -> Stage[Outcome]:
-    """The same check with more draws; of what is no Gaussian fitted by its bound, one of a Student t matched to the draws."""
+def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int, skewed: bool) -> Stage[Outcome]:
+    """The same check with more draws; where tails matter, or q is no Gaussian, one of a Student t matched to the draws."""
     c = outcome.certificate
-    if not (isinstance(outcome.q, FullRank) and int(c.stage) == certificate.Stage.FULL_RANK):
+    gaussian = isinstance(outcome.q, FullRank) and int(c.stage) == certificate.Stage.FULL_RANK
+    if not gaussian or skewed or c.khat > thresholds.NESTED_HEAVY:
         return (yield from Again(rng, outcome).look(num_draws))
     q, stage = on_host(outcome.q), certificate.Stage.FULL_RANK
     cost = Cost(c.num_gradients, c.num_log_densities, int(c.modes), c.decrement, c.fisher_divergence)
@@ -316,10 +358,10 @@ def _again(rng: np.random.Generator, outcome: Outcome, num_draws: int) -> Stage[
 
 
 def _draws_for(certificate: certificate.Certificate, num_draws: int) -> int:
-    """Draws, a power of two, that leave a little more than NESTED_ROUGH, by those that there are."""
+    """Draws, a power of two and more than there were, that leave a little more than NESTED_ROUGH, by those that there are."""
     error = max(float(certificate.mean_error), float(certificate.sd_error)) / (1.1 * thresholds.NESTED_ROUGH)
     wanted = num_draws * error**2 if math.isfinite(error) else math.inf
-    return int(2 ** math.ceil(math.log2(min(max(wanted, num_draws), thresholds.NESTED_MORE_DRAWS))))
+    return int(2 ** math.ceil(math.log2(min(max(wanted, 2 * num_draws), thresholds.NESTED_MORE_DRAWS))))
 
 
 def _errors(outcome: Outcome, outer: np.ndarray, weights: np.ndarray, influences: np.ndarray) -> np.ndarray:

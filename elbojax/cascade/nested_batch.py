@@ -9,7 +9,7 @@ import numpy as np
 from elbojax import thresholds
 from elbojax.cascade.evaluate_many import CompiledMany
 from elbojax.cascade.importance import Outcome
-from elbojax.cascade.nested import answered, helpful, with_costs
+from elbojax.cascade.nested import Noisy, answered, by_quadrature, helpful, with_costs
 from elbojax.cascade.nested_answers import Agree, Many
 from elbojax.cascade.nested_model import Model
 from elbojax.cascade.thorough import Held, Richer
@@ -91,7 +91,7 @@ class Window:
     def __init__(self, structures: Structures, plain: CompiledMany, data: PyTree, numbers: np.ndarray) -> None:
         self._structures, self._plain, self._data = structures, plain, data
         self._numbers = numbers
-        self._many: dict[int, Many] = {}  # by structure
+        self._many: dict[tuple[int, str], Many] = {}  # by plan and how latents are integrated out
         self._of: dict[int, Many] = {}  # by model
 
     @functools.cached_property
@@ -126,8 +126,14 @@ class Window:
         nested, cost = yield from self._chosen(place, start)
         if nested is None:
             return with_costs(held.best, held.best, cost)
-        model = Model(nested, start)
-        outcome, _ = yield from answered(self._keys[0][place], model, nested)
+        model, mended = Model(nested, start), by_quadrature(nested)
+        try:
+            outcome, _ = yield from answered(self._keys[0][place], model, nested, leave=mended is not None)
+        except Noisy:
+            assert mended is not None
+            model = Model(mended, start, model.num_gradients)
+            self._of[place] = self._answering(mended)
+            outcome, _ = yield from answered(self._keys[0][place], model, mended)
         return with_costs(outcome, held.best, outcome.certificate.num_gradients + cost)
 
     def _chosen(self, place: int, start: np.ndarray) -> Stage[tuple[Nested | None, int]]:
@@ -146,7 +152,7 @@ class Window:
             nested, used = self._structures.found[at]
             cost += used  # of each model, as in `fit`, whichever has been looked at: a checkpoint does not tell
             if nested is not None:
-                self._of[place] = self._answering(at, nested)
+                self._of[place] = self._answering(nested)
                 finite, agrees = yield Agree(points)
                 cost += len(points) * (nested.gradients_per_step + 2)
                 if np.any(finite) and np.all(agrees[finite]):
@@ -155,9 +161,10 @@ class Window:
                 break
         return None, cost
 
-    def _answering(self, at: int, nested: Nested) -> Many:
-        """Who answers for the models of one structure."""
-        if at not in self._many:
+    def _answering(self, nested: Nested) -> Many:
+        """Who answers for the models of one structure, their latents integrated out in one way."""
+        how = id(nested.plan), nested.inner
+        if how not in self._many:
             datum = widened(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._data))
-            self._many[at] = Many(nested, self._plain.data, datum, self._keys[1])
-        return self._many[at]
+            self._many[how] = Many(nested, self._plain.data, datum, self._keys[1])
+        return self._many[how]

@@ -127,6 +127,7 @@ class Model:
     Args:
       nested: the model.
       start: [D], where paths and Newton's method begin.
+      num_gradients: used before.
 
     Attributes:
       init: [P] its outer coordinates.
@@ -139,10 +140,10 @@ class Model:
       drawn: [M, D] draws of all coordinates for each point whose value was corrected.
     """
 
-    def __init__(self, nested: Nested, start: np.ndarray) -> None:
+    def __init__(self, nested: Nested, start: np.ndarray, num_gradients: int = 0) -> None:
         self.largest = POINTS * 4 * nested.gradients_per_step  # some Newton steps each
         self.near, self.cost_of_draw = False, 0.0
-        self.correcting, self.num_gradients, self.num_proposals = False, 0, thresholds.NESTED_PROPOSALS
+        self.correcting, self.num_gradients, self.num_proposals = False, num_gradients, thresholds.NESTED_PROPOSALS
         self._covers = nested.inner == "quadrature"
         self._to_differentiate, self._number = nested.gradients_to_differentiate, 0
         self.init = start[nested.plan.outer]
@@ -215,9 +216,9 @@ class Model:
                 return True
         return False
 
-    def noise(self, centre: np.ndarray) -> Stage[float]:
-        """Standard deviation of the log of the correction, over eight at one place."""
-        values = yield from self.corrected(np.repeat(centre[None], 8, axis=0))
+    def noise(self, centre: np.ndarray, times: int = 8) -> Stage[float]:
+        """Standard deviation of the log of the correction, over so many at one place."""
+        values = yield from self.corrected(np.repeat(centre[None], times, axis=0))
         return float(np.std(values)) if np.all(np.isfinite(values)) else math.inf
 
     def statuses(self, points: np.ndarray) -> Stage[np.ndarray]:

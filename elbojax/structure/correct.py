@@ -26,6 +26,12 @@ STRETCH = 0.3
 variance of its weights of 0.01; larger components have less, so that all of their coordinates cost as much."""
 
 
+CHECKED = 2
+"""Draws of the latents at which values of the log-density stand in for the line integrals: what these are off by adds up over
+components. 240 capture histories, by two nodes: 0.2 nats where most of the animals are there, and certified sds were 8 to 19 % too
+small (2026-12-01)."""
+
+
 class Corrected(NamedTuple):
     """A draw of the latent coordinates, and what it is to be weighed with.
 
@@ -66,7 +72,11 @@ def correct(
     heavier tails,
 
     .. math:: w_{gk} = \frac{p(x_k)_g}{p(m)_g} \frac{N(m_g; m_g, P_g^{-1})}{r(x_k)_g}, \qquad
-              \log \hat p = \log \hat p_{\text{Gaussian}} + \sum_g \log \frac1K \sum_k w_{gk}
+              \log \hat p = \log \hat p_{\text{Gaussian}} + \sum_g \log \frac1K \sum_k w_{gk} + \epsilon
+
+    where epsilon is what line integrals lack at the draw x that is picked, of all components together, by values:
+
+    .. math:: \epsilon = \log p(x) - \log p(m) - \sum_g \big(\log p(x)_g - \log p(m)_g\big)
 
     The noise of many components adds up, and that of independent proposals for 10,000 groups would leave nothing of the sum. So
     proposals of a component of one coordinate are logistic quantiles of a regular grid with a random shift, whose sum is a
@@ -119,6 +129,8 @@ def correct(
 
     steps, change = jax.lax.map(changes, noise)
     total, worst, drawn = jnp.zeros((), centre.dtype), jnp.asarray(num_proposals, centre.dtype), []
+    checked = min(num_draws or 1, CHECKED)
+    integrated = jnp.zeros(checked, centre.dtype)
     for number, place in enumerate(linear.split(plan, centre)):
         weights = change[number] + log_ratios[number]
         total = total + jnp.sum(jax.nn.logsumexp(weights, axis=0) - math.log(num_proposals))
@@ -126,7 +138,10 @@ def correct(
         worst = jnp.minimum(worst, jnp.min(1 / jnp.sum(share**2, axis=0)))
         which = _picked(jax.random.fold_in(key, len(noise) + number), share, num_draws or 1)
         drawn.append(place + jnp.take_along_axis(steps[number], which[:, :, None, None], axis=0))
+        integrated = integrated + jnp.sum(jnp.take_along_axis(change[number], which[:checked], axis=0), axis=1)
     flat = jax.vmap(lambda parts: linear.join(plan, centre, parts))(drawn)
+    lacking = jax.vmap(density)(flat[:checked]) - density(centre) - integrated
+    total = total + jax.nn.logsumexp(jnp.where(jnp.isnan(lacking), -jnp.inf, lacking)) - math.log(checked)
     return Corrected(flat[0] if num_draws is None else flat, total, worst)
 
 

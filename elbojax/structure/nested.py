@@ -232,7 +232,8 @@ class Nested:
         drawn = correct.correct(
             key, self.plan, density, at, factors, ends, num_proposals, num_draws, shift=shift, num_nodes=num_nodes
         )
-        return drawn._replace(log_density=value, num_gradients=cost + num_nodes * num_proposals)
+        values = min(num_draws or 1, correct.CHECKED) // 2 + 1
+        return drawn._replace(log_density=value, num_gradients=cost + num_nodes * num_proposals + values)
 
     def sample(self, key: Key, theta: Array, *data: PyTree, num_proposals: int = NUM_PROPOSALS) -> PyTree:
         """A draw of the latents given theta, picked by weight within each component.
