@@ -28,8 +28,8 @@ variance of its weights of 0.01; larger components have less, so that all of the
 
 CHECKED = 2
 """Draws of the latents at which values of the log-density stand in for the line integrals: what these are off by adds up over
-components. 240 capture histories, by two nodes: 0.2 nats where most of the animals are there, and certified sds were 8 to 19 % too
-small (2026-12-01)."""
+components. 240 capture histories, by two nodes: 0.2 nats where most of the animals are there, and certified sds were 8 to 19 %
+too small (2026-12-01)."""
 
 
 class Corrected(NamedTuple):
