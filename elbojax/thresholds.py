@@ -1109,8 +1109,8 @@ NESTED_NODES = _number(
     2,
     "nodes",
     "Of the line integrals of the corrections.",
-    "the same: with 3 the log of the correction of all differs by 1e-4; of 240 capture histories by 0.25 nats, which values of the"
-    " log-density at two draws make good (2026-12-01)",
+    "the same: with 3 the log of the correction of all differs by 1e-4; of 240 capture histories by 0.25, which values of"
+    " the log-density at two draws make good (2026-12-01)",
     low=1,
 )
 NESTED_MOST_PROPOSALS = _number(96, "proposals", "Up to which they are doubled where the correction is noisy.", low=1)
