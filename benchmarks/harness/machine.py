@@ -25,6 +25,8 @@ PACKAGES = (
     "nutpie",
     "pymc",
     "stanli",
+    "inference-gym",
+    "tfp-nightly",
 )
 
 

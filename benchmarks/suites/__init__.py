@@ -20,6 +20,7 @@ NAMES = (
     "posteriordb",
     "unseen",
     "structured",
+    "gym",
     "structure_growth",
     "vae",
 )
